@@ -1,0 +1,1 @@
+"""The ground: clock, quantity, reading, role; profiles, transports and drivers of instruments."""

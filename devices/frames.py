@@ -1,0 +1,217 @@
+"""What goes over the wire for a profile: blocks to readings, commands to registers, read-backs to a verdict.
+
+Pure: no I/O, no clock. The hot path is `BlockDecoder.decode`, built once for each block.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Callable, Mapping, Sequence
+
+from devices.codec import FLOATS, CodecError, RegType, WordOrder, decode, encode, format_of, reorder, unpack
+from devices.instrument import Args, ArgValue
+from devices.profile_types import Block, Check, Command, Point, Slot
+from devices.reading import Quality, Reading, Value
+from devices.role import BOOL
+
+_Reader = Callable[[bytes], Value]
+
+
+class ArgumentError(ValueError):
+    """An argument that may not be sent: missing, unknown, or outside its limits."""
+
+
+class BlockDecoder:
+    """Turns the registers of one block into readings."""
+
+    def __init__(self, block: Block) -> None:
+        self._pack = struct.Struct(f">{block.count}H").pack
+        self._steps = [
+            (p.name, p.unit, _reader(p, block), tuple((name, 1 << i) for i, name in p.bits.items()))
+            for p in block.points
+        ]
+
+    def decode(self, registers: Sequence[int], at: float) -> dict[str, Reading]:
+        """Return a reading for every point and every named bit; `at` is the monotonic time (s) of the reply.
+
+        Raises struct.error when the number of registers is not that of the block.
+        """
+        data = self._pack(*registers)
+        readings: dict[str, Reading] = {}
+        for name, unit, reader, bits in self._steps:
+            value = reader(data)
+            quality = Quality.BAD if value is None else Quality.GOOD
+            readings[name] = Reading(value, unit, quality, at)
+            for bit, mask in bits:
+                flag = bool(int(value) & mask) if isinstance(value, float) else None
+                readings[bit] = Reading(flag, BOOL, quality, at)
+        return readings
+
+
+def _raw_reader(point: Point, block: Block) -> Callable[[bytes], int | float | str]:
+    """Return the reader of the raw value at its place in the block."""
+    start = 2 * (point.addr - block.addr)
+    if point.type is RegType.STRING:
+        end = start + 2 * point.words
+
+        def text(data: bytes) -> str:
+            try:
+                return str(decode(RegType.STRING, unpack(data[start:end]), point.order))
+            except CodecError:
+                return ""
+
+        return text
+    take = struct.Struct(">" + format_of(point.type)).unpack_from
+    if point.order is WordOrder.ABCD or (point.words == 1 and point.order is WordOrder.CDAB):
+        return lambda data: take(data, start)[0]
+    end, order = start + 2 * point.words, point.order
+    return lambda data: take(reorder(data[start:end], order))[0]
+
+
+def _reader(point: Point, block: Block) -> _Reader:
+    """Return the reader of the value in its unit; None is bad."""
+    value = _value_reader(point, _raw_reader(point, block))
+    for rule in point.bad_when:
+        other = next(p for p in block.points if p.name == rule.point)
+        value = _guarded(value, _raw_reader(other, block), rule.values, inside=rule.inside)
+    return value
+
+
+def _guarded(
+    value: _Reader, other: Callable[[bytes], int | float | str], values: frozenset[int], *, inside: bool
+) -> _Reader:
+    return lambda data: None if (other(data) in values) is inside else value(data)
+
+
+def _value_reader(point: Point, raw: Callable[[bytes], int | float | str]) -> _Reader:
+    if point.type is RegType.STRING:
+        return lambda data: raw(data) or None
+    if point.type is RegType.BOOL:
+        return lambda data: raw(data) != 0
+    if point.symbols:
+        symbols: Mapping[int | float | str, str] = {**point.symbols}
+        return lambda data: symbols.get(raw(data))
+    scale = _scaler(point.scale)
+    offset, sentinels = point.offset, frozenset(point.nan)
+    low, high = point.range or (-math.inf, math.inf)
+
+    def number(data: bytes) -> float | None:
+        got = raw(data)
+        if isinstance(got, str) or got in sentinels:
+            return None
+        value = scale(got) + offset
+        # Invariant: what is not a plausible finite number is bad, never passed on.
+        return value if low <= value <= high and math.isfinite(value) else None
+
+    return number
+
+
+def _scaler(scale: float) -> Callable[[float], float]:
+    """Return raw to value; a scale such as 0.01 divides by 100, which gives the exact decimal."""
+    if scale == 1.0:
+        return float
+    inverse = round(1 / scale)
+    if inverse and abs(inverse * scale - 1) < 1e-12:
+        return lambda raw: raw / inverse
+    return lambda raw: raw * scale
+
+
+def point_words(point: Point, value: float | bool | str) -> list[int]:
+    """Return the registers that make `point` read `value` (in its unit, or a symbol); for simulators.
+
+    Raises CodecError when the point cannot carry it.
+    """
+    raw: float | str = value
+    if point.type is RegType.STRING:
+        return encode(point.type, str(value), point.order, point.words)
+    if point.symbols:
+        raw = _raw_symbol(point.symbols, value, point.name)
+    elif not isinstance(value, str) and point.type is not RegType.BOOL:
+        raw = (value - point.offset) / point.scale
+        raw = raw if point.type in FLOATS else round(raw)
+    return encode(point.type, raw, point.order)
+
+
+def _raw_symbol(symbols: Mapping[int, str], value: ArgValue, name: str) -> int:
+    for raw, symbol in symbols.items():
+        if value in (symbol, raw):
+            return raw
+    raise CodecError(f"{name} is one of {', '.join(symbols.values())}, got {value!r}")
+
+
+def encode_command(command: Command, args: Args) -> list[int]:
+    """Return the registers of the one write of `command`.
+
+    Raises ArgumentError for arguments that are missing, unknown, not finite or outside the limits of the profile.
+    """
+    known = {slot.arg for slot in command.fields if slot.arg} | ({command.rows.arg} if command.rows else set[str]())
+    if unknown := sorted(set(args) - known):
+        raise ArgumentError(f"{command.name} has no argument {', '.join(unknown)}")
+    words: list[int] = []
+    for slot in command.fields:
+        words += _slot_words(slot, args, command.name)
+    if command.rows is not None:
+        table = command.rows
+        rows = args.get(table.arg)
+        if rows is None or isinstance(rows, (str, float, int)):
+            raise ArgumentError(f"{command.name} needs {table.arg}, a list of rows")
+        if not 1 <= len(rows) <= table.max:
+            raise ArgumentError(f"{command.name}: {len(rows)} rows; the device holds 1 to {table.max}")
+        for number, row in enumerate(rows, 1):
+            extra = sorted(set(row) - {slot.arg for slot in table.fields})
+            if extra:
+                raise ArgumentError(f"{command.name}: row {number} has no field {', '.join(extra)}")
+            for slot in table.fields:
+                words += _slot_words(slot, row, f"{command.name}: row {number}")
+        words += [0] * (table.words * (table.max - len(rows)))
+    return words
+
+
+def _slot_words(slot: Slot, args: Args, where: str) -> list[int]:
+    if slot.arg is None:
+        return encode(slot.type, slot.value or 0, slot.order)
+    value = args.get(slot.arg)
+    if value is None or not isinstance(value, (str, float, int)):
+        raise ArgumentError(f"{where}: {slot.arg} is missing")
+    try:
+        if slot.symbols:
+            return encode(slot.type, _raw_symbol(slot.symbols, value, slot.arg), slot.order)
+        return encode(slot.type, _raw_number(slot, value, where), slot.order)
+    except CodecError as error:
+        raise ArgumentError(f"{where}: {slot.arg}: {error}") from None
+
+
+def _raw_number(slot: Slot, value: ArgValue, where: str) -> float:
+    """Return the raw number of an argument within its limits; Invariant: nothing outside them is ever sent."""
+    if isinstance(value, str) or not math.isfinite(value):
+        raise ArgumentError(f"{where}: {slot.arg} must be a finite number of {slot.unit or 'no unit'}, got {value!r}")
+    if (slot.min is not None and value < slot.min) or (slot.max is not None and value > slot.max):
+        limits = f"{slot.min:g} to {slot.max:g} {slot.unit}".rstrip()
+        given = f"{value:g} {slot.unit}".rstrip()
+        raise ArgumentError(f"{where}: {slot.arg} {given} is outside {limits}")
+    raw = value / slot.scale
+    if slot.type in FLOATS or (slot.unit == "" and slot.scale == 1.0):
+        return raw  # a count that is not whole is refused by the codec, never rounded in silence
+    return round(raw)
+
+
+def wanted(command: Command, check: Check, args: Args) -> tuple[float | bool | str, ...]:
+    """Return the values that satisfy a check, as the register would hold them (rounded to its resolution)."""
+    if check.arg is None:
+        return check.among
+    slot = next(slot for slot in command.fields if slot.arg == check.arg)
+    raw = decode(slot.type, _slot_words(slot, args, command.name), slot.order)
+    if slot.symbols:
+        return (slot.symbols[int(raw)],)
+    return (_scaler(slot.scale)(float(raw)),)
+
+
+def holds(check: Check, values: Sequence[float | bool | str], reading: Reading | None) -> bool:
+    """Tell whether a good reading is one of `values`, numbers within the tolerance of the check."""
+    if reading is None or reading.quality is not Quality.GOOD or reading.value is None:
+        return False
+    got = reading.value
+    if isinstance(got, str):
+        return got in values
+    return any(not isinstance(value, str) and abs(got - value) <= check.tolerance for value in values)

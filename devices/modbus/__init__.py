@@ -1,0 +1,1 @@
+"""Modbus TCP: one bus, one connection, one queue; every reply checked, every write read back."""

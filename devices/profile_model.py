@@ -1,0 +1,256 @@
+"""The shape of a profile file: one YAML document for each instrument model, read by driver and simulator alike.
+
+These models only say which keys exist and how their text is typed; `devices.profile` checks what they mean
+together and compiles them. Addresses are wire addresses (from 0), never the 4xxxx notation.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from devices.codec import RegType, WordOrder
+
+
+def _integer(value: Any) -> Any:
+    """Read an integer as people write addresses: 20737 or 0x5101."""
+    if isinstance(value, str):
+        try:
+            return int(value, 0)
+        except ValueError:
+            raise ValueError(f"{value!r} is not a whole number (write 20737 or 0x5101)") from None
+    return value
+
+
+def _number(value: Any) -> Any:
+    """Read a finite number."""
+    if isinstance(value, str):
+        try:
+            number = float(value)
+        except ValueError:
+            raise ValueError(f"{value!r} is not a number") from None
+        if not math.isfinite(number):
+            raise ValueError(f"{value!r} is not a finite number")
+        return number
+    return value
+
+
+def _flag(value: Any) -> Any:
+    """Read true or false, and nothing that only looks like it."""
+    if isinstance(value, str):
+        if value not in ("true", "false"):
+            raise ValueError(f"{value!r} is neither true nor false")
+        return value == "true"
+    return value
+
+
+Integer = Annotated[int, BeforeValidator(_integer)]
+Number = Annotated[float, BeforeValidator(_number)]
+Flag = Annotated[bool, BeforeValidator(_flag)]
+Address = Annotated[int, BeforeValidator(_integer), Field(ge=0, le=0xFFFF)]
+BitIndex = Annotated[int, BeforeValidator(_integer), Field(ge=0, le=31)]
+Milliseconds = Annotated[int, BeforeValidator(_integer), Field(ge=1, le=3_600_000)]
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)]
+ReadCode = Annotated[Literal[1, 2, 3, 4], BeforeValidator(_integer)]
+WriteCode = Annotated[Literal[5, 6, 15, 16], BeforeValidator(_integer)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class HeaderModel(_Strict):
+    """Who made the instrument, and how far the file may be trusted."""
+
+    id: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_.-]*$", max_length=64)]
+    version: Annotated[int, BeforeValidator(_integer), Field(ge=1)]
+    role: Name
+    maker: str
+    model: str
+    evidence: Literal["simulated", "manual", "manual+driver", "bench"]
+    sources: Annotated[list[str], Field(min_length=1)]
+
+
+class TransportModel(_Strict):
+    """How the instrument is reached, and after how many failures in a row it counts as gone.
+
+    The time-out belongs to the bus (site file): it must exceed that of a gateway and its queue.
+    """
+
+    kinds: Annotated[list[Literal["tcp", "rtu"]], Field(min_length=1)]
+    offline_after: Annotated[int, BeforeValidator(_integer), Field(ge=1, le=100)] = 3
+
+
+class CodecModel(_Strict):
+    """How values of several registers are ordered."""
+
+    word_order: WordOrder = WordOrder.ABCD
+
+
+class LimitsModel(_Strict):
+    """Most registers in one request; the protocol allows 125 to read and 123 to write."""
+
+    max_read: Annotated[int, BeforeValidator(_integer), Field(ge=1, le=125)] = 125
+    max_write: Annotated[int, BeforeValidator(_integer), Field(ge=1, le=123)] = 123
+
+
+class SerialModel(_Strict):
+    """Where the serial number of the one unit stands, in the same registers as the identity."""
+
+    addr: Address
+    type: RegType
+    length: Annotated[int, BeforeValidator(_integer), Field(ge=0, le=32)] = 0
+
+
+class IdentityModel(_Strict):
+    """A register that tells the model: read at every connect; another value means the wrong instrument."""
+
+    fc: ReadCode
+    addr: Address
+    type: RegType
+    expect: Integer
+    serial: SerialModel | None = None
+
+
+class AssertModel(_Strict):
+    """A setting that must stand as the profile assumes: read at connect and every hour."""
+
+    fc: ReadCode
+    addr: Address
+    type: RegType
+    equals: Number
+    why: str
+
+
+class BlockModel(_Strict):
+    """Registers read by one request. `demand` blocks are read only when asked for by name."""
+
+    fc: ReadCode
+    addr: Address
+    count: Annotated[int, BeforeValidator(_integer), Field(ge=1, le=2000)]
+    scan: Literal["fast", "slow", "demand"]
+    atomic: Flag = False
+
+
+class QualityRuleModel(_Strict):
+    """The value is bad when the raw value of another point of the same block is (not) one of these."""
+
+    point: Name
+    among: Annotated[list[Integer] | None, Field(alias="in")] = None
+    not_in: list[Integer] | None = None
+
+
+class PointModel(_Strict):
+    """One value the instrument offers: raw * scale + offset, in `unit`."""
+
+    block: Name
+    addr: Address
+    type: RegType
+    length: Annotated[int, BeforeValidator(_integer), Field(ge=0, le=125)] = 0
+    word_order: WordOrder | None = None
+    unit: str = ""
+    scale: Number = 1.0
+    offset: Number = 0.0
+    symbols: dict[Integer, Name] = Field(default_factory=dict[int, str])
+    bits: dict[BitIndex, Name] = Field(default_factory=dict[int, str])
+    range: Annotated[list[Number], Field(min_length=2, max_length=2)] | None = None
+    stale_ms: Milliseconds
+    nan: list[Number] = Field(default_factory=list[float])
+    bad_when: list[QualityRuleModel] = Field(default_factory=list[QualityRuleModel])
+
+
+class FieldModel(_Strict):
+    """One value of a written frame: an argument of the command, or a fixed raw value."""
+
+    arg: Name | None = None
+    value: Number | None = None
+    type: RegType
+    word_order: WordOrder | None = None
+    unit: str = ""
+    scale: Number = 1.0
+    min: Number | None = None
+    max: Number | None = None
+    symbols: dict[Integer, Name] = Field(default_factory=dict[int, str])
+
+
+class RowsModel(_Strict):
+    """A table: `arg` is a list of rows; rows that are not given are written as zeros."""
+
+    arg: Name
+    max: Annotated[int, BeforeValidator(_integer), Field(ge=1, le=100)]
+    fields: Annotated[list[FieldModel], Field(min_length=1)]
+
+
+class WriteModel(_Strict):
+    """The one request of a command: its fields stand one after the other from `addr`."""
+
+    fc: WriteCode
+    addr: Address
+    fields: list[FieldModel] = Field(default_factory=list[FieldModel])
+    rows: RowsModel | None = None
+
+
+class CheckModel(_Strict):
+    """What a point must read after the write: the argument as given, a fixed value, or one of several."""
+
+    point: Name
+    arg: Name | None = None
+    equals: str | None = None
+    among: Annotated[list[str] | None, Field(alias="in")] = None
+    tolerance: Annotated[float, BeforeValidator(_number), Field(ge=0)] = 0.0
+
+
+class VerifyModel(_Strict):
+    """The read-back: checks of points, or a block that must echo the frame, or `none` with its reason."""
+
+    within_ms: Milliseconds = 2000
+    points: list[CheckModel] = Field(default_factory=list[CheckModel])
+    echo: Name | None = None
+    none: str | None = None
+
+
+class CommandModel(_Strict):
+    """One action. `idempotent: false` means that doing it twice does it twice."""
+
+    write: WriteModel
+    idempotent: Flag
+    verify: VerifyModel
+
+
+class DenyModel(_Strict):
+    """Registers that no command may touch: passcodes, configuration, worn-out memory."""
+
+    range: Annotated[list[Address], Field(min_length=2, max_length=2)]
+    why: str
+
+
+class FailsafeModel(_Strict):
+    """What makes it safe, and what it does by itself when nobody talks to it."""
+
+    safe_command: Name | None = None
+    on_comm_loss: Literal["keeps_running", "stops", "unknown"]
+
+
+class SimModel(_Strict):
+    """Which simulated physics stands behind the registers."""
+
+    model: Name
+
+
+class ProfileModel(_Strict):
+    """A whole profile file."""
+
+    profile: HeaderModel
+    transport: TransportModel
+    codec: CodecModel = CodecModel()
+    limits: LimitsModel = LimitsModel()
+    identity: IdentityModel | None = None
+    asserts: list[AssertModel] = Field(default_factory=list[AssertModel])
+    blocks: Annotated[dict[Name, BlockModel], Field(min_length=1)]
+    points: Annotated[dict[Name, PointModel], Field(min_length=1)]
+    commands: dict[Name, CommandModel]
+    deny: list[DenyModel] = Field(default_factory=list[DenyModel])
+    failsafe: FailsafeModel
+    sim: SimModel | None = None

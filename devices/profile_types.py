@@ -1,0 +1,189 @@
+"""A compiled profile: what the drivers and the simulators hold in their hands.
+
+Values are in canonical units (`devices.quantity`); times in milliseconds where the name says so; addresses are
+those of the wire. Made by `devices.profile`, which has checked that the parts fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from devices.codec import RegType, WordOrder
+
+TEXT = "text"  # the unit of a point that is a text, beside BOOL and SYMBOL of `devices.role`
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Bad when (the raw value of `point` is one of `values`) is `inside`."""
+
+    point: str
+    values: frozenset[int]
+    inside: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One value of an instrument: raw * scale + offset, in `unit`.
+
+    `unit` is `bool`, `symbol` or `text` where the value is no number.
+    """
+
+    name: str
+    block: str
+    addr: int
+    type: RegType
+    words: int
+    order: WordOrder
+    unit: str
+    scale: float
+    offset: float
+    symbols: Mapping[int, str]
+    bits: Mapping[int, str]
+    range: tuple[float, float] | None
+    stale_ms: int
+    nan: tuple[float, ...]
+    bad_when: tuple[Rule, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Bit:
+    """One named bit of a bits point; it gives a reading of its own, true or false."""
+
+    name: str
+    point: str
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Registers read by one request; `scan` is fast, slow or demand (only when asked for by name)."""
+
+    id: str
+    fc: int
+    addr: int
+    count: int
+    scan: str
+    atomic: bool
+    points: tuple[Point, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """One value of a written frame: an argument (`arg`) or a fixed raw `value`; min and max in `unit`."""
+
+    arg: str | None
+    value: float | None
+    type: RegType
+    words: int
+    order: WordOrder
+    unit: str
+    scale: float
+    min: float | None
+    max: float | None
+    symbols: Mapping[int, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """The rows of a table command: up to `max` rows of `words` registers each; the rest is written as zeros."""
+
+    arg: str
+    max: int
+    fields: tuple[Slot, ...]
+    words: int
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What `point` must read after a command: the argument `arg`, or one of `among`."""
+
+    point: str
+    arg: str | None
+    among: tuple[float | bool | str, ...]
+    tolerance: float
+
+
+@dataclass(frozen=True, slots=True)
+class Verify:
+    """The read-back of a command: `blocks` are read until all checks hold; `reason` says why there is none."""
+
+    within_ms: int
+    checks: tuple[Check, ...]
+    echo: str | None
+    blocks: tuple[str, ...]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One action: one request of `words` registers from `addr`, and its read-back."""
+
+    name: str
+    fc: int
+    addr: int
+    words: int
+    fields: tuple[Slot, ...]
+    rows: Table | None
+    idempotent: bool
+    verify: Verify
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A value that must stand at `addr`; `why` is for the person."""
+
+    fc: int
+    addr: int
+    type: RegType
+    words: int
+    equals: float
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Serial:
+    """Where the serial number stands."""
+
+    addr: int
+    type: RegType
+    words: int
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """How to know the model; one request of `count` registers from `addr` holds identity and serial number."""
+
+    fc: int
+    addr: int
+    count: int
+    setting: Setting
+    serial: Serial | None
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """A checked and compiled profile. `bits` are the named bits of all bits points; `sha256` is of the file."""
+
+    id: str
+    version: int
+    role: str
+    maker: str
+    model: str
+    evidence: str
+    sources: tuple[str, ...]
+    order: WordOrder
+    offline_after: int
+    max_read: int
+    max_write: int
+    identity: Identity | None
+    asserts: tuple[Setting, ...]
+    blocks: Mapping[str, Block]
+    points: Mapping[str, Point]
+    bits: Mapping[str, Bit]
+    commands: Mapping[str, Command]
+    safe_command: str | None
+    on_comm_loss: str
+    sim_model: str | None
+    sha256: str = field(repr=False)

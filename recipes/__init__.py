@@ -1,0 +1,1 @@
+"""The recipe language: model, expressions, checking, and the library of recipes."""

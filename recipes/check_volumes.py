@@ -1,0 +1,342 @@
+"""What is mounted, and how full every container can get at worst: the procedure walked with bounds instead of values.
+
+A family is followed by one member that stands for all of them.  A loop is walked once for each member that there can
+be; inside it the loop's container, and `other[f.index]`, is a fresh member each time.  What a transfer can move at
+most includes its tolerance.  A container that must overflow is an error; one of which it cannot be shown that it never
+does is a warning, since the ledger's limit will stop the transfer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from devices.document import DataPath
+from devices.quantity import QuantityError, parse_as, show
+from recipes import steps as verbs
+from recipes.bounds import Bound, between, bound, either, exactly
+from recipes.expr import compile
+from recipes.findings import Findings
+from recipes.model import Recipe
+from recipes.ranges import Range, parse_range
+from recipes.steps import AnyVerb
+from recipes.syntax import ExprError
+from recipes.volume_state import State, VolumeScope
+
+UNPROVABLE_ML = 5.0
+"""mL: a dose under ten times what a scale resolves (0.5 g) cannot be told from nothing after a crash (engineering)."""
+
+
+class VolumeCheck:
+    """One walk over the procedure with bounds; `peaks` is the most that is mounted at once in each class of place."""
+
+    def __init__(self, recipe: Recipe, findings: Findings) -> None:
+        self._recipe = recipe
+        self._findings = findings
+        self._limits = {name: _volume(each.limit) for name, each in recipe.containers.items()}
+        self._told: set[tuple[str, DataPath]] = set()
+        self.peaks: dict[str, int] = {"station": 0, "hook": 0, "waste": 0}
+
+    def procedure(self) -> None:
+        """Walk all operations."""
+        state = State(values={name: _parameter(self._recipe, name) for name in self._recipe.parameters})
+        for index, operation in enumerate(self._recipe.procedure):
+            if not self._steps(operation.steps, state, ("procedure", index, "steps")):
+                return
+
+    def _steps(self, steps: Iterable[AnyVerb], state: State, base: DataPath) -> bool:
+        """Walk a list of steps; return False when the batch ends in it."""
+        for index, step in enumerate(steps):
+            path: DataPath = (*base, index, step.verb)
+            before = state.fork() if step.when is not None else None
+            if not self._step(step, state, path) and before is None:
+                return False
+            if before is not None:
+                state.join([before])
+        return True
+
+    def _step(self, step: AnyVerb, state: State, path: DataPath) -> bool:
+        match step:
+            case verbs.End():
+                return False
+            case verbs.Choose():
+                return self._choose(step, state, path)
+            case verbs.ForEach():
+                self._for_each(step, state, path)
+            case verbs.Ask():
+                for name, given in step.inputs.items():
+                    state.values[f"{step.id}.{name}"] = _ranged(given.range, given.unit, f"{path}:{name}")
+            case verbs.Sample():
+                self._need(step.from_, state, (*path, "from"))
+                for name in step.results:
+                    declared = self._recipe.results.get(name)
+                    if declared is not None:
+                        state.values[f"{step.id}.{name}"] = _ranged(declared.range, declared.unit, f"{path}:{name}")
+            case verbs.Let():
+                for name, text in step.values.items():
+                    found = self._bound(text, state)
+                    state.values[f"{step.id}.{name}"] = found if found.terms == {} else _named(found, f"{path}:{name}")
+            case verbs.Mount():
+                self._mount(step, state, path)
+            case verbs.Unmount():
+                for name in step.containers:
+                    self._need(name, state, (*path, "containers"))
+                    state.mounted.pop(name, None)
+                    state.at.pop(name, None)
+            case verbs.Balance():
+                for name in step.over:
+                    self._need(name, state, (*path, "over"))
+            case verbs.Freeze():
+                self._need(step.load, state, (*path, "load"))
+            case verbs.Transfer():
+                self._transfer(step, state, path)
+            case _:
+                pass
+        return True
+
+    def _choose(self, step: verbs.Choose, state: State, path: DataPath) -> bool:
+        ways: list[State] = []
+        for index, case in enumerate(step.cases):
+            branch = state.fork()
+            if self._steps(case.steps, branch, (*path, "cases", index, "else" if case.when is None else "steps")):
+                ways.append(branch)
+        if not ways:
+            return all(case.when is not None for case in step.cases)
+        first, *rest = ways
+        first.join(rest)
+        state.values, state.volumes, state.mounted, state.at = first.values, first.volumes, first.mounted, first.at
+        return True
+
+    def _for_each(self, step: verbs.ForEach, state: State, path: DataPath) -> None:
+        """Walk the body once for each member that there can be; the state after is what holds for every number."""
+        if step.in_ not in self._limits:
+            return
+        self._need(step.in_, state, (*path, "in"))
+        least, most = state.mounted.get(step.in_, (1, 1))
+        entry, outer = dict(state.volumes), dict(state.members)
+        touched: dict[str, Bound] = {}
+        ends: list[State] = []
+        state.loops[step.as_] = step.in_
+        for turn in range(1, most + 1):
+            state.members = {**outer, step.as_: entry.get(step.in_, exactly(0.0))}
+            state.values[f"{step.as_}.index"] = exactly(float(turn))
+            self._steps(step.steps, state, (*path, "steps"))
+            for text, volume in state.members.items():
+                if text in outer:
+                    outer[text] = volume
+                    continue
+                family = self._family(text, state)
+                touched[family] = either(touched.get(family, volume), volume)
+            if turn >= least:
+                ends.append(state.fork())
+            for family in touched:
+                state.volumes[family] = entry.get(family, exactly(0.0))
+        first, *rest = ends
+        first.join(rest)
+        state.values, state.volumes, state.members = first.values, first.volumes, outer
+        for family, volume in touched.items():
+            whole = family == step.in_
+            state.volumes[family] = volume if whole else either(entry.get(family, volume), volume)
+        del state.loops[step.as_]
+
+    def _mount(self, step: verbs.Mount, state: State, path: DataPath) -> None:
+        for name in step.containers:
+            declared = self._recipe.containers.get(name)
+            if declared is None:
+                continue
+            if name in state.mounted:
+                self._say("mounted-twice", path, f"'{name}' is mounted already", "unmount it first")
+            text = step.volume_of(name)
+            limit = self._limits[name]
+            volume = between(0.0, limit) if text == "ask" else self._bound(text, state)
+            self._fits(name, name, volume, path, "is mounted with")
+            state.volumes[name] = volume if text == "ask" else _at_most(volume, limit)
+            state.mounted[name] = self._count(name, step.count_of(name), state, path)
+            state.at[name] = step.at or declared.place_class
+        used = dict.fromkeys(self.peaks, 0)
+        for name, (_, most) in state.mounted.items():
+            used[state.at.get(name, "hook")] += most
+        for place, number in used.items():
+            self.peaks[place] = max(self.peaks[place], number)
+        positions = sum(each.positions for each in self._recipe.equipment.values())
+        if positions and used["station"] > positions:
+            message = f"up to {used['station']} vessels at a station with {positions} positions"
+            self._say("positions", path, message, "unmount what is empty first")
+
+    def _count(self, name: str, text: str | None, state: State, path: DataPath) -> tuple[int, int]:
+        declared = self._recipe.containers[name].count
+        if declared is None:
+            return (1, 1)
+        family = count_range(declared)
+        if family is None:
+            return (1, 1)
+        least, most = int(family.low), int(family.high)
+        if text is None:
+            return (least, most)
+        low, high = self._bound(text, state).interval
+        if not math.isfinite(high) or high > most or low < least:
+            message = f"{text} gives {low:g}..{high:g}, '{name}' has {declared}"
+            if low > most or high < least:
+                self._say("count", path, message, "no number of these fits")
+            else:
+                self._say("count", path, message, f"write clamp({text}, {least}, {most})", warn=True)
+        return (max(least, math.ceil(max(low, least))), min(most, math.floor(min(high, most))))
+
+    def _transfer(self, step: verbs.Transfer, state: State, path: DataPath) -> None:
+        source, target = self._need(step.from_, state, (*path, "from")), self._need(step.to, state, (*path, "to"))
+        if source is None or target is None:
+            return
+        held, filled = self._held(step.from_, state), self._held(step.to, state)
+        if step.up_to is not None:
+            level = self._bound(step.up_to, state)
+            moved = level.plus(filled, -1.0)
+            slack = self._slack(step, min(max(0.0, moved.high), held.high))
+            after = between(max(filled.low, level.low), max(level.high, filled.high) + slack)
+        else:
+            wanted = self._wanted(step, held, state)
+            moved = wanted if wanted.high <= held.high else _at_most(wanted, held.high)
+            slack = 0.0 if step.all else self._slack(step, min(wanted.high, held.high))
+            ways = [filled.plus(wanted), filled.plus(moved), filled.plus(held)]
+            after = min(ways, key=lambda way: way.high).plus(between(-slack, slack))
+        if 0 < moved.high < UNPROVABLE_ML and not step.all:
+            message = f"at most {show(moved.high, 'mL')} are moved, less than can be shown to have arrived"
+            self._say("dose-unprovable", path, message, f"a scale shows {UNPROVABLE_ML:g} mL and more", warn=True)
+        self._fits(step.to, target, after, path, "would hold")
+        self._keep(step.to, _at_most(after, self._limits[target]), state)
+        self._keep(step.from_, self._left(step, held, moved, slack, state), state)
+
+    def _wanted(self, step: verbs.Transfer, held: Bound, state: State) -> Bound:
+        if step.volume is not None:
+            return self._bound(step.volume, state)
+        if step.leave is not None:
+            return held.plus(self._bound(step.leave, state), -1.0)
+        return held
+
+    def _left(self, step: verbs.Transfer, held: Bound, moved: Bound, slack: float, state: State) -> Bound:
+        if step.all:
+            return exactly(0.0)
+        if step.leave is not None:
+            level = self._bound(step.leave, state).high + slack
+            return between(0.0, min(held.high, level))
+        if step.up_to is not None:
+            return between(0.0, held.high)
+        left = held.plus(moved, -1.0)
+        return left if left.low >= 0 else between(0.0, max(0.0, min(held.high, left.high)))
+
+    def _slack(self, step: verbs.Transfer, moved: float) -> float:
+        """Return how much more than asked may arrive, in mL."""
+        try:
+            if step.tolerance.rstrip().endswith("%"):
+                return max(0.0, moved) * parse_as(step.tolerance, "%") / 100 if math.isfinite(moved) else 0.0
+            return parse_as(step.tolerance, "mL")
+        except QuantityError:
+            return 0.0
+
+    def _fits(self, name: str, family: str, volume: Bound, path: DataPath, what: str) -> None:
+        """Report a volume that is over the limit for certain (an error), or that may be (a warning)."""
+        limit = self._limits[family]
+        if volume.low > limit:
+            message = f"'{name}' {what} at least {show(volume.low, 'mL')}, its limit is {show(limit, 'mL')}"
+            self._say("overfill", path, message, "move less, or declare a larger container")
+        elif volume.high > limit * (1 + 1e-9):
+            most = show(volume.high, "mL") if math.isfinite(volume.high) else "any volume"
+            message = f"'{name}' {what} up to {most} at worst, its limit is {show(limit, 'mL')}"
+            self._say("overfill-possible", path, message, "bound it with min(...), or narrow the ranges", warn=True)
+
+    def _need(self, text: str, state: State, path: DataPath) -> str | None:
+        """Return the family of a container that is mounted here, or report it and return None."""
+        family = self._family(text, state)
+        if family not in self._limits:
+            return None
+        if family not in state.mounted:
+            self._say(
+                "not-mounted", path, f"'{family}' is not mounted here", f"add mount: {{containers: {family}}} before"
+            )
+        elif state.mounted[family][0] == 0 and state.mounted[family][1] > 0:
+            self._say(
+                "not-mounted", path, f"'{family}' is not mounted on every way to here", "mount it in every branch"
+            )
+        return family
+
+    def _family(self, text: str, state: State) -> str:
+        head = text.partition("[")[0].strip()
+        return state.loops.get(head, head)
+
+    def _single(self, text: str, state: State) -> bool:
+        """Return whether a text names a container of which there is one, so that its volume may be replaced."""
+        declared = self._recipe.containers.get(self._family(text, state))
+        return declared is not None and declared.count is None
+
+    def _member(self, text: str, state: State) -> bool:
+        """Return whether a text names the member that a loop's turn is about."""
+        return text in state.loops or any(f"{loop}.index" in text for loop in state.loops)
+
+    def _held(self, text: str, state: State) -> Bound:
+        family = self._family(text, state)
+        if self._member(text, state):
+            return state.members.setdefault(text, state.volumes.get(family, exactly(0.0)))
+        return state.volumes.get(family, exactly(0.0))
+
+    def _keep(self, text: str, volume: Bound, state: State) -> None:
+        family = self._family(text, state)
+        if self._member(text, state):
+            state.members[text] = volume
+        elif self._single(text, state):
+            state.volumes[family] = volume
+        else:
+            state.volumes[family] = either(state.volumes.get(family, volume), volume)
+
+    def _bound(self, text: str, state: State) -> Bound:
+        try:
+            return bound(compile(text).node, VolumeScope(self._recipe, state, self._limits))
+        except ExprError:
+            return between(-math.inf, math.inf)  # reported by the check of names and kinds
+
+    def _say(self, code: str, path: DataPath, message: str, hint: str, *, warn: bool = False) -> None:
+        """Report once for each place: a loop's body is walked several times."""
+        if (code, path) in self._told:
+            return
+        self._told.add((code, path))
+        (self._findings.warning if warn else self._findings.error)(code, path, message, hint)
+
+
+def count_range(text: str) -> Range | None:
+    """Return how many containers a family may have (`1..4`, `3`), or None where the text says no such thing."""
+    try:
+        found = parse_range(text if ".." in text else f"{text}..{text}")
+    except QuantityError:
+        return None
+    whole = found.low == int(found.low) and found.high == int(found.high)
+    return found if not found.unit and whole and found.low >= 1 else None
+
+
+def _at_most(volume: Bound, most: float) -> Bound:
+    if volume.high <= most:
+        return volume
+    return between(min(max(0.0, volume.low), most), most)
+
+
+def _named(found: Bound, name: str) -> Bound:
+    """Keep what is linear as it is; a value without any known bound stands for itself."""
+    return found if all(math.isfinite(edge) for edge in found.interval) else between(*found.interval, name)
+
+
+def _volume(text: str) -> float:
+    try:
+        return parse_as(text, "mL")
+    except QuantityError:
+        return math.inf  # reported where the container is declared
+
+
+def _ranged(text: str | None, unit: str | None, name: str) -> Bound:
+    if text is None:
+        return between(-math.inf, math.inf, name)
+    try:
+        found = parse_range(text, unit)
+    except QuantityError:
+        return between(-math.inf, math.inf, name)
+    return between(found.low, found.high, name)
+
+
+def _parameter(recipe: Recipe, name: str) -> Bound:
+    return _ranged(recipe.parameters[name].range, None, name)

@@ -1,0 +1,156 @@
+"""A recipe as frozen models; what each verb takes is in `recipes.steps`.
+
+Values stay text here.  Importing this module brings neither pint nor lark.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints, model_validator
+
+from recipes.steps import Amount, AnyVerb, Choose, Expr, Flag, ForEach, Frozen, Id, Span, Step, Text
+
+Title = Annotated[str, StringConstraints(pattern="^[a-z0-9][a-z0-9-]*$", max_length=60)]
+Version = Annotated[str, StringConstraints(pattern=r"^\d+\.\d+\.\d+$")]
+Priority = Literal["critical", "high", "medium", "low"]
+
+
+class Equipment(Frozen):
+    """A role that the recipe needs, bound to a place by the site; `shared` is taken by `using:`."""
+
+    role: Text
+    needs: tuple[Id, ...] = ()
+    positions: int = Field(default=0, ge=0, le=64)
+    shared: Flag = False
+    source: Text | None = None
+
+
+class Container(Frozen):
+    """An account of the volume ledger; `limit` is the most it may hold.
+
+    `count` makes it a family, whose members are `NAME[1]`, `NAME[2]`, ...  `density` defaults to that of medium,
+    1.005 g/mL (general knowledge).
+    """
+
+    kind: Literal["vessel", "bag"]
+    class_: Text | None = Field(default=None, alias="class")
+    count: Text | None = None
+    limit: Amount
+    holds: Text | None = None
+    density: Amount = "1.005 g/mL"
+    source: Text | None = None
+
+    @property
+    def place_class(self) -> Literal["station", "hook"]:
+        """Return where it goes when a mount does not say."""
+        return "station" if self.kind == "vessel" else "hook"
+
+
+class Parameter(Frozen):
+    """A value that whoever starts a batch may change, within `range` or `choices`."""
+
+    label: Text | None = None
+    default: Text
+    range: Span | None = None
+    choices: tuple[Text, ...] = ()
+    source: Text | None = None
+
+
+class Result(Frozen):
+    """A kind of laboratory result: a number in `unit` within `range`, or one of `choices`."""
+
+    label: Text | None = None
+    unit: Text | None = None
+    range: Span | None = None
+    choices: tuple[Text, ...] = ()
+    source: Text | None = None
+
+
+class BiologicalClock(Frozen):
+    """Biological time between two marks, with the limits at which it alarms (`max` counts as high)."""
+
+    from_: Id = Field(alias="from")
+    to: Id
+    warn: Amount | None = None
+    high: Amount | None = None
+    max: Amount | None = None
+    source: Text | None = None
+
+    @model_validator(mode="after")
+    def _some_limit(self) -> BiologicalClock:
+        if self.warn is None and self.high is None and self.max is None:
+            raise ValueError("a clock without a limit watches nothing: give warn, high or max")
+        return self
+
+
+class Guard(Frozen):
+    """A condition watched from batch start to end, also while held; it may alarm, hold or stop, nothing else."""
+
+    id: Id
+    when: Expr
+    for_: Amount = Field(default="0 s", alias="for")
+    priority: Priority
+    then: Literal["alarm", "hold", "stop"] = "alarm"
+    while_: Annotated[str, StringConstraints(pattern=r"^mark [a-z][a-z0-9_]* to [a-z][a-z0-9_]*$")] | None = Field(
+        default=None, alias="while"
+    )
+    text: Text | None = None
+    source: Text | None = None
+
+    @property
+    def span(self) -> tuple[str, str] | None:
+        """Return the marks between which it watches, or None for the whole batch."""
+        if self.while_ is None:
+            return None
+        words = self.while_.split()
+        return words[1], words[3]
+
+
+class Operation(Frozen):
+    """A named part of the procedure; `using` is granted before its first step and given back at its end."""
+
+    id: Id = Field(alias="operation")
+    title: Text | None = None
+    using: tuple[Id, ...] = ()
+    steps: tuple[Step, ...] = Field(min_length=1)
+
+
+class Recipe(Frozen):
+    """A whole recipe. `sources` explains the tags that every number carries."""
+
+    recipe: Title
+    version: Version
+    title: Text
+    status: Literal["draft", "illustrative", "approved"]
+    description: Text | None = None
+    sources: dict[str, Text] = Field(default_factory=dict[str, Text])
+    equipment: dict[Id, Equipment] = Field(default_factory=dict[Id, Equipment])
+    containers: dict[Id, Container] = Field(default_factory=dict[Id, Container])
+    parameters: dict[Id, Parameter] = Field(default_factory=dict[Id, Parameter])
+    results: dict[Id, Result] = Field(default_factory=dict[Id, Result])
+    clocks: dict[Id, BiologicalClock] = Field(default_factory=dict[Id, BiologicalClock])
+    guards: tuple[Guard, ...] = ()
+    procedure: tuple[Operation, ...] = Field(min_length=1)
+
+
+def children(step: AnyVerb) -> tuple[tuple[AnyVerb, ...], ...]:
+    """Return the lists of steps inside a step: one for a loop, one for each branch of a choice, else none."""
+    if isinstance(step, ForEach):
+        return (step.steps,)
+    if isinstance(step, Choose):
+        return tuple(case.steps for case in step.cases)
+    return ()
+
+
+def walk(steps: tuple[AnyVerb, ...], path: str) -> Iterator[tuple[str, AnyVerb]]:
+    """Yield every step below `path` with its path of ids, in the order of the text.
+
+    A loop's iterations and a choice's branches share one path here; the engine counts iterations (`draw/1/collect`).
+    """
+    for step in steps:
+        here = f"{path}/{step.id}" if path else step.id
+        yield here, step
+        for inner in children(step):
+            yield from walk(inner, here)

@@ -1,0 +1,139 @@
+"""What an expression may name at each point of a recipe, and of which kind it is.
+
+Names come to be as the procedure goes: an answer may be used after its `ask`, a mark after it was set.  A name that is
+there only sometimes (a branch, an optional input, a deferred result) is a *maybe*: using it unguarded draws a warning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+
+from devices.quantity import parse
+from devices.role import BOOL, ROLES, SYMBOL
+from recipes import kinds
+from recipes.kinds import Type
+from recipes.model import Recipe
+
+VOLUME = kinds.number("mL")
+TIME = kinds.number("s")
+COUNT = kinds.number("")
+DAY_ZERO = "day0"
+"""The mark from which `day` counts."""
+RESERVED = frozenset({"and", "or", "not", "of", "within", "true", "false", "day", "since"})
+"""Words of the expression language, which cannot be names."""
+
+
+@dataclass
+class Names:
+    """The names that are known at one point."""
+
+    recipe: Recipe
+    outputs: dict[str, Type] = field(default_factory=dict[str, Type])
+    marks: set[str] = field(default_factory=set[str])
+    loops: dict[str, str] = field(default_factory=dict[str, str])
+    maybe: set[str] = field(default_factory=set[str])
+    acquired: frozenset[str] = frozenset()
+    everywhen: bool = False
+
+    def fork(self) -> Names:
+        """Return a copy for a branch or a loop."""
+        return replace(
+            self, outputs=dict(self.outputs), marks=set(self.marks), loops=dict(self.loops), maybe=set(self.maybe)
+        )
+
+    def join(self, branches: list[Names]) -> None:
+        """Take over what the branches brought; what not all of them brought is a maybe."""
+        for branch in branches:
+            for name, kind in branch.outputs.items():
+                self.outputs.setdefault(name, kind)
+            self.marks |= branch.marks
+        for name in (*self.outputs, *(f"since({mark})" for mark in self.marks)):
+            sure = [name not in branch.maybe and branch.has(name) for branch in branches]
+            if sure and not all(sure):
+                self.maybe.add(name)
+            elif sure:
+                self.maybe.discard(name)
+
+    def has(self, name: str) -> bool:
+        """Return whether a step's output or a mark has come to be."""
+        return name in self.outputs or (name.startswith("since(") and name[6:-1] in self.marks)
+
+    def bring(self, name: str, kind: Type, *, maybe: bool) -> None:
+        """Add a step's output."""
+        self.outputs[name] = kind
+        (self.maybe.add if maybe else self.maybe.discard)(name)
+
+    def set_mark(self, mark: str, *, maybe: bool) -> None:
+        """Add a mark."""
+        self.marks.add(mark)
+        (self.maybe.add if maybe else self.maybe.discard)(f"since({mark})")
+
+    def type_of(self, name: str) -> Type | None:
+        """Return the type of a name, indices emptied, or None where there is none here."""
+        if name == "day":
+            return TIME if self.everywhen or DAY_ZERO in self.marks else None
+        if name.startswith("since("):
+            return TIME if self.everywhen or name[6:-1] in self.marks else None
+        head, _, attribute = name.partition(".")
+        if not attribute:
+            return parameter_type(self.recipe, name)
+        family = head.removesuffix("[]")
+        if head in self.loops:
+            return {"index": COUNT, "volume": VOLUME, "limit": VOLUME}.get(attribute)
+        if family in self.recipe.containers:
+            return self._container(family, attribute, indexed=head != family)
+        if head in self.recipe.equipment:
+            return tag_type(self.recipe.equipment[head].role, attribute)
+        return self.outputs.get(name)
+
+    def _container(self, family: str, attribute: str, *, indexed: bool) -> Type | None:
+        counted = self.recipe.containers[family].count is not None
+        if indexed and not counted:
+            return None
+        if attribute in ("volume", "limit"):
+            return VOLUME
+        if attribute == "mounted":
+            return COUNT if counted and not indexed else kinds.BOOL
+        return COUNT if attribute == "index" and indexed else None
+
+    def hint(self, name: str) -> str:
+        """Return what may have been meant by a name that is not known."""
+        if name == "day" or name.startswith("since("):
+            mark = DAY_ZERO if name == "day" else name[6:-1]
+            return f"no mark '{mark}' is set before this: add mark: {{id: {mark}}}"
+        known = [
+            *self.recipe.parameters,
+            *self.outputs,
+            *(f"{loop}.{word}" for loop in self.loops for word in ("index", "volume")),
+        ]
+        known += [f"{family}.volume" for family in self.recipe.containers]
+        known += [f"{place}.{tag}" for place, kind in self.recipe.equipment.items() for tag in role_tags(kind.role)]
+        near = get_close_matches(name, known, n=3, cutoff=0.5)
+        step = name.partition(".")[0]
+        later = "; a step's values can be used after the step only" if "." in name and step not in self.loops else ""
+        return f"did you mean {' or '.join(near)}?{later}" if near else f"nothing of this name before this step{later}"
+
+
+def parameter_type(recipe: Recipe, name: str) -> Type | None:
+    """Return the type of a parameter, by its default; raises QuantityError where that is no quantity."""
+    parameter = recipe.parameters.get(name)
+    if parameter is None:
+        return None
+    return kinds.choice(parameter.choices) if parameter.choices else kinds.number(parse(parameter.default).unit)
+
+
+def role_tags(role: str) -> Mapping[str, str]:
+    """Return the tags of a role, none for a role that does not exist."""
+    return ROLES[role].tags if role in ROLES else {}
+
+
+def tag_type(role: str, tag: str) -> Type | None:
+    """Return the type of a role's tag, or None where it has no such tag."""
+    unit = role_tags(role).get(tag)
+    if unit is None:
+        return None
+    if unit == BOOL:
+        return kinds.BOOL
+    return kinds.TEXT if unit == SYMBOL else kinds.number(unit)

@@ -1,0 +1,372 @@
+"""The verbs of the recipe language: one frozen model for each.
+
+In YAML a step is a mapping with one key, the verb: `transfer: {id: medium, from: cm2, ...}`.  Here it is a model
+whose `verb` names it.  Attributes carry the names of the YAML keys; a key that is a word of Python gets an underscore
+(`from` is `from_`, `to` stays `to`, `in` is `in_`, `as` is `as_`, `with` is `with_`, `for` is `for_`).  Values stay
+text: numbers with units and expressions are compiled on demand (`recipes.expr.compile`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, cast
+
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+
+ID_PATTERN = "^[a-z][a-z0-9_]*$"
+MAX_TEXT = 2000
+
+
+def _flag(raw: Any) -> Any:
+    """Accept the two words of YAML 1.2 and nothing else."""
+    if raw in ("true", True):
+        return True
+    if raw in ("false", False):
+        return False
+    raise ValueError(f"'{raw}' is neither true nor false")
+
+
+def _listed(raw: Any) -> Any:
+    """Let one name stand for a list of one."""
+    return (raw,) if isinstance(raw, str) else raw
+
+
+Id = Annotated[str, StringConstraints(pattern=ID_PATTERN, max_length=40)]
+Text = Annotated[str, StringConstraints(min_length=1, max_length=MAX_TEXT)]
+Expr = Annotated[str, StringConstraints(min_length=1, max_length=MAX_TEXT)]
+"""An expression: `5 L - seed.volume`; see `recipes.expr`."""
+Amount = Annotated[str, StringConstraints(min_length=1, max_length=80)]
+"""A number with its unit: `30 min`, `2 %`."""
+Span = Annotated[str, StringConstraints(min_length=3, max_length=80)]
+"""Two bounds: `10 d..12 d`; see `recipes.ranges.parse_range`."""
+Flag = Annotated[bool, BeforeValidator(_flag, json_schema_input_type=Literal["true", "false"])]
+_Listed = Annotated[tuple[Text, ...], Field(min_length=1)]
+Names = Annotated[_Listed, BeforeValidator(_listed, json_schema_input_type=Text | _Listed)]
+OnRestart = Literal["resume", "redo", "reattach", "hold", "ask"]
+
+
+class Frozen(BaseModel):
+    """A part of a recipe: unknown keys are refused, nothing changes after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class Verb(Frozen):
+    """What every step has.
+
+    `when`: the step is passed over while this is false.  `exception_when`: judged after the step; true puts an
+    exception on the record for review.  `on_restart`: how the step goes on after the controller was down.
+    `max_outage`: the longest outage after which it may go on without a person; absent: the step sets no limit.
+    """
+
+    id: Id
+    source: Text | None = None
+    when: Expr | None = None
+    exception_when: Expr | None = None
+    on_restart: OnRestart = "redo"
+    max_outage: Amount | None = None
+
+
+class Input(Frozen):
+    """One value that a person gives: a choice, a number in `unit` within `range`, or text."""
+
+    label: Text | None = None
+    unit: Text | None = None
+    range: Span | None = None
+    choices: tuple[Text, ...] = ()
+    optional: Flag = False
+    source: Text | None = None
+
+    @property
+    def type(self) -> Literal["choice", "number", "text"]:
+        """Return what kind of answer this asks for."""
+        if self.choices:
+            return "choice"
+        return "number" if self.unit is not None or self.range is not None else "text"
+
+
+class Ask(Verb):
+    """Ask a person: to do something, to give values, to scan, to sign.
+
+    `check` must hold when the answer is taken.  `due` counts from the asking.
+    """
+
+    verb: Literal["ask"]
+    text: Text
+    inputs: dict[Id, Input] = Field(default_factory=dict[Id, Input])
+    scan: tuple[Id, ...] = ()
+    sign: tuple[Id, ...] = ()
+    check: Expr | None = None
+    due: Amount | None = None
+    on_overdue: Literal["continue", "hold"] = "continue"
+
+
+class Case(Frozen):
+    """One branch of `choose`: `{when: EXPR, steps: [...]}`, or `{else: [...]}`, for which `when` is None."""
+
+    when: Expr | None = None
+    steps: tuple[Step, ...] = Field(validation_alias=AliasChoices("steps", "else"))
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_form(cls, raw: Any) -> Any:
+        if isinstance(raw, Mapping):
+            keys = set(cast("Mapping[str, Any]", raw))
+            if "else" in keys and keys != {"else"}:
+                raise ValueError("an else branch has no other key: {else: [steps]}")
+            if "else" not in keys and "when" not in keys:
+                raise ValueError("a branch needs a condition: {when: EXPR, steps: [...]}, or it is {else: [...]}")
+        return cast("Any", raw)
+
+
+class Choose(Verb):
+    """Take the first branch whose condition is true; an INVALID condition waits and alarms."""
+
+    verb: Literal["choose"]
+    cases: tuple[Case, ...] = Field(min_length=1)
+
+
+class Set(Verb):
+    """Give standing targets, valid until replaced or the unit is freed: `set: {station.temperature: 37 degC}`.
+
+    `targets` maps each tag to the text of its value (an expression).
+    """
+
+    verb: Literal["set"]
+    targets: dict[str, Expr] = Field(min_length=1)
+    on_restart: OnRestart = "resume"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather_targets(cls, raw: Any) -> Any:
+        if not isinstance(raw, Mapping):
+            return raw
+        given = cast("Mapping[str, Any]", raw)
+        tags = {key: value for key, value in given.items() if "." in key}
+        if not tags or "targets" in given:
+            return given
+        return {**{key: value for key, value in given.items() if key not in tags}, "targets": tags}
+
+
+class Wait(Verb):
+    """Wait until a condition is true, or for a time (biological: it counts while held and during an outage)."""
+
+    verb: Literal["wait"]
+    until: Expr | None = None
+    for_: Expr | None = Field(default=None, alias="for")
+    timeout: Expr | None = None
+    on_timeout: Literal["hold", "continue"] = "hold"
+    on_restart: OnRestart = "resume"
+
+    @model_validator(mode="after")
+    def _one_end(self) -> Wait:
+        if (self.until is None) == (self.for_ is None):
+            raise ValueError("wait needs exactly one of until and for")
+        return self
+
+
+class Mount(Verb):
+    """A person puts containers into places; the place class is `station`, `hook` or `waste`.
+
+    `at` absent: vessels go to `station`, bags to `hook`.  `count` says how many of a counted family, `volume` what is
+    in them: `ask`, or an expression; each is one text for all, or a mapping from the container's name.
+    """
+
+    verb: Literal["mount"]
+    containers: Names
+    count: Expr | dict[Id, Expr] | None = None
+    at: Literal["station", "hook", "waste"] | None = None
+    volume: Expr | dict[Id, Expr] = "ask"
+    scan: Flag = False
+    text: Text | None = None
+
+    def count_of(self, container: str) -> str | None:
+        """Return the expression for how many of this family are mounted, or None where none is given."""
+        return self.count.get(container) if isinstance(self.count, dict) else self.count
+
+    def volume_of(self, container: str) -> str:
+        """Return `ask`, or the expression of the volume that each of these holds when it is mounted."""
+        return self.volume.get(container, "ask") if isinstance(self.volume, dict) else self.volume
+
+
+class Unmount(Verb):
+    """A person takes containers away: a family's name means all of it that is mounted."""
+
+    verb: Literal["unmount"]
+    containers: Names
+    text: Text | None = None
+
+
+class ForEach(Verb):
+    """Walk the steps once for each mounted container of a family, in order, counted from 1."""
+
+    verb: Literal["for_each"]
+    as_: Id = Field(alias="as")
+    in_: Id = Field(alias="in")
+    steps: tuple[Step, ...] = Field(min_length=1)
+    on_restart: OnRestart = "resume"
+
+
+class Transfer(Verb):
+    """Move liquid: exactly one of `volume`, `leave` (in the source), `up_to` (in the destination), `all`.
+
+    `tolerance` is a volume or a percentage of what was commanded.  `settle` is waited before the pump starts.
+    `one_shot`: never repeated or completed without a person.
+    """
+
+    AMOUNTS: ClassVar[tuple[str, ...]] = ("volume", "leave", "up_to", "all")
+
+    verb: Literal["transfer"]
+    from_: Text = Field(alias="from")
+    to: Text
+    volume: Expr | None = None
+    leave: Expr | None = None
+    up_to: Expr | None = None
+    all: Flag = False
+    rate: Expr
+    tolerance: Amount = "5 %"
+    settle: Expr | None = None
+    one_shot: Flag = False
+    on_restart: OnRestart = "hold"
+
+    @model_validator(mode="after")
+    def _one_amount(self) -> Transfer:
+        given = [name for name in self.AMOUNTS if getattr(self, name) not in (None, False)]
+        if len(given) != 1:
+            raise ValueError(f"transfer needs exactly one of volume, leave, up_to, all (has {', '.join(given) or '-'})")
+        return self
+
+    @property
+    def amount(self) -> Literal["volume", "leave", "up_to", "all"]:
+        """Return which of the four ways says how much."""
+        if self.volume is not None:
+            return "volume"
+        if self.leave is not None:
+            return "leave"
+        return "up_to" if self.up_to is not None else "all"
+
+
+class Sample(Verb):
+    """A person draws a sample; its results come as the answer, named `ID.RESULT`.
+
+    The step waits for all results but those in `defer`; with `wait: false` for none.  `volume` is what the sample
+    takes out of the container, for the ledger.
+    """
+
+    verb: Literal["sample"]
+    from_: Text = Field(alias="from")
+    results: tuple[Id, ...] = Field(min_length=1)
+    defer: tuple[Id, ...] = ()
+    wait: Flag = True
+    volume: Expr = "0 mL"
+    due: Amount | None = None
+    on_overdue: Literal["continue", "hold"] = "hold"
+    text: Text | None = None
+
+    @property
+    def awaited(self) -> tuple[str, ...]:
+        """Return the results that the step waits for."""
+        return tuple(name for name in self.results if name not in self.defer) if self.wait else ()
+
+    @property
+    def deferred(self) -> tuple[str, ...]:
+        """Return the results that may come later, in a prompt of their own."""
+        return tuple(name for name in self.results if name not in self.awaited)
+
+
+class Mark(Verb):
+    """Name this moment: `since(ID)` counts from here; `day` counts from the mark `day0`."""
+
+    verb: Literal["mark"]
+
+
+class Incubate(Verb):
+    """Leave the culture alone until a condition; `window` is where `day` must lie when it ends."""
+
+    verb: Literal["incubate"]
+    until: Expr
+    window: Span | None = None
+    on_restart: OnRestart = "resume"
+
+
+class Note(Verb):
+    """Write a sentence on the record; `exception: true` puts it before the reviewer."""
+
+    verb: Literal["note"]
+    text: Text
+    exception: Flag = False
+
+
+class End(Verb):
+    """End the batch here."""
+
+    verb: Literal["end"]
+    as_: Literal["complete", "stopped"] = Field(alias="as")
+    reason: Text
+
+
+class Let(Verb):
+    """Compute values once and freeze them: `ID.NAME`; a value may use those above it."""
+
+    verb: Literal["let"]
+    values: dict[Id, Expr] = Field(min_length=1)
+
+
+class Balance(Verb):
+    """Weigh: what the ledger holds for these containers against what their places weigh, within a percentage."""
+
+    verb: Literal["balance"]
+    over: Names
+    within: Amount
+    on_fail: Literal["hold", "continue"] = "hold"
+
+
+class Freeze(Verb):
+    """Run a freezing profile on shared equipment; never paused, never started twice.
+
+    `marks` names the moments `started` and `ended`.  `accept`: judge the run by the profile's acceptance criteria.
+    """
+
+    verb: Literal["freeze"]
+    with_: Id = Field(alias="with")
+    load: Id
+    profile: Text
+    marks: dict[Literal["started", "ended"], Id] = Field(default_factory=dict[Literal["started", "ended"], Id])
+    accept: Flag = True
+    on_restart: OnRestart = "reattach"
+
+
+AnyVerb = (
+    Ask | Choose | Set | Wait | Mount | Unmount | ForEach | Transfer | Sample | Mark | Incubate | Note | End | Let
+    | Balance | Freeze
+)  # fmt: skip
+
+VERBS: tuple[str, ...] = (
+    "ask", "choose", "set", "wait", "mount", "unmount", "for_each", "transfer", "sample", "mark", "incubate", "note",
+    "end", "let", "balance", "freeze",
+)  # fmt: skip
+
+
+def unwrap(raw: Any) -> Any:
+    """Turn `{verb: {fields}}` into `{verb: VERB, id: VERB, fields}`; a step without an id is called by its verb."""
+    if isinstance(raw, Verb):
+        return raw
+    step: Mapping[str, Any] = cast("Mapping[str, Any]", raw) if isinstance(raw, Mapping) else dict[str, Any]()
+    if len(step) != 1:
+        raise ValueError("a step is one verb with its fields: transfer: {from: ..., to: ...}")
+    verb, body = next(iter(step.items()))
+    if verb not in VERBS:
+        raise ValueError(f"no verb '{verb}'; the verbs are {', '.join(VERBS)}")
+    if body is not None and not isinstance(body, Mapping):
+        raise ValueError(f"the fields of {verb} must be a mapping: {verb}: {{id: ...}}")
+    fields = cast("Mapping[str, Any]", body or {})
+    if "verb" in fields:
+        raise ValueError(f"'verb' is no field of {verb}")
+    return {"id": verb, **fields, "verb": verb}
+
+
+Step = Annotated[Annotated[AnyVerb, Field(discriminator="verb")], BeforeValidator(unwrap)]
+
+Case.model_rebuild()
+Choose.model_rebuild()
+ForEach.model_rebuild()

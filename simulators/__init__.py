@@ -1,0 +1,1 @@
+"""Simulated instruments: physics behind the register maps of the profiles, an operator, virtual time."""

@@ -1,0 +1,291 @@
+"""A simulated instrument: a profile's registers, with getters behind its points and handlers behind its commands."""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from devices.codec import FLOATS, RegType, WordOrder, encode, format_of, reorder
+from devices.profile_types import Command, Point, Profile, Setting, Slot
+
+Value = float | bool | str | Iterable[str] | None
+Getter = Callable[[], Value]
+Handler = Callable[[Mapping[str, Any]], None]
+
+ILLEGAL_FUNCTION, ILLEGAL_ADDRESS, ILLEGAL_VALUE, DEVICE_FAILURE, NO_RESPONSE = 1, 2, 3, 4, 0x0B
+MOST_BITS, MOST_REGISTERS = 2000, 125  # of one read, by the protocol
+READS_BACK = {5: 1, 15: 1, 6: 3, 16: 3}  # write function -> function that reads the same table
+
+
+class ModbusFault(Exception):
+    """The device refuses a request, with a Modbus exception code."""
+
+    def __init__(self, code: int) -> None:
+        self.code = code
+        super().__init__(f"Modbus exception {code:#04x}")
+
+
+class SimDevice:
+    """One instrument that answers as its profile says.
+
+    - `values`: one getter for each point of the profile, by the point's name; called at each read, so it must be cheap
+      and change nothing.  It returns the value in the unit of the point: a number, a bool, for a point with symbols the
+      symbol's text, for a bits point an int or the names of the bits that are set, or None for "no value" (the point's
+      first `nan`, else NaN in a float).  Whole numbers roll over as the register does, so a totaliser may count on.
+      Identity and asserted registers need no getter: they are served as the profile expects them, with `serial`.
+    - `commands`: one handler for each command of the profile, by its name.  It gets the decoded arguments by name:
+      numbers in the unit of the field (int where the registers hold one and no scale is given), symbols as text, bool
+      for `bool`; a table as `{arg: [{field: value}, ...]}` without the zero rows at its end.  What a handler accepts
+      has happened when it returns.  It may raise `ModbusFault(code)`; to ignore a request (a repeated sequence number)
+      it just returns.
+
+    The device itself enforces the profile's limits (exception 3); an unlisted address is exception 2, a function that
+    it has nowhere exception 1.  Of several commands at one address, the one whose fixed values fit the frame is meant.
+    What was written reads back where a readable block has no point (a program table).
+
+    Raises ValueError when getters or handlers do not match the profile, or points overlap.
+    """
+
+    def __init__(
+        self,
+        profile: Profile,
+        values: Mapping[str, Getter],
+        commands: Mapping[str, Handler],
+        *,
+        serial: int | str = 0,
+    ) -> None:
+        _match(profile, "getter", values.keys(), profile.points.keys())
+        _match(profile, "handler", commands.keys(), profile.commands.keys())
+        self.profile = profile
+        self._handlers = dict(commands)
+        self._images = [*_blocks(profile, values), *_settings(profile, serial)]
+        self._exact = {(i.fc, i.addr, i.count): i for i in reversed(self._images)}
+        frames = [_Frame(command) for command in profile.commands.values()]
+        self._frames = sorted(frames, key=lambda frame: -frame.fixed)
+        self._functions = {i.fc for i in self._images} | {f.command.fc for f in frames}
+        self._written: dict[tuple[int, int], int] = {}  # (reading function, address) -> word
+
+    def read(self, fc: int, addr: int, count: int) -> list[int]:
+        """Return `count` registers (or bits, each 0 or 1) as function `fc` (1 to 4) reads them; raises ModbusFault."""
+        return list(struct.unpack(f">{count}H", self.read_bytes(fc, addr, count)))
+
+    def read_bytes(self, fc: int, addr: int, count: int) -> bytes:
+        """Return what `read` does as bytes of the wire, two for each register or bit; raises ModbusFault."""
+        image = self._exact.get((fc, addr, count))
+        if image is not None:
+            return image.render(self._written)
+        if fc not in self._functions:
+            raise ModbusFault(ILLEGAL_FUNCTION)
+        if not 1 <= count <= (MOST_BITS if fc in (1, 2) else MOST_REGISTERS):
+            raise ModbusFault(ILLEGAL_VALUE)
+        words: dict[int, bytes] = {}
+        for part in self._images:
+            if part.fc == fc and part.addr < addr + count and addr < part.addr + part.count:
+                data = part.render(self._written)
+                words.update((part.addr + i, data[2 * i : 2 * i + 2]) for i in range(part.count))
+        wanted = range(addr, addr + count)
+        if any(address not in words for address in wanted):
+            raise ModbusFault(ILLEGAL_ADDRESS)
+        return b"".join(words[address] for address in wanted)
+
+    def write(self, fc: int, addr: int, values: Sequence[int]) -> None:
+        """Carry out a write by function `fc` (5, 6, 15, 16; bits as 0 or 1); raises ModbusFault."""
+        if fc not in self._functions:
+            raise ModbusFault(ILLEGAL_FUNCTION)
+        fitting = [f for f in self._frames if f.command.fc == fc and f.command.addr == addr and f.takes(len(values))]
+        if not fitting:
+            raise ModbusFault(ILLEGAL_ADDRESS)
+        data = struct.pack(f">{len(values)}H", *values)
+        for frame in fitting:
+            args = frame.decode(data)
+            if args is not None:
+                self._handlers[frame.command.name](args)
+                self._written.update(((READS_BACK[fc], addr + i), word) for i, word in enumerate(values))
+                return
+        raise ModbusFault(ILLEGAL_VALUE)
+
+    def forget(self) -> None:
+        """Lose the written words that only read back, as a power cut does."""
+        self._written.clear()
+
+
+class _Image:
+    """A run of registers, rendered through one precompiled struct."""
+
+    def __init__(self, fc: int, addr: int, count: int, cells: Sequence[_Cell]) -> None:
+        self.fc, self.addr, self.count = fc, addr, count
+        self._getters = [cell.raw for cell in cells]
+        swaps, at, layout = list(range(2 * count)), addr, ">"
+        for cell in cells:
+            if cell.addr < at or cell.addr + cell.words > addr + count:
+                raise ValueError(f"function {fc}, register {cell.addr}: a point overlaps another or leaves its block")
+            layout += f"{2 * (cell.addr - at)}x{cell.form}"
+            first, size = 2 * (cell.addr - addr), 2 * cell.words
+            swaps[first : first + size] = [first + i for i in reorder(bytes(range(size)), cell.order)]
+            at = cell.addr + cell.words
+        self._struct = struct.Struct(f"{layout}{2 * (addr + count - at)}x")
+        self._swaps = swaps if swaps != sorted(swaps) else None
+        covered = {a for cell in cells for a in range(cell.addr, cell.addr + cell.words)}
+        self._holes = [a for a in range(addr, addr + count) if a not in covered]
+
+    def render(self, written: Mapping[tuple[int, int], int]) -> bytes:
+        """Return the bytes of all registers at this moment."""
+        data = self._struct.pack(*[raw() for raw in self._getters])
+        if self._swaps is not None:
+            data = bytes([data[i] for i in self._swaps])
+        if written and self._holes:
+            patched = bytearray(data)
+            for a in self._holes:
+                struct.pack_into(">H", patched, 2 * (a - self.addr), written.get((self.fc, a), 0))
+            data = bytes(patched)
+        return data
+
+
+class _Cell:
+    """Where one value stands in an image, and the function that gives it raw."""
+
+    def __init__(
+        self, addr: int, kind: RegType, words: int, order: WordOrder, raw: Callable[[], float | bytes]
+    ) -> None:
+        self.addr, self.words, self.order, self.form = addr, words, order, f"{2 * words}s"
+        if kind is not RegType.STRING:
+            self.form = format_of(kind)
+        elif order is not WordOrder.ABCD:  # of a text, at most the two bytes of each register are swapped
+            self.order = WordOrder.ABCD if order is WordOrder.CDAB else WordOrder.BADC
+        self.raw = raw
+
+
+def _blocks(profile: Profile, values: Mapping[str, Getter]) -> list[_Image]:
+    images: list[_Image] = []
+    for block in profile.blocks.values():
+        points = sorted(block.points, key=lambda point: point.addr)
+        cells = [_Cell(p.addr, p.type, p.words, p.order, _encoder(p, values[p.name])) for p in points]
+        images.append(_Image(block.fc, block.addr, block.count, cells))
+    return images
+
+
+def _settings(profile: Profile, serial: int | str) -> list[_Image]:
+    """Return the identity and the asserted registers, as the profile expects them."""
+    images = [_Image(s.fc, s.addr, s.words, [_constant(s, profile.order)]) for s in profile.asserts]
+    identity = profile.identity
+    if identity is not None:
+        cells = [_constant(identity.setting, profile.order)]
+        if (place := identity.serial) is not None:
+            words = encode(place.type, serial, profile.order, place.words)
+            data = struct.pack(f">{len(words)}H", *words)
+            cells.append(_Cell(place.addr, RegType.STRING, place.words, WordOrder.ABCD, lambda: data))
+        cells.sort(key=lambda cell: cell.addr)
+        images.append(_Image(identity.fc, identity.addr, identity.count, cells))
+    return images
+
+
+def _constant(setting: Setting, order: WordOrder) -> _Cell:
+    value = setting.equals if setting.type in FLOATS else int(setting.equals)
+    return _Cell(setting.addr, setting.type, setting.words, order, lambda: value)
+
+
+def _encoder(point: Point, getter: Getter) -> Callable[[], Any]:
+    """Return a function that gives the raw value of a point."""
+    missing: float = point.nan[0] if point.nan else math.nan
+    scale, offset = point.scale, point.offset
+    if point.type is RegType.STRING:
+        size = 2 * point.words
+        return lambda: str(getter()).encode("ascii")[:size]
+    if point.symbols:
+        symbols = {text: raw for raw, text in point.symbols.items()}
+        return lambda: symbols[str(getter())]
+    if point.bits:
+        masks = {name: 1 << index for index, name in point.bits.items()}
+        return lambda: _bits(getter(), masks)
+    if point.type in FLOATS:
+        if scale == 1.0 and offset == 0.0:
+            return lambda: missing if (value := getter()) is None else value
+        return lambda: missing if (value := _number(getter())) is None else (value - offset) / scale
+    span = 1 << 16 * point.words
+    if format_of(point.type).isupper():
+        return lambda: round(missing if (v := _number(getter())) is None else (v - offset) / scale) % span
+    return lambda: round(missing if (v := _number(getter())) is None else (v - offset) / scale)
+
+
+def _number(value: Value) -> float | None:
+    if value is None or isinstance(value, int | float):
+        return value
+    raise TypeError(f"a number was expected of a getter, not {value!r}")
+
+
+def _bits(value: Value, masks: Mapping[str, int]) -> int:
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        return sum(masks[name] for name in set(value))
+    raise TypeError(f"an int or the names of bits were expected of a getter, not {value!r}")
+
+
+class _Frame:
+    """One command as it comes over the wire."""
+
+    def __init__(self, command: Command) -> None:
+        self.command = command
+        self.fixed = sum(slot.value is not None for slot in command.fields)
+        self._head = sum(slot.words for slot in command.fields)
+
+    def takes(self, words: int) -> bool:
+        """Tell whether a frame of so many words can be this command."""
+        table, rows = words - self._head, self.command.rows
+        if rows is None:
+            return table == 0
+        return 0 < table <= rows.max * rows.words and table % rows.words == 0
+
+    def decode(self, data: bytes) -> dict[str, Any] | None:
+        """Return the arguments, or None when a fixed value or a limit does not fit."""
+        args = _decode(self.command.fields, data)
+        rows = self.command.rows
+        if args is None or rows is None:
+            return args
+        lines = [data[at : at + 2 * rows.words] for at in range(2 * self._head, len(data), 2 * rows.words)]
+        while lines and not any(lines[-1]):
+            lines.pop()
+        table = [_decode(rows.fields, line) for line in lines]
+        return None if None in table else {**args, rows.arg: table}
+
+
+def _decode(slots: Sequence[Slot], data: bytes) -> dict[str, Any] | None:
+    args: dict[str, Any] = {}
+    at = 0
+    for slot in slots:
+        size = 2 * slot.words
+        (raw,) = struct.unpack(f">{format_of(slot.type)}", reorder(data[at : at + size], slot.order))
+        at += size
+        if slot.arg is None:
+            if raw != slot.value:
+                return None
+            continue
+        value = _checked(slot, raw)
+        if value is None:
+            return None
+        args[slot.arg] = value
+    return args
+
+
+def _checked(slot: Slot, raw: float) -> float | bool | str | None:
+    """Return the value of an argument in its unit, or None when it is not allowed."""
+    if slot.symbols:
+        return slot.symbols.get(int(raw))
+    if slot.type is RegType.BOOL:
+        return bool(raw) if raw in (0, 1) else None
+    value = raw
+    if slot.scale != 1.0:  # a scale of 0.01 is a division by 100, which gives the exact decimal
+        steps = round(1.0 / slot.scale)
+        value = raw / steps if steps and math.isclose(steps * slot.scale, 1.0) else raw * slot.scale
+    slack = 1e-6 * abs(value)  # float32 on the wire: a limit must not fail on its own rounding
+    low, high = slot.min, slot.max
+    inside = math.isfinite(value) and (low is None or value >= low - slack) and (high is None or value <= high + slack)
+    return value if inside else None
+
+
+def _match(profile: Profile, what: str, given: Iterable[str], wanted: Iterable[str]) -> None:
+    missing, unknown = sorted(set(wanted) - set(given)), sorted(set(given) - set(wanted))
+    if missing or unknown:
+        raise ValueError(f"simulated {profile.id}: no {what} for {missing}, and nothing in the profile for {unknown}")

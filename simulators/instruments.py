@@ -1,0 +1,215 @@
+"""The instruments of a suite: points and commands of the profiles, bound to the physics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from functools import partial
+from typing import Any, Protocol
+
+from devices.profile import load_profile
+from simulators.device import Handler, ModbusFault, SimDevice, Value
+from simulators.physics.fluid import COUNT_ML, Fluidics, Pump
+from simulators.physics.freezing import Freezer, Row
+from simulators.physics.noise import gauss, stream
+from simulators.physics.thermal import Climate
+
+BUSY = 6  # Modbus exception: the device is doing something else
+REFUSED = 4
+SCALE_NOISE, WASTE_NOISE = 0.3, 1.0  # g, after the transmitter's filter (the raw cell: 0.02 % of full scale)
+TEMPERATURE_NOISE, GAS_NOISE, HUMIDITY_NOISE, PROBE_NOISE = 0.05, 0.05, 0.3, 0.05  # degC, %, %, degC (defaults)
+UNSETTLED = 5.0  # s that a scale stays unstable after a container was touched
+WASTE_PORT = 16
+Args = Mapping[str, Any]
+
+
+class Host(Protocol):
+    """What an instrument needs of the plant around it."""
+
+    seed: int
+
+    def time(self) -> float:
+        """Return the plant's time (s), with everything done that was due by then."""
+        ...
+
+    def change(self) -> AbstractContextManager[float]:
+        """Bring the liquids to the present, give its time (s), and see what is due next when the block is left."""
+        ...
+
+
+def _noise(host: Host, name: str, sigma: float) -> Callable[[float], float]:
+    """Return noise that is renewed each second of the plant's time."""
+    key = stream(host.seed, name)
+    return lambda t: gauss(key, int(t), sigma)
+
+
+def incubator(host: Host, climate: Climate) -> SimDevice:
+    """Return the incubator: one chamber for all six positions."""
+    targets = {"temperature": climate.temperature.goal, "co2": climate.co2.goal}
+    lags = {"temperature": climate.temperature, "co2": climate.co2, "humidity": climate.humidity}
+    sigmas = {"temperature": TEMPERATURE_NOISE, "co2": GAS_NOISE, "humidity": HUMIDITY_NOISE}
+    shaky = {name: _noise(host, f"incubator.{name}", sigma) for name, sigma in sigmas.items()}
+
+    def seen(name: str) -> float:
+        t = host.time()
+        return max(0.0, lags[name].at(t) + shaky[name](t))
+
+    def status() -> list[str]:
+        t = host.time()
+        door = t - climate.opened < UNSETTLED
+        return [name for name, on in (("heater_fault", climate.heater_fault), ("door_open", door)) if on]
+
+    def set_temperature(args: Args) -> None:
+        with host.change() as t:
+            targets["temperature"] = float(args["value"])
+            climate.set_temperature(t, targets["temperature"])
+
+    def set_co2(args: Args) -> None:
+        with host.change() as t:
+            targets["co2"] = float(args["value"])
+            climate.set_co2(t, targets["co2"])
+
+    return SimDevice(
+        load_profile("sim-incubator"),
+        {
+            "temperature": partial(seen, "temperature"),
+            "co2": partial(seen, "co2"),
+            "humidity": partial(seen, "humidity"),
+            "status": status,
+            "uptime": lambda: int(host.time()),
+            "temperature_target": lambda: targets["temperature"],
+            "co2_target": lambda: targets["co2"],
+        },
+        {"set_temperature": set_temperature, "set_co2": set_co2},
+    )
+
+
+def pump(host: Host, fluidics: Fluidics, unit: Pump) -> SimDevice:
+    """Return a pump that bounds each dispense by its own count."""
+
+    def dispense(args: Args) -> None:
+        with host.change() as t:
+            if not fluidics.start(unit.name, int(args["sequence"]), float(args["rate"]), float(args["volume"]), t):
+                raise ModbusFault(BUSY)
+
+    def stop(_args: Args) -> None:
+        with host.change() as t:
+            fluidics.stop(unit.name, t)
+
+    def at(read: Callable[[float], Value]) -> Callable[[], Value]:
+        return lambda: read(host.time())
+
+    return SimDevice(
+        load_profile("sim-pump"),
+        {
+            "running": at(lambda _: unit.run is not None),
+            "status": at(lambda _: unit.status()),
+            "rate": at(lambda _: unit.run.rate if unit.run else 0.0),
+            "total": at(lambda t: unit.total_counts(t) * COUNT_ML),
+            "dispensed": at(unit.dispensed_ml),
+            "sequence": at(lambda _: unit.sequence),
+            "boots": at(lambda _: unit.boots),
+        },
+        {"dispense": dispense, "stop": stop},
+    )
+
+
+def valves(host: Host, fluidics: Fluidics, unit: Pump) -> SimDevice:
+    """Return the manifold of a pump."""
+
+    def select(args: Args) -> None:
+        with host.change():
+            fluidics.select(unit.name, int(args["suction"]), int(args["delivery"]))
+
+    def close(_args: Args) -> None:
+        with host.change():
+            fluidics.select(unit.name, 0, 0)
+
+    return SimDevice(
+        load_profile("sim-valves"),
+        {"suction": lambda: unit.suction, "delivery": lambda: unit.delivery},
+        {"select": select, "close": close},
+    )
+
+
+def scales(host: Host, fluidics: Fluidics) -> SimDevice:
+    """Return the transmitter of all load cells; it converts once a second."""
+    ports = sorted(fluidics.at)
+    keys = {port: stream(host.seed, f"scales.{port}") for port in ports}
+
+    def mass(port: int) -> float:
+        t = host.time()
+        return fluidics.mass(port, t) + gauss(keys[port], int(t), WASTE_NOISE if port == WASTE_PORT else SCALE_NOISE)
+
+    def unstable() -> list[str]:
+        t = host.time()
+        held = [(port, fluidics.at[port]) for port in ports]
+        return [
+            f"unstable_{port}"
+            for port, container in held
+            if container is not None and (fluidics.moving(port) or t - container.disturbed < UNSETTLED)
+        ]
+
+    values: dict[str, Callable[[], Value]] = {f"mass_{port}": partial(mass, port) for port in ports}
+    return SimDevice(load_profile("sim-scales"), {**values, "status": unstable, "seq": lambda: int(host.time())}, {})
+
+
+def freezer(host: Host, unit: Freezer) -> SimDevice:
+    """Return the controlled-rate freezer with its programmer."""
+    chamber_noise = _noise(host, "freezer.chamber", PROBE_NOISE)
+    sample_noise = _noise(host, "freezer.sample", PROBE_NOISE)
+
+    def chamber() -> float:
+        t = host.time()
+        return unit.chamber + chamber_noise(t)
+
+    def sample() -> float | None:
+        t = host.time()
+        return None if unit.sample is None else unit.sample + sample_noise(t)
+
+    def at(read: Callable[[float], Value]) -> Callable[[], Value]:
+        return lambda: read(host.time())
+
+    def load_program(args: Args) -> None:
+        with host.change():
+            if unit.running:
+                raise ModbusFault(BUSY)
+            unit.rows = [
+                Row(
+                    str(row["kind"]),
+                    str(row["listen"]),
+                    float(row["rate"]),
+                    float(row["target"]),
+                    str(row["end"]),
+                    float(row["timeout"]),
+                )
+                for row in args["rows"]
+            ]
+
+    def start(args: Args) -> None:
+        with host.change() as t:
+            if not unit.start(int(args["sequence"]), t):
+                raise ModbusFault(REFUSED)
+
+    def abort(_args: Args) -> None:
+        with host.change() as t:
+            unit.abort(t)
+
+    commands: dict[str, Handler] = {"load_program": load_program, "start": start, "abort": abort}
+    return SimDevice(
+        load_profile("sim-freezer"),
+        {
+            "chamber_temperature": chamber,
+            "sample_temperature": sample,
+            "setpoint": at(lambda _: unit.setpoint),
+            "program_state": at(lambda _: unit.state),
+            "segment": at(lambda _: unit.segment),
+            "elapsed": at(lambda t: int(unit.elapsed(t))),
+            "ln2_level": at(lambda _: unit.ln2),
+            "ready": at(lambda _: unit.ready),
+            "sequence": at(lambda _: unit.sequence),
+            "nucleated": at(lambda _: unit.nucleated),
+            "sample_present": at(lambda _: bool(unit.bags)),
+        },
+        commands,
+    )

@@ -1,0 +1,321 @@
+"""The simulated operator: a seeded policy from a prompt to an answer, and what the hands do meanwhile.
+
+Rules come from the prompt: its kind, the type and the name of each input; what a step needs beyond that is known by
+the last element of its path.  Every number is a function of seed and path, not of what was asked before, so that a
+repeated or late prompt gets the same answer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, cast
+
+from simulators.physics.noise import between, stream, uniform
+
+BenchCall = Callable[[str, dict[str, Any]], Any]
+Prompt = Mapping[str, Any]
+
+# How long people take, s, by the last element of the path, else by the kind of prompt (engineering defaults).
+DELAYS: dict[str, tuple[float, float]] = {
+    "arrive": (600.0, 1500.0),
+    "fragments": (3600.0, 9000.0),
+    "feeder_count": (3600.0, 7200.0),
+    "resuspend": (120.0, 300.0),
+    "retain": (1200.0, 2400.0),
+    "replan": (6 * 3600.0, 18 * 3600.0),
+    "qa": (3600.0, 3 * 3600.0),
+    "accept_viability": (3600.0, 3 * 3600.0),
+    "wash": (3600.0, 7200.0),
+    "ready": (120.0, 600.0),
+    "load": (240.0, 540.0),
+    "store": (60.0, 110.0),
+    "@ask": (180.0, 600.0),
+    "@mount": (180.0, 420.0),
+    "@unmount": (120.0, 300.0),
+    "@sample": (3600.0, 7200.0),
+    "@result": (13.5 * 86400.0, 13.9 * 86400.0),  # sterility cultures take 14 days
+    "@reconcile": (300.0, 900.0),
+}
+FOR_EACH_CONTAINER = 90.0  # s
+SETTLE_BEFORE = 10.0  # s between the last touch and the answer, so that scales have come to rest
+OF_DUE = {"@result": 0.995, "@mount": 0.8, "@sample": 0.8}  # share of the time to the deadline that is used at most
+GOOD = ("yes", "ok", "pass", "passed", "no_growth", "go", "continue", "accept", "true")
+FEEDERS = (5.6e9, 0.25e9, 5.1e9, 6.5e9)  # cells: mean, sigma, least, most; the recipe wants 5e9
+FEEDER_VOLUME = (120.0, 180.0)  # mL
+FRAGMENTS_A_FLASK = (40, 50)  # general knowledge, unverified
+FILLED = (0.93, 0.97)  # of the limit of a bag that holds something
+HOLDS = (  # words of `holds`, and the liquid they mean
+    ("dmso", "cs10"),
+    ("okt3", "cm2"),
+    ("irradiated", "feeders"),
+    ("aim-v", "cm4"),
+    ("serum", "cm1"),
+    ("medium", "medium"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Values for the inputs of a prompt, after how many seconds they are given, and what was done."""
+
+    inputs: dict[str, str | float]
+    delay_s: float
+    text: str
+
+
+class Operator:
+    """Answers prompts (`id, path, kind, text, asked, due, inputs, containers, from, results`) and works at the bench.
+
+    `bench_call(name, args)` is `Bench.call` or a client of it.  `haste` below 1 shortens all delays (for real pace).
+    """
+
+    def __init__(self, seed: int, bench_call: BenchCall, haste: float = 1.0) -> None:
+        self.seed = seed
+        self.haste = haste
+        self._bench = bench_call
+        self._fragments: dict[str, int] = {}  # batch -> tissue on hand, told when it was cut
+
+    def answer(self, prompt: Prompt) -> Answer:
+        """Return the answer to a prompt; what is done with hands is announced to the bench for the right moment."""
+        delay = self._delay(prompt)
+        kind, step = str(prompt["kind"]), _step(prompt)
+        known: dict[str, Any] = {}
+        if kind == "mount":
+            known, text = self._mount(prompt, delay)
+        elif kind == "unmount":
+            text = self._unmount(prompt, delay)
+        elif kind in ("sample", "result"):
+            known, text = self._sample(prompt, drawn=kind == "result" and step != "bioburden")
+        elif kind == "reconcile":
+            known, text = self._reconcile(prompt), "looked at pump, scale and bag"
+        else:
+            known, text = self._ask(prompt, step, delay)
+        inputs = {name: self._value(prompt, name, spec, known) for name, spec in _inputs(prompt).items()}
+        return Answer(inputs, delay, text)
+
+    # what hands do -----------------------------------------------------------------------------------------------
+
+    def _mount(self, prompt: Prompt, delay: float) -> tuple[dict[str, Any], str]:
+        known: dict[str, Any] = {}
+        vessels = [str(c["name"]) for c in _containers(prompt) if _family(str(c["name"])) == "pre"]
+        for container in _containers(prompt):
+            name = str(container["name"])
+            content = self._content(container)
+            if "shelf" in content:
+                volume = float(self._bench("find", {"name": content["shelf"]})["volume_ml"])
+            elif container.get("volume_ml") is not None:
+                volume = float(container["volume_ml"])
+            elif content["liquid"] == "empty":
+                volume = 0.0
+            elif content["liquid"] == "feeders":
+                volume = self._feeders()[1]
+            else:
+                volume = float(round(self._draw(prompt, name, *FILLED) * float(container["limit_ml"])))
+            if content.get("liquid") == "feeders" and volume > 0.0:
+                content["feeders"] = self._feeders()[0]
+            if name in vessels:
+                tissue = self._fragments.get(str(prompt.get("batch")), 45 * len(vessels))
+                index = vessels.index(name)
+                content["fragments"] = tissue // len(vessels) + (1 if index < tissue % len(vessels) else 0)
+            known[f"volume.{name}"] = f"{round(volume, 1):g} mL"
+            args = {
+                "port": container["port"],
+                "kind": container["kind"],
+                "vessel_class": container.get("class", ""),
+                "volume_ml": volume,
+                "content": content,
+                "name": name,
+                "limit_ml": container.get("limit_ml"),
+            }
+            self._do(prompt, "hang", args, delay)
+        return known, f"hung {len(_containers(prompt))} containers"
+
+    def _content(self, container: Mapping[str, Any]) -> dict[str, Any]:
+        name, holds = _family(str(container["name"])), str(container.get("holds") or "").lower()
+        if name == "conc" and self._bench("find", {"name": "washed"}) is not None:
+            return {"shelf": "washed"}
+        liquid = "buffer" if holds else "empty"
+        if holds and name in ("cm1", "cm2", "cm4", "cs10", "feeders"):
+            liquid = name
+        elif holds:
+            liquid = next((meant for word, meant in HOLDS if word in holds), liquid)
+        density = container.get("density")
+        return {"liquid": liquid} if density is None else {"liquid": liquid, "density": float(density)}
+
+    def _unmount(self, prompt: Prompt, delay: float) -> str:
+        if "freezer" in str(prompt.get("text", "")).lower():
+            names = [str(c["name"]) for c in _containers(prompt)]
+            self._do(prompt, "load_freezer", {"ports": names}, delay)
+            return "loaded the freezer"
+        gone = 0
+        for container in _containers(prompt):
+            found = self._bench("find", {"name": container["name"]})
+            if found is not None and found["port"] is not None:
+                self._do(prompt, "take", {"port": str(container["name"])}, delay)
+                gone += 1
+        return f"took {gone} containers away"
+
+    def _sample(self, prompt: Prompt, *, drawn: bool) -> tuple[dict[str, Any], str]:
+        """Draw (unless the sample was drawn before) and count: every container that was sampled, added up."""
+        sources = _sources(prompt)
+        if drawn or not sources:
+            return {}, "the laboratory reports"
+        counted = [name for name in _inputs(prompt) if name in ("tvc", "viability")]
+        seen: list[Mapping[str, Any]] = []
+        for i, source in enumerate(sources if counted else sources[:1]):
+            args = {"port": source["port"], "volume_ml": 2.0 if i == 0 else 0.0}
+            seen.append(cast("Mapping[str, Any]", self._bench("sample", args | {"key": _key(prompt, i)})))
+        cells = sum(float(s["tvc"]) for s in seen)
+        viability = sum(float(s["tvc"]) * float(s["viability"]) for s in seen) / cells if cells > 0.0 else 0.0
+        return {"tvc": cells, "viability": viability}, f"sampled {len(seen)} containers"
+
+    def _reconcile(self, prompt: Prompt) -> dict[str, Any]:
+        """Say what really went over, as a person finds out with scale and bag."""
+        match = re.search(r"from (\S+) to (\S+?)[?,. ]", str(prompt.get("text", "")))
+        known: dict[str, Any] = {"why": "weighed source and destination by hand"}
+        if match:
+            known["delivered"] = float(self._bench("moved", {"source": match[1], "destination": match[2]})["moved_ml"])
+        return known
+
+    def _ask(self, prompt: Prompt, step: str, delay: float) -> tuple[dict[str, Any], str]:
+        text = str(prompt.get("text", ""))
+        if step == "arrive":
+            return {"since_surgery": f"{self._draw(prompt, 'since', 12.0, 30.0):.1f} h"}, "took the tumour in"
+        if step == "fragments":
+            return self._cut(prompt, text), "cut fragments"
+        if step == "feeder_count":
+            cells, volume = self._feeders()
+            return {"cells": f"{cells:.3e} cells", "volume": f"{volume:g} mL"}, "thawed and counted the feeders"
+        if step == "resuspend":
+            return {}, self._resuspend(prompt, delay)
+        if step == "wash":
+            return self._wash(prompt, text)
+        if step == "load" or ("load" in text.lower() and "freezer" in text.lower()):
+            names = [str(c["name"]) for c in _containers(prompt)] or ["product"]
+            self._do(prompt, "load_freezer", {"ports": names}, delay)
+            return {}, "loaded the freezer"
+        if step == "store":
+            self._do(prompt, "unload_freezer", {}, delay)
+            return {}, "moved the bags to vapour"
+        return {}, "looked, and it is so"
+
+    def _cut(self, prompt: Prompt, text: str) -> dict[str, Any]:
+        flasks = int(_inputs(prompt).get("flasks", {}).get("max", 4))
+        low, high = FRAGMENTS_A_FLASK
+        count = sum(int(self._draw(prompt, f"flask {i}", low, high + 1)) for i in range(flasks))
+        if "no cells" in text.lower():
+            count = 0
+        self._fragments[str(prompt.get("batch"))] = count
+        return {"count": float(count), "flasks": float(flasks)}
+
+    def _resuspend(self, prompt: Prompt, delay: float) -> str:
+        """Swirl the containers of the prompt, else the vessel with the index of the loop, else all vessels."""
+        names = [str(c["name"]) for c in _containers(prompt)]
+        if not names:
+            index = next((part for part in reversed(str(prompt["path"]).split("/")) if part.isdigit()), None)
+            standing = cast("list[str]", self._bench("standing", {}))
+            names = [n for n in standing if index is None or n.endswith(f"[{index}]")] or standing
+        if names:
+            self._do(prompt, "resuspend", {"port": names}, delay)
+        return f"resuspended {', '.join(names) or 'nothing'}"
+
+    def _wash(self, prompt: Prompt, text: str) -> tuple[dict[str, Any], str]:
+        match = re.search(r"[Ww]ash to (\d+(?:\.\d+)?) *(mL|L)\b", text)
+        volume = float(match[1]) * (1000.0 if match[2] == "L" else 1.0) if match else 100.0
+        source = "gathered" if self._bench("find", {"name": "gathered"}) is not None else "pool"
+        args = {"source": source, "volume_ml": volume, "key": _key(prompt, 0)}
+        washed = cast("Mapping[str, float]", self._bench("wash", args))
+        known = {"volume": f"{washed['volume_ml']:.1f} mL", "tvc": washed["tvc"], "viability": washed["viability"]}
+        return known, f"washed {source} to {washed['volume_ml']:.0f} mL"
+
+    # what is written into the answer -----------------------------------------------------------------------------
+
+    def _value(self, prompt: Prompt, name: str, spec: Mapping[str, Any], known: Mapping[str, Any]) -> str | float:
+        kind = str(spec.get("type", "text"))
+        if kind == "choice":
+            return self._choice(prompt, name, [str(c) for c in spec.get("choices", [])])
+        if kind == "scan" or name.startswith("scan."):
+            return f"{name.rpartition('.')[2].upper()}-{int(self._draw(prompt, name, 1e5, 1e6))}"
+        if name.startswith("sign."):
+            role = name.partition(".")[2]
+            return f"{role} badge {int(uniform(stream(self.seed, role), 0, 1000, 9999))}"
+        if kind != "number":
+            return str(known.get(name, "seen and checked"))
+        value = known.get(name)
+        if isinstance(value, str):
+            return value
+        unit = str(spec.get("canonical", spec.get("unit", "")))
+        low, high = spec.get("min"), spec.get("max")
+        if value is None:
+            share = self._draw(prompt, name, 0.4, 0.6)
+            value = float(low or 0.0) + share * (float(1.0 if high is None else high) - float(low or 0.0))
+        value = min(float(value) if high is None else float(high), max(float(low or 0.0), float(value)))
+        return f"{value:.4g} {unit}".strip()
+
+    def _choice(self, prompt: Prompt, name: str, choices: list[str]) -> str:
+        if prompt["kind"] == "sample" and "pending" in choices:
+            return "pending"
+        del name
+        return next((c for c in GOOD if c in choices), choices[0] if choices else "")
+
+    # when and how much -------------------------------------------------------------------------------------------
+
+    def _delay(self, prompt: Prompt) -> float:
+        kind = f"@{prompt['kind']}"
+        low, high = DELAYS.get(_step(prompt)) or DELAYS.get(kind) or DELAYS["@ask"]
+        delay = self._draw(prompt, "delay", low, high)
+        if kind in ("@mount", "@unmount"):
+            delay += FOR_EACH_CONTAINER * len(_containers(prompt))
+        if prompt.get("due") and prompt.get("asked"):
+            left = (_moment(prompt["due"]) - _moment(prompt["asked"])).total_seconds()
+            delay = min(delay, OF_DUE.get(kind, 0.8) * left)
+        return round(max(1.0, delay) * self.haste, 1)
+
+    def _feeders(self) -> tuple[float, float]:
+        key = stream(self.seed, "feeders")
+        return float(f"{between(key, 0, *FEEDERS):.3e}"), float(round(uniform(key, 1, *FEEDER_VOLUME)))
+
+    def _draw(self, prompt: Prompt, what: str, low: float, high: float) -> float:
+        return uniform(stream(self.seed, f"{prompt.get('path')} {what}"), int(prompt.get("attempt") or 1), low, high)
+
+    def _do(self, prompt: Prompt, name: str, args: dict[str, Any], delay: float) -> None:
+        """Announce an action for shortly before the answer takes effect; a repeated prompt does it once."""
+        if prompt.get("asked"):
+            before = min(SETTLE_BEFORE, 0.5 * delay)
+            moment = _moment(prompt["asked"]) + timedelta(seconds=delay - before)
+            args = args | {"at": moment.isoformat().replace("+00:00", "Z")}
+        what = args.get("name") or args.get("port") or ""
+        self._bench(name, args | {"key": _key(prompt, f"{name} {what}")})
+
+
+def _step(prompt: Prompt) -> str:
+    """Return the last element of the path."""
+    return str(prompt.get("path", "")).rpartition("/")[2]
+
+
+def _family(name: str) -> str:
+    return name.partition("[")[0]
+
+
+def _inputs(prompt: Prompt) -> dict[str, Mapping[str, Any]]:
+    return dict(prompt.get("inputs") or {})
+
+
+def _containers(prompt: Prompt) -> list[Mapping[str, Any]]:
+    return list(prompt.get("containers") or [])
+
+
+def _sources(prompt: Prompt) -> list[Mapping[str, Any]]:
+    given: Any = prompt.get("from") or []
+    return [cast("Mapping[str, Any]", given)] if isinstance(given, Mapping) else list(given)
+
+
+def _key(prompt: Prompt, what: object) -> str:
+    return f"{prompt.get('batch')} {prompt.get('id')} {what}"
+
+
+def _moment(text: object) -> datetime:
+    return datetime.fromisoformat(str(text))

@@ -1,0 +1,1 @@
+"""Physics behind the simulated instruments: functions and classes of time, without input or output."""

@@ -1,0 +1,197 @@
+"""One simulated suite: an incubator with six weighed positions, three pumps, sixteen scales, a freezer.
+
+The plant has events, at times that its own state decides (grid steps, parcels, ends of dispenses, announced actions of
+people).  Whoever asks for the time first has everything done that was due by then, in the order of time; reading
+changes nothing else.  So the plant is the same to the last bit whoever looks when, at virtual and at real pace.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from devices.clock import Clock
+from simulators import instruments
+from simulators.device import SimDevice
+from simulators.physics.contents import ROOM
+from simulators.physics.culture import DAY, Donor, Surroundings, donor, grow, leaving, stimulate
+from simulators.physics.fluid import Container, Fluidics, Pump
+from simulators.physics.freezing import Freezer
+from simulators.physics.noise import stream, uniform
+from simulators.physics.thermal import Climate, relax
+from simulators.trace import Trace
+
+STATION = range(1, 7)  # ports of the warm positions
+HOOKS = range(7, 16)
+WASTE = 16
+PORTS = range(1, 17)
+PUMPS = ("pump_media", "pump_cells", "pump_waste")
+SLIP = (0.005, 0.02)  # share by which a pump moves less than it counts
+GRID = 600.0  # s, step of culture and vessel temperature
+TRACE_EVERY = 6  # grid steps
+WARM_ENOUGH = 0.02  # K: nearer than this to its surroundings a vessel without cells is left alone
+MOST_ACTIONS = 10_000
+
+
+@dataclass(slots=True)
+class Aside:
+    """What is not on a port: containers on the shelf and in the freezer; liquid ever brought in, and gone for good (mL).
+
+    Gone are samples, wash waste and what was thrown away.
+    """
+
+    shelf: dict[str, Container] = field(default_factory=dict[str, Container])
+    in_freezer: list[Container] = field(default_factory=list[Container])
+    brought_ml: float = 0.0
+    removed_ml: float = 0.0
+
+
+class Plant:
+    """The physics of a suite and its instruments; `devices` are what a controller can reach.
+
+    Truth for oracles: `pumps[...].log`, `place(port)`, `volume_total()` (always `aside.brought_ml`), `trace`.
+    Times inside are seconds since the plant was built, by `clock`.
+    """
+
+    def __init__(self, clock: Clock, seed: int = 1, who: Donor | None = None) -> None:
+        """Build the suite; the donor is drawn from `seed` unless given."""
+        self.clock = clock
+        self.seed = seed
+        self.donor = who or donor(seed)
+        self.climate = Climate()
+        slips = stream(seed, "pump slip")
+        self.fluidics = Fluidics(PORTS, {name: Pump(name, uniform(slips, i, *SLIP)) for i, name in enumerate(PUMPS)})
+        self.freezer = Freezer()
+        self.aside = Aside()
+        self.trace = Trace()
+        self.origin = clock.monotonic()
+        self._due = math.inf
+        self._grid = math.inf  # next grid step, while anything lives
+        self._at: float | None = None  # the moment that is being caught up with
+        self._actions: list[tuple[float, int, Callable[[], None]]] = []
+        self._number = itertools.count()
+        self.devices: Mapping[str, SimDevice] = self._instruments()
+
+    @property
+    def pumps(self) -> Mapping[str, Pump]:
+        """Return the pumps by name, each with the log of what it did."""
+        return self.fluidics.pumps
+
+    def _instruments(self) -> dict[str, SimDevice]:
+        made = {
+            "incubator": instruments.incubator(self, self.climate),
+            "scales": instruments.scales(self, self.fluidics),
+            "freezer": instruments.freezer(self, self.freezer),
+        }
+        for name, unit in self.pumps.items():
+            made[name] = instruments.pump(self, self.fluidics, unit)
+            made[name.replace("pump", "valves")] = instruments.valves(self, self.fluidics, unit)
+        return made
+
+    def time(self) -> float:
+        """Return the present time of the plant (s), after everything that was due by then."""
+        if self._at is not None:
+            return self._at
+        t = self.clock.monotonic() - self.origin
+        if t >= self._due:
+            self._catch_up(t)
+        return t
+
+    @contextmanager
+    def change(self) -> Generator[float]:
+        """Bring the liquids to the present, give its time (s), and see what is due next when the block is left."""
+        t = max(self.time(), self.fluidics.t)
+        self.fluidics.advance(t)
+        try:
+            yield t
+        finally:
+            self.fluidics.refresh()
+            self._reschedule(t)
+
+    def announce(self, t: float, action: Callable[[], None]) -> None:
+        """Have `action` done at plant time `t` (s), or at once when that is not later than now.
+
+        Raises RuntimeError when 10,000 actions are waiting.
+        """
+        if t <= self.time():
+            action()
+            return
+        if len(self._actions) >= MOST_ACTIONS:
+            raise RuntimeError(f"{MOST_ACTIONS} announced actions are waiting: nobody is looking at the plant's time")
+        heapq.heappush(self._actions, (t, next(self._number), action))
+        self._due = min(self._due, t)
+
+    def place(self, port: int) -> Container | None:
+        """Return what is on a port; its contents are those of the last parcel while liquid moves (at most 30 s ago)."""
+        self.time()
+        return self.fluidics.at[port]
+
+    def volume_total(self) -> float:
+        """Return all liquid (mL): in places, on the floor, on the shelf, in the freezer, sampled and discarded."""
+        aside = [*self.aside.shelf.values(), *self.aside.in_freezer]
+        return self.fluidics.volume() + sum(c.contents.volume for c in aside) + self.aside.removed_ml
+
+    def _catch_up(self, t: float) -> None:
+        try:
+            while self._due <= t:
+                self._at = at = self._due
+                if at >= min(self.fluidics.next_event(), self._grid) or (self._actions and self._actions[0][0] <= at):
+                    self.fluidics.advance(at)
+                if at >= self._grid:
+                    self._grow(at)
+                if at >= self.freezer.next_event():
+                    self.freezer.advance(at)
+                while self._actions and self._actions[0][0] <= at:
+                    heapq.heappop(self._actions)[2]()
+                self._reschedule(at)
+        finally:
+            self._at = None
+
+    def _reschedule(self, t: float) -> None:
+        self._grid = (math.floor(t / GRID + 1e-9) + 1.0) * GRID if self._living() else math.inf
+        self._due = min(self.fluidics.next_event(), self.freezer.next_event(), self._grid)
+        if self._actions:
+            self._due = min(self._due, self._actions[0][0])
+
+    def _around(self, port: int, t: float) -> float:
+        return self.climate.temperature.at(t) if port in STATION else ROOM
+
+    def _goal(self, port: int) -> float:
+        return self.climate.temperature.goal if port in STATION else ROOM
+
+    def _living(self) -> bool:
+        """Tell whether anything is there that changes: cells, tissue, or liquid that is still warming or cooling."""
+        for port, container in self.fluidics.at.items():
+            if container is None or port == WASTE:
+                continue
+            c = container.contents
+            if c.volume > 0.0 and (
+                c.alive or container.fragments > 0.0 or abs(c.temperature - self._goal(port)) > WARM_ENOUGH
+            ):
+                return True
+        return False
+
+    def _grow(self, t: float) -> None:
+        """Do one grid step that ends at `t`."""
+        days = GRID / DAY
+        co2 = self.climate.co2.at(t - 0.5 * GRID)
+        for port, container in self.fluidics.at.items():
+            if container is None or port == WASTE or container.contents.volume <= 0.0:
+                continue
+            c = container.contents
+            c.temperature = relax(c.temperature, self._around(port, t - 0.5 * GRID), c.volume, GRID)
+            emigrants = 0.0
+            if container.fragments > 0.0:
+                emigrants = leaving(container.soaked, container.fragments * self.donor.emigration)
+                container.soaked += days
+            if c.alive or emigrants > 0.0:
+                stimulate(c)
+                warm = port in STATION
+                around = Surroundings(container.area, round(c.temperature, 2), co2 if warm else 5.0, emigrants)
+                grow(c, self.donor, around, days)
+        if round(t / GRID) % TRACE_EVERY == 0:
+            self.trace.record(t, ((port, c) for port, c in self.fluidics.at.items() if c is not None and port != WASTE))

@@ -1,0 +1,69 @@
+"""The instruments of a suite on their buses: one Modbus TCP server for each bus, several units on each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from devices.clock import Clock
+from simulators.device import SimDevice
+from simulators.server import ModbusServer, UnitFaults
+
+Buses = Mapping[str, Mapping[int, SimDevice]]
+
+LAYOUT: Mapping[str, Mapping[int, str]] = {
+    "climate": {1: "incubator"},
+    "fluidics": {
+        1: "pump_media",
+        2: "pump_cells",
+        3: "pump_waste",
+        4: "valves_media",
+        5: "valves_cells",
+        6: "valves_waste",
+    },
+    "weighing": {1: "scales"},
+    "freezing": {1: "freezer"},
+}
+"""Bus -> unit id -> instrument of the demonstration suite, as its site file says it too."""
+
+
+def wire(devices: Mapping[str, SimDevice], layout: Mapping[str, Mapping[int, str]] = LAYOUT) -> Buses:
+    """Return bus -> unit id -> instrument for a plant's `devices`; raises KeyError for one that it has not."""
+    return {bus: {unit: devices[name] for unit, name in units.items()} for bus, units in layout.items()}
+
+
+class Suite:
+    """Serve the instruments of an already built plant; `servers[bus].faults[unit]` makes one misbehave."""
+
+    def __init__(self, buses: Buses, clock: Clock) -> None:
+        self.servers = {bus: ModbusServer(units, clock) for bus, units in buses.items()}
+
+    def faults(self, device: SimDevice) -> UnitFaults:
+        """Return what is wrong with an instrument, to be changed; raises KeyError when it is on no bus."""
+        for server in self.servers.values():
+            for unit, served in server.units.items():
+                if served is device:
+                    return server.faults[unit]
+        raise KeyError(f"{device.profile.id} is on none of the buses {sorted(self.servers)}")
+
+    async def start(self, ports: Mapping[str, int] | None = None, host: str = "127.0.0.1") -> dict[str, int]:
+        """Listen on a port for each bus (0 or none given: any) and return them.
+
+        Raises OSError naming the bus when a port is taken; then nothing listens.
+        """
+        wanted = dict(ports or {})
+        taken: dict[str, int] = {}
+        for bus, server in self.servers.items():
+            try:
+                taken[bus] = await server.start(host, wanted.get(bus, 0))
+            except OSError as error:
+                await self.close()
+                hint = "is another simulation running? Choose another port or end that one"
+                raise OSError(
+                    error.errno, f"bus {bus}: cannot listen on {host}:{wanted.get(bus, 0)} ({hint})"
+                ) from error
+        return taken
+
+    async def close(self) -> None:
+        """Close every server."""
+        for server in self.servers.values():
+            await server.close()

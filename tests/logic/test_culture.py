@@ -1,0 +1,191 @@
+"""Growth and metabolism: the computed regression series, balances, and what harms cells."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from simulators.physics.contents import AMOUNTS, Contents, draw, mixed, pour
+from simulators.physics.culture import (
+    DAY,
+    DEATH,
+    LACTATE_YIELD,
+    Donor,
+    Surroundings,
+    acidity,
+    donor,
+    grow,
+    leaving,
+    rates,
+    stimulate,
+)
+
+STEP = 600.0 / DAY
+# 5e6 cells and 5e8 feeders in a 100 cm2 flask with 400 mL, changed on day 5, in three from day 7, fed on day 11; mu 0.80
+SERIES = [
+    5.0e6,
+    4.85e6,
+    6.86e6,
+    1.39e7,
+    2.74e7,
+    5.25e7,
+    9.82e7,
+    1.76e8,
+    3.16e8,
+    5.45e8,
+    8.91e8,
+    1.36e9,
+    1.98e9,
+    2.66e9,
+    3.24e9,
+]
+VIABILITY = {0: 0.01, 5: 0.31, 7: 0.71, 10: 0.93, 14: 0.94}  # without gating
+
+
+def rep(mu: float, step: float = STEP) -> tuple[list[float], list[float], Contents]:
+    """Return cells and ungated viability day by day, and one of the three flasks at the end."""
+    flask = mixed(400.0, "cm2", {"cells": 5e6, "feeders": 5e8})
+    stimulate(flask)
+    flasks, cells, viability = 1, [flask.viable], [flask.total_viability or 0.0]
+    for day in range(14):
+        if day == 5:
+            draw(flask, 250.0, 0.0)
+        if day == 7:
+            flask, flasks = draw(flask, flask.volume / 3.0, 1.0), 3
+        if day in (5, 7, 11):
+            pour(mixed(150.0, "cm2", {}), flask)
+        for _ in range(round(1.0 / step)):
+            grow(flask, Donor(mu_rep=mu), Surroundings(100.0), step)
+        cells.append(flask.viable * flasks)
+        viability.append(flask.total_viability or 0.0)
+    return cells, viability, flask
+
+
+def test_the_regression_series_within_five_percent():
+    cells, _, flask = rep(0.80)
+    for day, (got, wanted) in enumerate(zip(cells, SERIES, strict=True)):
+        assert got == pytest.approx(wanted, rel=0.01 if day <= 8 else 0.055), f"day {day}"
+    assert flask.concentration("lactate") == pytest.approx(16.6, rel=0.12)
+    assert flask.concentration("glucose") < 5.5
+
+
+def test_ungated_viability_is_dominated_by_feeders_for_a_week():
+    _, viability, _ = rep(0.80)
+    for day, wanted in VIABILITY.items():
+        assert viability[day] == pytest.approx(wanted, abs=0.05)
+    assert all(v < 0.70 for v in viability[:7])
+
+
+@pytest.mark.parametrize(("mu", "wanted"), [(0.65, 1.47e9), (0.95, 3.88e9)])
+def test_slow_and_fast_donors(mu, wanted):
+    cells, _, flask = rep(mu)
+    assert cells[-1] == pytest.approx(wanted, rel=0.12)
+    if mu > 0.9:
+        assert flask.concentration("glucose") < 1.0  # a fixed feed starves a fast donor
+
+
+def test_the_grid_is_fine_enough():
+    assert rep(0.80)[0][-1] == pytest.approx(rep(0.80, 60.0 / DAY)[0][-1], rel=1e-3)
+
+
+@given(
+    cells=st.floats(1e4, 5e10),
+    feeders=st.floats(0.0, 1e10),
+    volume=st.floats(50.0, 6000.0),
+    glucose=st.floats(0.0, 20.0),
+    temperature=st.floats(20.0, 42.0),
+)
+def test_glucose_and_lactate_close_and_nothing_is_negative(cells, feeders, volume, glucose, temperature):
+    c = mixed(volume, "cm4", {"cells": cells, "feeders": feeders, "glucose": glucose})
+    c.age = 3.0
+    before = c.copy()
+    for _ in range(50):
+        grow(c, Donor(), Surroundings(500.0, temperature), STEP)
+    used = before.glucose - c.glucose
+    assert used >= 0.0
+    assert c.lactate - before.lactate == pytest.approx(LACTATE_YIELD * used, abs=1e-9)
+    assert (c.volume, c.mass) == (before.volume, before.mass)
+    assert all(getattr(c, name) >= 0.0 for name in AMOUNTS)
+    assert c.ammonia <= before.glutamine + 1e-12
+    assert c.feeders <= before.feeders
+
+
+def test_growth_stops_at_the_ceiling_of_the_floor():
+    c = mixed(5000.0, "cm4", {"cells": 30e6 * 100.0})
+    c.age = 3.0
+    assert rates(c, Donor(), Surroundings(100.0)) == (0.0, pytest.approx(DEATH, rel=0.01))
+    assert rates(c, Donor(), Surroundings(500.0))[0] > 0.4
+
+
+def test_cold_loses_time_heat_kills_acid_slows():
+    def growth(temperature: float = 37.0, co2: float = 5.0, lactate: float = 0.0) -> tuple[float, float]:
+        c = mixed(1000.0, "cm4", {"cells": 1e8, "lactate": lactate})
+        c.age = 3.0
+        return rates(c, Donor(), Surroundings(500.0, temperature, co2))
+
+    normal = growth()
+    assert growth(32.0)[0] == pytest.approx(0.45 * normal[0])
+    assert growth(25.0) == (0.0, normal[1])
+    assert growth(41.5)[1] > normal[1] + 0.4
+    assert growth(co2=12.0)[0] < 0.95 * normal[0]
+    assert acidity(0.0, 5.0) == pytest.approx(7.3)
+    assert acidity(30.0, 5.0) == pytest.approx(6.8)
+
+
+def test_stimulation_needs_okt3_and_feeders_and_starts_a_lag():
+    alone = mixed(1000.0, "cm2", {"cells": 1e8})
+    stimulate(alone)
+    assert alone.age is None
+    plain = mixed(1000.0, "cm4", {"cells": 1e8, "feeders": 5e9})
+    stimulate(plain)
+    assert plain.age is None
+    both = mixed(1000.0, "cm2", {"cells": 1e8, "feeders": 5e9})
+    stimulate(both)
+    assert both.age == 0.0
+    assert rates(both, Donor(), Surroundings(500.0))[0] == 0.0
+    both.age = 1.6
+    assert rates(both, Donor(), Surroundings(500.0))[0] > 0.6
+
+
+def test_all_emigrants_leave_within_their_window():
+    total = sum(leaving(i * 0.01, 1e5) * 0.01 for i in range(1000))
+    assert total == pytest.approx(1e5, rel=0.01)
+    assert leaving(2.9, 1.0) == leaving(7.0, 1.0) == 0.0
+
+
+def test_donors_spread_as_published_and_repeat():
+    drawn = [donor(seed) for seed in range(400)]
+    mean = sum(d.mu_rep for d in drawn) / len(drawn)
+    assert mean == pytest.approx(0.80, abs=0.01)
+    assert math.sqrt(sum((d.mu_rep - mean) ** 2 for d in drawn) / len(drawn)) == pytest.approx(0.08, abs=0.012)
+    assert all(1e4 <= d.emigration <= 1e6 and 0.65 <= d.mu_rep <= 1.0 for d in drawn)
+    assert donor(7) == donor(7)
+
+
+@given(volume=st.floats(1.0, 5000.0), share=st.floats(0.0, 1.2), carry=st.floats(0.01, 1.0), cells=st.floats(0.0, 1e10))
+def test_drawing_and_pouring_back_conserves_every_amount(volume, share, carry, cells):
+    c = mixed(volume, "cm1", {"cells": cells, "feeders": 1e6})
+    before = c.copy()
+    parcel = draw(c, share * volume, carry)
+    assert parcel.volume <= volume
+    pour(parcel, c)
+    for name in (*AMOUNTS, "volume", "temperature"):
+        assert getattr(c, name) == pytest.approx(getattr(before, name), rel=1e-9, abs=1e-9)
+
+
+def test_mixing_by_volume():
+    warm = mixed(100.0, "empty", {"temperature": 37.0, "glucose": 10.0})
+    pour(mixed(300.0, "empty", {"temperature": 21.0, "glucose": 2.0, "density": 1.06}), warm)
+    assert warm.temperature == pytest.approx(25.0)
+    assert warm.concentration("glucose") == pytest.approx(4.0)
+    assert warm.mass == pytest.approx(100.5 + 318.0)
+
+
+def test_unknown_liquids_are_refused():
+    with pytest.raises(ValueError, match="tea"):
+        mixed(1.0, "tea", {})
+    with pytest.raises(ValueError, match="sugar"):
+        mixed(1.0, "cm1", {"sugar": 1.0})

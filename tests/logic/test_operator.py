@@ -1,0 +1,311 @@
+"""The simulated operator: answers within limits, the same whenever asked, and hands that act in their time."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from devices.clock import SystemClock
+from simulators.bench import Bench, BenchError
+from simulators.operator import Operator
+from simulators.plant import Plant
+from simulators.remote import BenchClient, BenchServer, threaded
+
+ASKED = "2026-01-05T08:00:00.000Z"
+
+
+class HandClock:
+    t = 0.0
+
+    def monotonic(self) -> float:
+        return self.t
+
+    def utc(self, monotonic: float) -> datetime:
+        return datetime(2026, 1, 5, 8, 0, tzinfo=UTC) + timedelta(seconds=monotonic)
+
+
+class Room:
+    def __init__(self, seed: int = 1, haste: float = 1.0) -> None:
+        self.clock: Any = HandClock()
+        self.plant = Plant(self.clock, seed)
+        self.bench = Bench(self.plant)
+        self.operator = Operator(seed, self.bench.call, haste)
+        self.number = 0
+
+    def ask(self, path: str, kind: str = "ask", **more: Any) -> Any:
+        self.number += 1
+        asked = self.clock.utc(self.clock.t).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        prompt = {"id": f"p{self.number}", "batch": "b1", "path": path, "kind": kind, "text": "", "asked": asked}
+        return self.operator.answer(prompt | more)
+
+
+def hang_item(name: str, port: int, holds: str = "", volume: float | None = None, kind: str = "bag") -> dict[str, Any]:
+    return {
+        "name": name,
+        "port": port,
+        "kind": kind,
+        "class": kind,
+        "holds": holds,
+        "limit_ml": 5000.0,
+        "volume_ml": volume,
+    }
+
+
+NUMBERS = st.tuples(st.floats(0.0, 1e12), st.floats(0.0, 1e12)).map(sorted)
+
+
+@settings(max_examples=60)
+@given(limits=NUMBERS, seed=st.integers(0, 1000), unit=st.sampled_from(["mL", "cells", "s", "", "%"]))
+def test_numbers_stay_within_the_limits_of_the_prompt(limits, seed, unit):
+    operator = Operator(seed, {}.get)
+    low, high = limits
+    spec = {"type": "number", "unit": unit, "canonical": unit, "min": low, "max": high}
+    for path in ("x/anything", "reduce_count/feeder_count"):
+        prompt = {"id": "p1", "path": path, "kind": "ask", "text": "", "asked": ASKED, "inputs": {"amount": spec}}
+        text = operator.answer(prompt).inputs["amount"]
+        value = float(str(text).split()[0])
+        assert low - 1e-3 * abs(low) <= value <= high + 1e-3 * abs(high)
+        assert str(text).partition(" ")[2] == unit
+
+
+def test_the_same_prompt_gets_the_same_answer_and_another_seed_another_one():
+    inputs = {"amount": {"type": "number", "unit": "mL", "min": 0, "max": 100}}
+    first, again, other = (
+        Room(1).ask("a/b", inputs=inputs),
+        Room(1).ask("a/b", inputs=inputs),
+        Room(2).ask("a/b", inputs=inputs),
+    )
+    assert first == again
+    assert first != other
+
+
+def test_choices_scans_and_signatures():
+    answer = Room().ask(
+        "receipt/arrive",
+        inputs={
+            "band_ok": {"type": "choice", "choices": ["no", "yes"]},
+            "odd": {"type": "choice", "choices": ["left", "right"]},
+            "since_surgery": {"type": "number", "unit": "h", "canonical": "s", "min": 0, "max": 172800},
+            "scan.lot": {"type": "scan"},
+            "sign.operator": {"type": "text"},
+            "sign.verifier": {"type": "text"},
+        },
+    )
+    assert answer.inputs["band_ok"] == "yes"
+    assert answer.inputs["odd"] == "left"
+    assert str(answer.inputs["since_surgery"]).endswith(" h")
+    assert 12.0 <= float(str(answer.inputs["since_surgery"]).split()[0]) <= 30.0
+    assert str(answer.inputs["scan.lot"]).startswith("LOT-")
+    assert answer.inputs["sign.operator"] != answer.inputs["sign.verifier"]
+    assert 600.0 <= answer.delay_s <= 1500.0
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "low", "high"),
+    [
+        ("x/count16", "sample", 3600.0, 7200.0),
+        ("x/count16", "result", 13 * 86400.0, 14 * 86400.0),
+        ("x/draw/1/resuspend", "ask", 60.0, 600.0),
+        ("x/other", "ask", 60.0, 900.0),
+    ],
+)
+def test_delays_are_those_of_people(path, kind, low, high):
+    assert low <= Room().ask(path, kind).delay_s <= high
+
+
+def test_people_keep_deadlines_and_can_be_hurried():
+    due = "2026-01-05T08:01:00.000Z"
+    assert Room().ask("x/count", "sample", due=due).delay_s <= 48.0
+    assert Room(haste=0.01).ask("x/count", "sample").delay_s <= 72.0
+
+
+def test_a_sterility_culture_is_pending_with_the_count_and_known_after_14_days():
+    spec = {"sterility": {"type": "choice", "choices": ["pending", "no_growth", "growth"]}}
+    assert Room().ask("x/count16", "sample", inputs=spec).inputs == {"sterility": "pending"}
+    assert Room().ask("x/count16", "result", inputs=spec).inputs == {"sterility": "no_growth"}
+
+
+def test_mounting_hangs_what_was_answered_shortly_before_the_answer():
+    room = Room()
+    inputs = {"volume.cm1": {"type": "number", "unit": "mL", "min": 0, "max": 5000}, "scan.cm1": {"type": "scan"}}
+    answer = room.ask("a/cm1_in", "mount", containers=[hang_item("cm1", 7, "CM1: IL-2")], inputs=inputs)
+    volume = float(str(answer.inputs["volume.cm1"]).split()[0])
+    assert 4600.0 <= volume <= 4900.0
+    room.clock.t = answer.delay_s - 11.0
+    assert room.plant.place(7) is None
+    room.clock.t = answer.delay_s - 1.0
+    hung = room.plant.place(7)
+    assert hung is not None
+    assert hung.contents.volume == pytest.approx(volume, abs=0.1)
+    assert hung.contents.concentration("glucose") == pytest.approx(11.0)
+    assert hung.contents.concentration("il2") == pytest.approx(6000.0)
+
+
+def test_feeders_are_hung_as_they_were_counted():
+    room = Room()
+    counted = room.ask("a/feeder_count", inputs={"cells": {"type": "number"}, "volume": {"type": "number"}}).inputs
+    volume = float(str(counted["volume"]).split()[0])
+    answer = room.ask("a/rep_in", "mount", containers=[hang_item("feeders", 8, "irradiated PBMC", volume)])
+    room.clock.t = answer.delay_s
+    hung = room.plant.place(8)
+    assert hung is not None
+    assert hung.contents.feeders == pytest.approx(float(str(counted["cells"]).split()[0]))
+    assert hung.contents.feeders >= 5e9
+    assert hung.contents.volume == volume
+
+
+def test_fragments_are_shared_among_the_flasks_and_water_gets_none():
+    for text, expected in (("Cut fragments", range(160, 201)), ("No cells, no fragments", range(1))):
+        room = Room()
+        spec = {"count": {"type": "number", "min": 0, "max": 200}, "flasks": {"type": "number", "min": 1, "max": 4}}
+        told = room.ask("a/fragments", text=text, inputs=spec).inputs
+        assert int(float(str(told["count"]))) in expected
+        assert float(str(told["flasks"])) == 4.0
+        flasks = [hang_item(f"pre[{i}]", i, "", 0.0, "vessel") for i in range(1, 5)]
+        room.clock.t = room.ask("a/flasks_in", "mount", containers=flasks).delay_s
+        loaded = [room.plant.place(i).fragments for i in range(1, 5)]
+        assert sum(loaded) == float(str(told["count"]))
+        assert max(loaded) - min(loaded) <= 1
+
+
+def test_unmounting_takes_what_is_there_and_a_repeated_prompt_does_it_once():
+    room = Room()
+    room.bench.hang(7, volume_ml=10.0, name="cm1")
+    prompt = {
+        "id": "p9",
+        "batch": "b1",
+        "path": "a/out",
+        "kind": "unmount",
+        "text": "Take away",
+        "asked": ASKED,
+        "containers": [{"name": "cm1", "port": 7}, {"name": "gone", "port": 8}],
+    }
+    answer = room.operator.answer(prompt)
+    assert room.operator.answer(prompt) == answer
+    room.clock.t = answer.delay_s
+    assert room.plant.place(7) is None
+    assert room.bench.problems == []
+    assert room.plant.volume_total() == 10.0
+
+
+def test_a_count_is_near_the_truth_and_costs_a_sample():
+    room = Room()
+    room.bench.hang(7, volume_ml=200.0, content={"liquid": "cm1", "cells": 1e8, "dead": 1e7}, name="pool")
+    inputs = {
+        "tvc": {"type": "number", "canonical": "cells", "min": 0, "max": 2e11},
+        "viability": {"type": "number", "canonical": "%", "min": 0, "max": 100},
+    }
+    source = [{"container": "pool", "place": "h1", "port": 7, "volume_ml": 200.0}]
+    answer = room.ask("a/count11", "sample", inputs=inputs, **{"from": source}).inputs
+    assert float(str(answer["tvc"]).split()[0]) == pytest.approx(1e8, rel=0.35)
+    assert float(str(answer["viability"]).split()[0]) == pytest.approx(90.9, abs=4.0)
+    assert room.plant.place(7).contents.volume == pytest.approx(198.0)
+    assert room.plant.volume_total() == pytest.approx(200.0)
+
+
+def test_resuspending_swirls_the_vessel_of_the_loop():
+    room = Room()
+    for i in (1, 2):
+        room.bench.hang(i, "vessel", "gas-permeable-100cm2", 100.0, None, f"pre[{i}]")
+    room.clock.t = 86400.0
+    answer = room.ask("reduce_count/draw/2/resuspend")
+    room.clock.t += answer.delay_s
+    assert room.plant.place(1).disturbed == 0.0
+    assert room.plant.place(2).disturbed > 86400.0
+
+
+def test_washing_formulating_freezing_and_storing():
+    room = Room()
+    room.bench.hang(7, volume_ml=1000.0, content={"liquid": "cm4", "cells": 1e10, "dead": 1e9}, name="gathered")
+    washed = room.ask(
+        "harvest/wash",
+        text="Wash to 100 mL in the closed washer",
+        inputs={"volume": {"type": "number"}, "tvc": {"type": "number", "canonical": "cells"}},
+    ).inputs
+    volume = float(str(washed["volume"]).split()[0])
+    assert volume == pytest.approx(100.0, rel=0.03)
+    assert float(str(washed["tvc"]).split()[0]) == pytest.approx(9e9, rel=0.25)
+    items = [
+        hang_item("conc", 8, "", volume),
+        hang_item("product[1]", 9, "", 0.0),
+        hang_item("cs10", 10, "CS10: 10 % DMSO"),
+    ]
+    room.clock.t += room.ask("cryopreserve/bags_in", "mount", containers=items).delay_s
+    assert room.plant.place(8).contents.viable > 8e9
+    assert room.plant.place(10).contents.concentration("dmso") == pytest.approx(0.1)
+    room.bench.hang(9, volume_ml=100.0, content={"liquid": "cs10", "cells": 1e9}, name="product[1]")
+    room.clock.t += room.ask("cryopreserve/load", text="Load the bags into the freezer").delay_s
+    assert room.plant.place(9) is None
+    assert room.plant.devices["freezer"].read(4, 15, 1) == [1]
+    room.clock.t += room.ask("cryopreserve/store").delay_s
+    assert room.plant.devices["freezer"].read(4, 15, 1) == [0]
+    assert room.plant.volume_total() == pytest.approx(room.plant.aside.brought_ml)
+
+
+def test_a_person_finds_out_what_was_moved():
+    room = Room()
+    room.bench.hang(7, volume_ml=500.0, name="cm1")
+    room.bench.hang(1, "vessel", "gas-permeable-100cm2", name="pre[1]")
+    with room.plant.change() as t:
+        room.plant.fluidics.select("pump_media", 7, 1)
+        room.plant.fluidics.start("pump_media", 1, 60.0, 100.0, t)
+    room.clock.t = 30.0
+    with room.plant.change() as t:
+        room.plant.fluidics.stop("pump_media", t)
+    spec = {"delivered": {"type": "number", "unit": "mL", "min": 0, "max": 120}, "why": {"type": "text"}}
+    answer = room.ask(
+        "a/fill", "reconcile", text="How many mL went from cm1 to pre[1]? 100 mL were commanded", inputs=spec
+    )
+    assert float(str(answer.inputs["delivered"]).split()[0]) == pytest.approx(
+        30.0 * (1.0 - room.plant.pumps["pump_media"].slip), rel=1e-3
+    )
+    assert answer.inputs["why"]
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "text"),
+    [
+        ("dance", {}, "no action"),
+        ("take", {"port": 99}, "no port 99"),
+        ("take", {"port": "nobody"}, "nobody"),
+        ("take", {"port": 3}, "nothing hangs"),
+        ("hang", {"port": 3, "shape": "round"}, "shape"),
+        ("hang", {"port": 3, "content": {"liquid": "tea"}}, "tea"),
+        ("hang", {"port": 3, "content": {"shelf": "x"}}, "not on the shelf"),
+        ("moved", {"source": 1, "destination": 2}, "nothing was ever pumped"),
+    ],
+)
+def test_what_the_bench_cannot_do_is_said(name, args, text):
+    with pytest.raises(BenchError, match=text):
+        Room().bench.call(name, args)
+
+
+async def test_the_bench_over_tcp_and_from_another_thread():
+    clock = SystemClock()
+    bench = Bench(Plant(clock, 1))
+    server = BenchServer(bench)
+    port = await server.start()
+
+    def visit() -> tuple[Any, str, Any]:
+        client = BenchClient("127.0.0.1", port, 10.0)
+        hung = client.call("hang", {"port": 7, "volume_ml": 5.0, "name": "bag"})
+        with pytest.raises(BenchError) as refused:
+            client.call("take", {"port": 8})
+        client.close()
+        return hung, str(refused.value), threaded(bench, clock, 10.0)("find", {"name": "bag"})
+
+    hung, refused, found = await asyncio.to_thread(visit)
+    idle = await asyncio.to_thread(BenchClient, "127.0.0.1", port, 10.0)
+    await server.close()
+    with pytest.raises(ConnectionError):
+        await asyncio.to_thread(idle.call, "time", {})
+    idle.close()
+    clock.close()
+    assert hung["volume_ml"] == 5.0
+    assert "nothing hangs" in refused
+    assert found == {"name": "bag", "port": 7, "volume_ml": 5.0}

@@ -1,0 +1,227 @@
+"""Checking recipes: one broken recipe for each code, and what good ones draw."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from devices.diagnostic import Diagnostic, Severity
+from devices.document import parse
+from recipes.check import check
+from recipes.ranges import Range
+
+GOOD = """\
+recipe: small
+version: "1.0.0"
+title: A small one
+status: draft
+sources: {P: engineering default}
+equipment:
+  station: {role: bioreactor, needs: [temperature, co2], positions: 4, source: P}
+  freezer: {role: freezer, shared: true}
+containers:
+  pre:     {kind: vessel, count: 1..4, limit: 1 L, source: P}
+  media:   {kind: bag, limit: 4 L, holds: medium, source: P}
+  pool:    {kind: bag, limit: 4 L, source: P}
+  product: {kind: bag, count: 1..2, limit: 200 mL, source: P}
+parameters:
+  fill:  {default: 500 mL, range: 100..800 mL, source: P}
+  style: {default: slow, choices: [slow, fast]}
+results:
+  tvc: {unit: cells, range: 0..2e11 cells, source: P}
+  sterility: {choices: [pending, no_growth, growth]}
+clocks:
+  whole: {from: day0, to: started, warn: 1 d, high: 2 d, source: P}
+guards:
+- {id: warm, when: station.temperature > 38 degC, for: 60 s, priority: high, then: hold, while: mark day0 to started, source: P}
+procedure:
+- operation: prepare
+  steps:
+  - ask: {id: plan, text: How many?, inputs: {n: {range: 1..4}, volume: {unit: mL, range: 10..200 mL}, kind: {choices: [a, b]}}, source: P}
+  - set: {id: climate, station.temperature: 37 degC, source: P}
+  - wait: {id: warm, until: station.temperature within 0.5 K of 37 degC, timeout: 2 h, source: P}
+  - mount: {id: vessels, containers: pre, count: plan.n, volume: 0 mL}
+  - mount: {id: bags, containers: [media, pool], volume: {media: ask, pool: 0 mL}}
+  - mark: {id: day0}
+- operation: work
+  steps:
+  - for_each:
+      id: each
+      as: f
+      in: pre
+      steps:
+      - transfer: {id: in, from: media, to: f, volume: fill, rate: 50 mL/min, source: P}
+  - incubate: {id: static, until: day >= 2 d, window: 2 d..3 d, max_outage: 4 h, source: P}
+  - for_each: {id: all, as: f, in: pre, steps: [{transfer: {id: out, from: f, to: pool, all: true, rate: 50 mL/min, source: P}}]}
+  - sample: {id: count, from: pool, results: [tvc, sterility], defer: [sterility], due: 4 h, source: P}
+  - choose:
+      id: go
+      cases:
+      - {when: count.tvc > 1e6 cells and plan.kind == a, steps: [{note: {id: ok, text: "{count.tvc} is enough"}}], }
+      - {else: []}
+      source: P
+  - let: {id: share, values: {volume: "min(pool.volume / plan.n, 100 mL)"}, source: P}
+- operation: finish
+  using: [freezer]
+  steps:
+  - mount: {id: bags, containers: product, count: 2, volume: 0 mL, source: P}
+  - for_each: {id: bag, as: b, in: product, steps: [{transfer: {id: fill, from: pool, to: b, volume: share.volume, rate: 30 mL/min, source: P}}]}
+  - balance: {id: closes, over: [pool, product], within: 3 %, source: P}
+  - freeze: {id: run, with: freezer, load: product, profile: S1-quick, marks: {started: started}}
+  - unmount: {id: clear, containers: [pre, media, pool, product]}
+"""
+
+
+def found(*changes: tuple[str, str], limits: dict[str, Range] | None = None) -> list[Diagnostic]:
+    """Return what the check finds in the good recipe with these changes made to its text."""
+    text = GOOD
+    for old, new in changes:
+        assert text.count(old) == 1, f"{old!r} stands {text.count(old)} times in the recipe"
+        text = text.replace(old, new)
+    return check(parse(text, "small.yaml"), limits=limits)[1]
+
+
+def test_the_good_recipe_draws_nothing() -> None:
+    assert found() == []
+
+
+# code, severity, what is changed in the good recipe, part of the message or hint
+BROKEN: list[tuple[str, str, list[tuple[str, str]], str]] = [
+    ("schema", "error", [("title: A small one", "titel: A small one")], "titel"),
+    ("role-unknown", "error", [("role: freezer", "role: fridge")], "freezer"),
+    ("tag-unknown", "error", [("needs: [temperature, co2]", "needs: [pressure]")], "humidity"),
+    ("tag-unknown", "error", [("station.temperature: 37 degC", "station.humidity: 80 %")], "settable"),
+    ("quantity", "error", [("limit: 1 L", "limit: 1 l")], "1 L"),
+    ("dimension", "error", [("limit: 1 L", "limit: 1 kg")], "mL"),
+    ("range", "error", [("count: 1..2, limit", "count: two, limit")], "1..4"),
+    ("range", "error", [("range: 100..800 mL", "range: 800..100 mL")], "empty"),
+    ("parameter", "error", [("default: 500 mL", "default: 900 mL")], "outside"),
+    ("parameter", "error", [("default: slow", "default: slwo")], "slow, fast"),
+    ("parameter", "error", [("choices: [slow, fast]", "choices: [slow, fast], range: 1..2")], "drop one"),
+    ("parameter", "warning", [("default: 500 mL, range: 100..800 mL", "default: 500 mL")], "how far"),
+    ("dimension", "error", [("range: 100..800 mL", "range: 1..800 g")], "fill"),
+    ("result", "error", [("tvc: {unit: cells, range: 0..2e11 cells, source: P}", "tvc: {range: 0..1, source: P}")], "unit"),
+    ("name-taken", "error", [("  fill:  {", "  pool:  {"), ("volume: fill,", "volume: 5 mL,")], "containers"),
+    ("name-taken", "error", [("  fill:  {", "  day:  {"), ("volume: fill,", "volume: 5 mL,")], "word"),
+    ("name-taken", "error", [("id: share, values", "id: media, values"), ("volume: share.volume", "volume: 5 mL")], "taken"),
+    ("name-taken", "error", [("as: b, in: product", "as: pool, in: product"), ("from: pool, to: b", "from: pool, to: pool")], "taken"),
+    ("input", "error", [("kind: {choices: [a, b]}", "kind: {choices: [a, b], unit: mL}")], "neither"),
+    ("id-duplicate", "error", [("operation: finish", "operation: work")], "second operation"),
+    ("id-duplicate", "error", [("id: closes", "id: bags")], "second step"),
+    ("id-duplicate", "error", [("guards:\n", "guards:\n- {id: warm, when: station.co2 < 4 %, priority: low, source: P}\n")], "second guard"),
+    ("name-unknown", "error", [("until: day >= 2 d", "until: dya >= 2 d")], "dya"),
+    ("name-unknown", "error", [("volume: fill,", "volume: fil,")], "did you mean fill"),
+    ("name-unknown", "error", [("until: station.temperature within 0.5 K of 37 degC", "until: day > 1 d")], "add mark: {id: day0}"),
+    ("name-unknown", "error", [("volume: fill,", "volume: share.volume,")], "after the step only"),
+    ("expression", "error", [("until: day >= 2 d", "until: day => 2 d")], "does not fit"),
+    ("quantity", "error", [("volume: fill,", "volume: 5 ml,")], "5 mL"),
+    ("dimension", "error", [("volume: fill,", "volume: fill + 5 g,")], "mass"),
+    ("dimension", "error", [("rate: 50 mL/min, source: P}\n  - inc", "rate: 50 mL, source: P}\n  - inc")], "flow"),
+    ("dimension", "error", [("timeout: 2 h", "timeout: 2 mL")], "time"),
+    ("dimension", "error", [("station.temperature: 37 degC", "station.temperature: 37 K")], "temperature"),
+    ("dimension", "error", [("due: 4 h", "due: 4 mL")], "wanted: s"),
+    ("dimension", "error", [("within: 3 %", "within: 3 mL")], "wanted: %"),
+    ("kind", "error", [("until: day >= 2 d", "until: day")], "condition"),
+    ("kind", "error", [("to: b, volume", "to: 'product[plan.kind]', volume")], ""),
+    ("choice", "error", [("plan.kind == a", "plan.kind == c")], "never"),
+    ("text", "error", [("{count.tvc} is enough", "{count.tcv} is enough")], "count.tvc"),
+    ("text", "error", [("{count.tvc} is enough", "{count.tvc is enough")], "brace"),
+    ("container-unknown", "error", [("to: pool, all", "to: poole, all")], "poole"),
+    ("container-unknown", "error", [("as: b, in: product", "as: b, in: pool")], "families"),
+    ("container-unknown", "error", [("volume: {media: ask, pool: 0 mL}", "volume: {media: ask, pre: 0 mL}")], "not mounted here"),
+    ("container-unknown", "error", [("load: product", "load: goods")], "goods"),
+    ("container-index", "error", [("to: pool, all", "to: product, all")], "product[1]"),
+    ("container-index", "error", [("to: pool, all", "to: 'pool[1]', all")], "one container"),
+    ("container-same", "error", [("from: f, to: pool, all", "from: f, to: f, all")], "itself"),
+    ("count-missing", "error", [("containers: pre, count: plan.n", "containers: pre")], "how many"),
+    ("count", "warning", [("n: {range: 1..4}", "n: {range: 1..9}")], "clamp"),
+    ("count", "error", [("count: 2, volume", "count: 5, volume")], "no number"),
+    ("equipment-unknown", "error", [("using: [freezer]", "using: [freezer, fridge]")], "fridge"),
+    ("equipment-unknown", "error", [("using: [freezer]", "using: [freezer, station]")], "not shared"),
+    ("equipment-unknown", "error", [("with: freezer", "with: station")], "no freezer"),
+    ("equipment-unknown", "error", [("set: {id: climate, station.t", "set: {id: climate, statoin.t")], "statoin"),
+    ("not-acquired", "error", [("  using: [freezer]\n", "")], "using: [freezer]"),
+    ("not-acquired", "error", [("until: day >= 2 d", "until: day >= 2 d and freezer.ready")], "held"),
+    ("profile-unknown", "error", [("profile: S1-quick", "profile: S2")], "S1-quick"),
+    ("result-unknown", "error", [("results: [tvc, sterility]", "results: [tvc, sterility, ifng]")], "ifng"),
+    ("result-unknown", "error", [("defer: [sterility]", "defer: [purity]")], "purity"),
+    ("mark-unknown", "error", [("from: day0, to: started", "from: day0, to: finished")], "finished"),
+    ("mark-unknown", "error", [("while: mark day0 to started", "while: mark day1 to started")], "day1"),
+    ("mark-duplicate", "error", [("  - balance:", "  - mark: {id: day0}\n  - balance:")], "once"),
+    ("clock", "error", [("warn: 1 d, high: 2 d", "warn: 3 d, high: 2 d")], "order"),
+    ("else-missing", "error", [("      - {else: []}\n", "")], "no else"),
+    ("unreachable", "error", [("      - {else: []}\n", "      - {else: []}\n      - {when: day > 1 d, steps: []}\n")], "after else"),
+    ("unreachable", "error", [("  - mark: {id: day0}", "  - end: {as: complete, reason: done}\n  - mark: {id: day0}")], "after the end"),
+    ("window", "error", [("window: 2 d..3 d", "window: 3 d..4 d")], "outside the window"),
+    ("positions", "error", [("positions: 4", "positions: 3")], "4 vessels"),
+    ("not-mounted", "error", [("containers: [media, pool], volume: {media: ask, pool: 0 mL}", "containers: [media]")], "pool"),
+    ("mounted-twice", "error", [("containers: product, count: 2", "containers: [product, pool], count: {product: 2}")], "unmount"),
+    ("overfill", "error", [("volume: fill,", "volume: 1200 mL,")], "1 L" if False else "1000 mL"),
+    ("overfill-possible", "warning", [("range: 100..800 mL", "range: 100..980 mL")], "min(...)"),
+    ("dose-unprovable", "warning", [("volume: share.volume", "volume: 2 mL")], "shown"),
+    ("name-maybe", "warning", [("  - balance:", "  - wait: {id: clean, until: count.sterility == no_growth}\n  - balance:")], "known"),
+    ("source-missing", "warning", [("rate: 30 mL/min, source: P", "rate: 30 mL/min")], "step fill"),
+    ("source-missing", "warning", [("limit: 1 L, source: P", "limit: 1 L")], "containers pre"),
+    ("source-unknown", "error", [("rate: 30 mL/min, source: P", "rate: 30 mL/min, source: S99")], "S99"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("code", "severity", "changes", "says"), BROKEN, ids=[f"{case[0]}-{number}" for number, case in enumerate(BROKEN)]
+)
+def test_each_fault_is_found(code: str, severity: str, changes: list[tuple[str, str]], says: str) -> None:
+    every = found(*changes)
+    matching = [one for one in every if one.code == code]
+    assert matching, [str(one) for one in every]
+    assert matching[0].severity == severity
+    assert any(says in f"{one.message} {one.hint}" for one in matching), [str(one) for one in matching]
+
+
+def test_every_code_has_a_test() -> None:
+    sources = "".join(path.read_text() for path in Path(check.__code__.co_filename).parent.glob("*.py"))
+    calls = r"""(?:\.error|\.warning|_say)\(\s*"([a-z-]+)"|code="([a-z-]+)\""""
+    codes = {first or second for first, second in re.findall(calls, sources)} - {"row"}
+    assert codes <= {code for code, *_ in BROKEN}
+
+
+def test_a_finding_points_into_the_expression() -> None:
+    (one,) = found(("volume: fill,", "volume: fill + 5 g,"))
+    line = GOOD.splitlines().index(next(row for row in GOOD.splitlines() if "id: in," in row)) + 1
+    assert one.line == line
+    row = GOOD.splitlines()[line - 1].replace("volume: fill,", "volume: fill + 5 g,")
+    assert row[one.column - 1 :].startswith("+ 5 g")
+
+
+def test_the_equipments_limits_are_checked_where_they_are_known() -> None:
+    limits = {"station.temperature": Range(4.0, 36.0, "degC")}
+    assert [one.code for one in found(limits=limits)] == ["limit"]
+    assert found(limits={"station.temperature": Range(4.0, 42.0, "degC")}) == []
+
+
+def test_a_known_name_may_be_used_behind_known_and_default() -> None:
+    behind = "  - wait: {{id: clean, until: {}}}\n  - balance:"
+    for condition in ("known(count.sterility) and count.sterility == no_growth", "known(count.sterility)"):
+        assert found(("  - balance:", behind.format(condition))) == []
+
+
+def test_a_value_of_one_branch_is_a_maybe_after_it() -> None:
+    branch = "steps: [{let: {id: extra, values: {v: pool.volume}}}], }"
+    changed = found(
+        ('steps: [{note: {id: ok, text: "{count.tvc} is enough"}}], }', branch),
+        ("min(pool.volume / plan.n, 100 mL)", "min(extra.v, 100 mL)"),
+    )
+    assert [(one.code, one.severity) for one in changed] == [("name-maybe", Severity.WARNING)]
+
+
+def test_what_only_one_branch_mounts_is_not_mounted_after_it() -> None:
+    changed = found(
+        ('steps: [{note: {id: ok, text: "{count.tvc} is enough"}}], }', "steps: [{unmount: {containers: pool}}], }")
+    )
+    assert "not-mounted" in {one.code for one in changed}
+
+
+def test_findings_come_in_the_order_of_the_file() -> None:
+    every = found(("limit: 1 L, source: P", "limit: 1 L"), ("window: 2 d..3 d", "window: 3 d..4 d"))
+    assert [one.code for one in every] == ["source-missing", "window"]

@@ -1,0 +1,1 @@
+"""The commands that a person types; puts the parts together, and alone knows the simulators."""

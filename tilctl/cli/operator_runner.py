@@ -1,0 +1,153 @@
+"""The simulated operator at work: a thread that sees prompts over MQTT and answers them as a policy says.
+
+The policy (`answer`) is called once for each prompt, in a thread of its own pool, so that it may wait for the bench.
+In a rehearsal an answer carries its time of effect, the prompt's start and the operator's delay: when it really
+arrives makes no difference. Ids follow from name, batch and prompt, so that the record is the same in every run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+from tilctl.commands.envelope import rfc3339
+from tilctl.gateway.client import StationClient
+from tilctl.gateway.topics import Topics
+
+
+class Answer(Protocol):
+    """What the policy decides: values for the inputs, and after how long (s) the person would have answered."""
+
+    @property
+    def inputs(self) -> Mapping[str, str | float]:
+        """Return a value for each input, text with its unit or a plain number."""
+        ...
+
+    @property
+    def delay_s(self) -> float:
+        """Return the time that the person takes, s."""
+        ...
+
+
+ANSWER_S = 120.0
+"""How long an answer is repeated: longer than a controller takes to come back, s."""
+
+Policy = Callable[[dict[str, Any]], Answer]
+
+
+class OperatorRunner:
+    """The thread. `start`, then `request` what a person starts unasked; prompts are answered by themselves."""
+
+    def __init__(
+        self,
+        url: str,
+        topics: Topics,
+        answer: Policy,
+        *,
+        name: str = "operator",
+        scheduled: bool = True,
+        on_trouble: Callable[[str], None] | None = None,
+    ) -> None:
+        """Prepare. `scheduled`: answers carry their time of effect; else the delay is waited for in real time.
+
+        `on_trouble` is called in the thread when a prompt cannot be answered or an answer is refused: nobody else will
+        answer that prompt.
+        """
+        self.answered = 0
+        self._url = url
+        self._topics = topics
+        self._policy = answer
+        self._name = name
+        self._scheduled = scheduled
+        self._on_trouble = on_trouble
+        self._ready = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop: asyncio.Event | None = None
+        self._station: StationClient | None = None
+        self._requests = 0
+
+    def start(self) -> None:
+        """Start the thread; returns when it takes requests, whether the broker is there or not."""
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._main()), name=self._name, daemon=True)
+        self._thread.start()
+        self._ready.wait()
+
+    def request(
+        self,
+        unit: str,
+        verb: str,
+        args: Mapping[str, Any] | None = None,
+        *,
+        timeout_s: float = 30.0,
+    ) -> Future[dict[str, Any]]:
+        """Send a command as the operator; the future gives its final answer or NoAnswerError. From any thread."""
+        if self._station is None or self._loop is None:
+            raise RuntimeError("the operator was not started")
+        self._requests += 1
+        command_id = f"{self._name}-{verb}-{self._requests}"
+        work = self._station.request(unit, verb, args, command_id=command_id, timeout_s=timeout_s)
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def close(self) -> None:
+        """End the thread; may be called twice."""
+        thread, self._thread = self._thread, None
+        if thread is not None and self._loop is not None and self._stop is not None:
+            self._loop.call_soon_threadsafe(self._stop.set)
+            thread.join()
+
+    async def _main(self) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        async with StationClient(self._url, self._topics, self._name, watch_prompts=True) as station:
+            self._station = station
+            self._ready.set()
+            work = asyncio.create_task(self._answer_prompts(station))
+            stopped = asyncio.create_task(self._stop.wait())
+            await asyncio.wait((work, stopped), return_when=asyncio.FIRST_COMPLETED)
+            if work.done() and (fault := work.exception()) is not None:
+                self._tell(f"the operator broke: {type(fault).__name__}: {fault}")
+                await stopped  # requests are still served until the close
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
+
+    async def _answer_prompts(self, station: StationClient) -> None:
+        done: set[tuple[str, str]] = set()
+        while True:
+            prompt = await station.next_prompt()
+            key = (str(prompt.get("batch")), str(prompt["id"]))
+            if key not in done:
+                done.add(key)
+                await self._answer(station, prompt)
+
+    async def _answer(self, station: StationClient, prompt: dict[str, Any]) -> None:
+        answer = await asyncio.to_thread(self._policy, prompt)
+        data: dict[str, Any] = {}
+        if self._scheduled:
+            asked = datetime.fromisoformat(str(prompt["asked"]))
+            data["effective"] = rfc3339(asked + timedelta(seconds=answer.delay_s))
+        else:
+            await asyncio.sleep(answer.delay_s)
+        roles = prompt.get("sign") or ["operator"]
+        reply = await station.request(
+            str(prompt["unit"]),
+            "prompt-answer",
+            {"prompt": prompt["id"], "inputs": dict(answer.inputs)},
+            command_id=re.sub(r"[^A-Za-z0-9._-]", "_", f"{self._name}-{prompt.get('batch', '')}-{prompt['id']}")[-80:],
+            data=data,
+            actor={"user": self._name, "role": str(roles[0])},
+            timeout_s=ANSWER_S,
+        )
+        if reply["status"] in ("done", "already"):
+            self.answered += 1
+        else:
+            text = f"{reply['code']}: {reply['text']}"
+            self._tell(f"the answer to prompt {prompt['id']} ({prompt.get('path')}) was {reply['status']}, {text}")
+
+    def _tell(self, text: str) -> None:
+        if self._on_trouble is not None:
+            self._on_trouble(text)

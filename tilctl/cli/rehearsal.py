@@ -1,0 +1,146 @@
+"""A whole batch of the real product on simulated instruments: one process, virtual time, real Modbus, real MQTT."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from simulators.bench import Bench
+from simulators.operator import Operator
+from simulators.plant import Plant
+from simulators.suite import Suite as Servers
+from simulators.suite import wire
+from simulators.virtual import VirtualClock
+from tilctl.cli.operator_runner import OperatorRunner
+from tilctl.cli.service import Service
+from tilctl.config import load_site
+from tilctl.engine.machine import FINAL, State
+from tilctl.engine.runner import Runner
+
+UNIT = "cell1"
+ENDS = (*FINAL, State.HELD)
+
+
+@dataclass
+class Rehearsal:
+    """What a rehearsal left behind, for the summary; `wall_s` is real time from the start command to the end."""
+
+    recipe: str
+    seed: int
+    service: Service
+    plant: Plant
+    runner: Runner
+    wall_s: float
+    prompts_answered: int
+    trouble: list[str] = field(default_factory=list[str])
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be rehearsed; `parameters` as text with units, `mqtt_url` of a broker that is running."""
+
+    recipe: str
+    seed: int
+    out: Path
+    mqtt_url: str
+    parameters: dict[str, str] = field(default_factory=dict[str, str])
+    folders: tuple[Path, ...] = ()
+
+
+class RehearsalFailed(Exception):
+    """The rehearsal could not be carried through; the text says why."""
+
+
+async def rehearse(
+    order: Order, clock: VirtualClock, watch: Callable[[Service, Plant], None], finish: Callable[[Rehearsal], None]
+) -> None:
+    """Build the suite, let the operator start the recipe by MQTT, and run it to its end.
+
+    `watch` is called once everything stands, `finish` while it still stands.  Raises RehearsalFailed.
+    """
+    plant = Plant(clock, order.seed)
+    servers = Servers(wire(plant.devices), clock)
+    ports = await servers.start()
+    trouble: list[str] = []
+    try:
+        service = Service(_site(order, ports), clock, f"boot-{order.seed}", order.folders)
+        await service.open()
+        operator = OperatorRunner(
+            order.mqtt_url, service.topics, _policy(clock, plant, order.seed), on_trouble=trouble.append
+        )
+        try:
+            operator.start()
+            watch(service, plant)
+            began = time.monotonic()
+            runner = await _run(order, clock, service, operator, trouble)
+            wall = time.monotonic() - began
+            finish(Rehearsal(order.recipe, order.seed, service, plant, runner, wall, operator.answered, trouble))
+        finally:
+            await asyncio.to_thread(operator.close)
+            await service.close()
+    finally:
+        await servers.close()
+
+
+def _site(order: Order, ports: dict[str, int]) -> Any:
+    overrides = {f"buses.{bus}.port": str(port) for bus, port in ports.items()}
+    overrides |= {"mqtt.url": order.mqtt_url, "http.port": "0", "data": str(order.out.resolve() / "data")}
+    return load_site(Path(str(files("tilctl.cli") / "demo-site.yaml")), overrides)
+
+
+def _policy(clock: VirtualClock, plant: Plant, seed: int) -> Callable[[dict[str, Any]], Any]:
+    """Return the operator's policy; what it does at the bench is done on the plant's loop, at a quiet point."""
+    bench = Bench(plant)
+
+    def call(name: str, args: dict[str, Any]) -> Any:
+        done: Future[Any] = Future()
+
+        def act() -> None:
+            try:
+                done.set_result(bench.call(name, args))
+            except Exception as error:  # noqa: BLE001 - handed to the thread that asked
+                done.set_exception(error)
+
+        clock.enter(act)
+        return done.result(timeout=30.0)
+
+    return Operator(seed, call).answer
+
+
+async def _run(
+    order: Order, clock: VirtualClock, service: Service, operator: OperatorRunner, trouble: list[str]
+) -> Runner:
+    """Start by MQTT and wait for the end; a held batch, or an operator in trouble, ends the rehearsal."""
+    ended = asyncio.Event()
+    args = {"recipe": order.recipe, "parameters": order.parameters}
+    answer = operator.request(UNIT, "start", args)
+    refused: list[dict[str, Any]] = []
+
+    def answered(done: Future[dict[str, Any]]) -> None:
+        reply = {"status": "failed", "text": repr(done.exception())} if done.exception() else done.result()
+        if reply["status"] != "done":
+            refused.append(reply)
+            clock.enter(ended.set)
+
+    answer.add_done_callback(answered)
+
+    def look() -> None:
+        runner = service.controller.runner(UNIT)
+        if trouble or (runner is not None and runner.state in ENDS):
+            ended.set()
+
+    service.controller.on_record.append(lambda _unit, _record: look())
+    await ended.wait()  # an idle suite stands still: virtual time goes on when the start command has come
+    runner = service.controller.runner(UNIT)
+    if refused or runner is None:
+        reply = refused[0] if refused else {}
+        raise RehearsalFailed(f"start was {reply.get('status')}: {reply.get('code', '')} {reply.get('text', '')}")
+    if trouble:
+        raise RehearsalFailed("; ".join(trouble))
+    return runner

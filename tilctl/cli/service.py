@@ -1,0 +1,194 @@
+"""The service: controller, command door, MQTT and HTTP, put together in one process on one loop."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from devices.clock import Clock
+from devices.reading import Reading
+from tilctl import __version__
+from tilctl.commands.door import Door
+from tilctl.config import Site
+from tilctl.engine.controller import Controller
+from tilctl.engine.machine import NUMBERS, State
+from tilctl.gateway.http import HttpGateway
+from tilctl.gateway.metrics import Snapshot, Timing, UnitFigures, registry
+from tilctl.gateway.mqtt import MqttGateway, read_cursor
+from tilctl.gateway.outbox import Outbox
+from tilctl.gateway.projector import Projector
+from tilctl.gateway.topics import Topics
+from tilctl.journal.chain import Record
+from tilctl.journal.verify import read
+from tilctl.plant.suite import Suite
+
+TURNS_WITHIN = 2.0  # s of real time in which a healthy loop finds a moment for a question
+
+
+def wall() -> datetime:
+    """Return the real time of day; the freshness of a command is judged by it, in a rehearsal too."""
+    return datetime.now(UTC)
+
+
+class Service:
+    """Everything that runs; `open`, then wait, then `close`."""
+
+    def __init__(self, site: Site, clock: Clock, boot: str, recipes: Sequence[Path] = ()) -> None:
+        self.site = site
+        self.clock = clock
+        self.suite = Suite(site, clock)
+        self.controller = Controller(site, clock, self.suite, boot, recipes)
+        self.topics = Topics(site.topic_prefix)
+        self.http_port = site.http_port
+        cursor = site.data / "mqtt-cursor.json"
+        self._outbox = Outbox(self._replay, read_cursor(cursor))
+        self._projector = Projector(self.controller, clock, self._outbox, self.topics)
+        self._door = Door(
+            self.controller, clock, wall, scheduled=site.scheduled_commands, on_refusal=lambda _refusal: None
+        )
+        self.mqtt = MqttGateway(
+            site.mqtt_url,
+            self.topics,
+            self._door,
+            clock,
+            self._outbox,
+            identity={"boot": boot, "version": __version__, "config": site.sha256},
+            cursor=cursor,
+        )
+        self._http = HttpGateway(
+            site.http_host,
+            site.http_port,
+            registry(self._snapshot, {"version": __version__}),
+            self._healthy,
+            self._ready,
+        )
+        self._lateness = Timing()
+        self._commits = Timing()
+        self._lag = Timing()
+        self._figures: Snapshot | None = None
+        self._log = structlog.get_logger("service")
+
+    async def open(self) -> None:
+        """Open everything, the door to the outside last.  Raises OSError or JournalError; nothing is left open then."""
+        try:
+            self.http_port = self._http.start()
+            self.controller.on_batch.append(self._projector.attach)
+            self.controller.on_record.append(self._recorded)
+            self.controller.on_scan.append(self._scanned)
+            await self.controller.open()
+        except BaseException:
+            await self.close()
+            raise
+        self.mqtt.start()
+        self._log.info("ready", site=self.site.name, units=list(self.controller.units()), http_port=self.http_port)
+
+    async def close(self) -> None:
+        """Close everything, the door to the outside first."""
+        await self._door.close()
+        self._projector.flush()
+        await asyncio.to_thread(self.mqtt.close)
+        await self.controller.close()
+        await asyncio.to_thread(self._http.close)
+        self.clock.close()
+
+    def _scanned(self, readings: Mapping[str, Reading]) -> None:
+        self._projector.on_scan(readings)
+        device = next(iter(readings), "").partition(".")[0]
+        if device:
+            self._lateness.observe(self.suite.scanner.stats[device].late_last)
+
+    def _recorded(self, unit: str, record: Record) -> None:
+        self._projector.on_record(unit, record)
+        runner = self.controller.runner(unit) if unit in self.controller.units() else None
+        journal = self.controller.journal if runner is None else runner.batch.journal
+        self._commits.observe(journal.statistics.last_s)
+
+    # --- called in threads of the HTTP server ---------------------------------------------------------------------
+
+    def _ask_core(self) -> bool:
+        """Let the core freeze its figures; False when its loop does not turn."""
+        done = threading.Event()
+        asked = time.monotonic()
+
+        def freeze() -> None:
+            self._lag.observe(time.monotonic() - asked)
+            self._figures = self._freeze()
+            done.set()
+
+        self.clock.enter(freeze)
+        return done.wait(TURNS_WITHIN)
+
+    def _snapshot(self) -> Snapshot | None:
+        self._ask_core()
+        return self._figures
+
+    def _healthy(self) -> tuple[bool, dict[str, Any]]:
+        turns = self._ask_core()
+        failed = [unit for unit in self.controller.units() if self._record_failed(unit)]
+        return turns and not failed, {"loop_turns": turns, "record_failed": failed}
+
+    def _ready(self) -> tuple[bool, dict[str, Any]]:
+        return self.controller.ready, {"ready": self.controller.ready, "mqtt_connected": self.mqtt.connected}
+
+    def _record_failed(self, unit: str) -> str:
+        runner = self.controller.runner(unit)
+        return "" if runner is None else runner.batch.record_failed
+
+    # --- on the core's loop ---------------------------------------------------------------------------------------
+
+    def _freeze(self) -> Snapshot:
+        """Return the figures of now."""
+        units: dict[str, UnitFigures] = {}
+        for unit in self.controller.units():
+            runner = self.controller.runner(unit)
+            if runner is None:
+                units[unit] = UnitFigures(NUMBERS[State.IDLE], 0, None, 0, {})
+                continue
+            state = runner.batch.state
+            day = state.since("day0", self.clock.now())
+            alarms: dict[str, int] = {}
+            for alarm in state.alarms.values():
+                alarms[alarm.priority] = alarms.get(alarm.priority, 0) + 1
+            prompts = sum(prompt.open for prompt in state.prompts.values())
+            elapsed = None if day is None else day.total_seconds() / 86400
+            units[unit] = UnitFigures(NUMBERS[runner.state], state.version, elapsed, prompts, alarms)
+        journals = [self.controller.journal, *(r.batch.journal for u in units if (r := self.controller.runner(u)))]
+        return Snapshot(
+            units=units,
+            readings=self.suite.image.all(),
+            now=self.clock.monotonic(),
+            timings={
+                "scan_lateness": self._lateness.frozen(),
+                "commit": self._commits.frozen(),
+                "loop_lag": self._lag.frozen(),
+            },
+            depths={"mqtt": self._outbox.waiting, "journal": sum(journal.pending for journal in journals)},
+            drops={
+                "answers": self._outbox.counts.answers_dropped,
+                "events": self._outbox.counts.events_dropped,
+            },
+            commands={"received": self._door.counts.received},
+            refusals=dict(self._door.counts.refused),
+            bus_requests={name: bus.statistics.requests for name, bus in self.suite.buses.items()},
+            bus_timeouts={name: bus.statistics.timeouts for name, bus in self.suite.buses.items()},
+            mqtt_connected=self.mqtt.connected,
+        )
+
+    # --- called in the MQTT thread --------------------------------------------------------------------------------
+
+    def _replay(self, unit: str, batch: str, after: int, limit: int) -> Sequence[Record]:
+        """Read events that fell out of the outbox's memory back from the record."""
+        if unit == "site":
+            path = self.site.data / "site.db"
+        else:
+            folder = self.site.data / "batches"
+            path = next((p for p in (folder / f"{batch}.db", folder / "closed" / f"{batch}.db") if p.exists()), folder)
+        records, _ = read(path)
+        return [record for record in records if record.seq > after][:limit]

@@ -1,0 +1,1 @@
+"""The one door for every command: schema, identity, legality, idempotency, answer."""

@@ -1,0 +1,88 @@
+"""The verbs that the door knows, and what each takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Key = Annotated[str, Field(min_length=1, max_length=80)]
+Text = Annotated[str, Field(max_length=1000)]
+
+
+class Code(StrEnum):
+    """Why a command was refused or failed; the text beside it is for the person."""
+
+    MALFORMED = "malformed"
+    TOO_LARGE = "too_large"
+    RETAINED = "retained"
+    EXPIRED = "expired"
+    NOT_YET_VALID = "not_yet_valid"
+    UNKNOWN_VERB = "unknown_verb"
+    UNKNOWN_UNIT = "unknown_unit"
+    WRONG_CLIENT = "wrong_client"
+    BAD_RESPONSE_TOPIC = "bad_response_topic"
+    REPEATED_OTHER_CONTENT = "repeated_other_content"
+    ILLEGAL_STATE = "illegal_state"
+    VERSION_MISMATCH = "version_mismatch"
+    UNKNOWN_RECIPE = "unknown_recipe"
+    BAD_RECIPE = "bad_recipe"
+    BAD_PARAMETER = "bad_parameter"
+    NO_PROMPT = "no_prompt"
+    BAD_ANSWER = "bad_answer"
+    SCHEDULED_NOT_ALLOWED = "scheduled_not_allowed"
+    BUSY = "busy"
+    NOT_READY = "not_ready"
+    JOURNAL_FAILED = "journal_failed"
+    INTERNAL = "internal"
+
+
+class Nothing(BaseModel):
+    """A verb without arguments."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class StartArgs(Nothing):
+    """What `start` takes: a recipe of the library by name, and parameters as text with their unit."""
+
+    recipe: Annotated[str, Field(min_length=1, max_length=200)]
+    parameters: Annotated[dict[Key, Text], Field(max_length=200)] = {}
+
+
+class AnswerArgs(Nothing):
+    """What `prompt-answer` takes: the prompt and a value for each input, text with its unit or a plain number."""
+
+    prompt: Key
+    inputs: Annotated[dict[Key, Text | int | float | bool], Field(max_length=200)] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """How the door treats one verb.
+
+    Invariant: a `protective` verb is never turned away for want of room or for a wrong response topic.
+    `bound_to_screen`: refused when what the sender saw last (`expect`) has changed. Hold and abort are not: a
+    person who wants the batch safe is right on any screen.
+    """
+
+    args: type[BaseModel] = Nothing
+    bad_args: Code = Code.MALFORMED
+    protective: bool = False
+    bound_to_screen: bool = True
+
+
+VERBS: dict[str, Verb] = {
+    "start": Verb(StartArgs, Code.BAD_PARAMETER),
+    "pause": Verb(),
+    "resume": Verb(),
+    "hold": Verb(protective=True, bound_to_screen=False),
+    "restart": Verb(),
+    "stop": Verb(protective=True),
+    "abort": Verb(protective=True, bound_to_screen=False),
+    "reset": Verb(),
+    "prompt-answer": Verb(AnswerArgs, Code.BAD_ANSWER),
+    "status": Verb(bound_to_screen=False),
+}

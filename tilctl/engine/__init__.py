@@ -1,0 +1,1 @@
+"""The machine, the walker, the verbs, recovery."""

@@ -1,0 +1,100 @@
+"""One batch at run time: its record, the state folded from it, and the recipe that is frozen in it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+import structlog
+
+from devices.clock import Clock
+from devices.quantity import parse_as
+from devices.reading import Reading
+from recipes.model import Recipe
+from tilctl.engine.state import BatchState
+from tilctl.journal.chain import Record
+from tilctl.journal.events import Event
+from tilctl.journal.store import Journal, JournalError
+from tilctl.plant.image import ProcessImage
+from tilctl.plant.unit import UnitPlant
+
+
+class Batch:
+    """What a walk works on.  Everything that changes it is an event on its record first."""
+
+    def __init__(
+        self,
+        name: str,
+        journal: Journal,
+        recipe: Recipe,
+        plant: UnitPlant,
+        clock: Clock,
+        equipment: Mapping[str, str],
+        shared: tuple[str, ...],
+    ) -> None:
+        self.name = name
+        self.journal = journal
+        self.recipe = recipe
+        self.plant = plant
+        self.clock = clock
+        self.equipment = equipment  # the recipe's name of a piece of equipment -> the device that stands for it
+        self.shared = shared  # those devices that are taken by `using`, not owned from the start
+        self.state = BatchState()
+        self.observers: list[Callable[[Record], None]] = []
+        self.record_failed = ""
+        self._log = structlog.get_logger("batch").bind(batch=name)
+        for record in journal.records():
+            self.state.apply(record)
+        journal.on_commit.append(self._committed)
+
+    @property
+    def image(self) -> ProcessImage:
+        """The process image."""
+        return self.plant.image
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """The parameters in force, as text: what the start command gave, else the recipe's defaults."""
+        given = self.state.created.parameters if self.state.created else {}
+        return {name: given.get(name, parameter.default) for name, parameter in self.recipe.parameters.items()}
+
+    def limit_ml(self, container: str) -> float:
+        """Return the most that a container may hold, in mL."""
+        return parse_as(self.recipe.containers[container.partition("[")[0]].limit, "mL")
+
+    def density(self, container: str) -> float:
+        """Return the declared density of a container's content, in g/mL."""
+        return parse_as(self.recipe.containers[container.partition("[")[0]].density, "g/mL")
+
+    def tag(self, name: str) -> Reading | None:
+        """Return the reading of a tag of the recipe's equipment (`station.temperature`), or None when it is unknown."""
+        equipment, _, tag = name.partition(".")
+        device = self.equipment.get(equipment)
+        return None if device is None else self.image.get(f"{device}.{tag}")
+
+    async def record(self, event: Event) -> Record:
+        """Put an event on the record; returns when it is on disk and in the state.  Raises JournalError."""
+        return await self.journal.record(event)
+
+    def note(self, event: Event) -> asyncio.Future[Record] | None:
+        """Put an event on the record without waiting and without ever raising (protective paths)."""
+        try:
+            future = self.journal.append(event)
+        except JournalError as error:
+            self._lost(event, error)
+            return None
+        future.add_done_callback(lambda done: self._noted(event, done))
+        return future
+
+    def _noted(self, event: Event, done: asyncio.Future[Record]) -> None:
+        if not done.cancelled() and (error := done.exception()) is not None:
+            self._lost(event, error)
+
+    def _lost(self, event: Event, error: BaseException) -> None:
+        self.record_failed = str(error)
+        self._log.error("event_not_on_record", kind=event.kind, error=str(error))
+
+    def _committed(self, record: Record) -> None:
+        self.state.apply(record)
+        for observer in self.observers:
+            observer(record)

@@ -1,0 +1,107 @@
+"""Binding a recipe to a unit: its equipment to devices, its parameters to values.  Checked before anything moves."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from devices.document import Document, DocumentError
+from devices.instrument import DeviceState
+from devices.quantity import QuantityError, parse_as
+from devices.quantity import parse as parse_quantity
+from recipes.catalog import load_text
+from recipes.model import Recipe
+from recipes.ranges import parse_range
+from tilctl.config import Site
+from tilctl.plant.suite import Suite
+from tilctl.plant.unit import UnitPlant
+
+
+class NotBindable(Exception):
+    """A recipe does not fit this unit or these parameters; `code` is the refusal code."""
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """A recipe, and which device stands for each piece of its equipment; `shared` are those that `using` takes."""
+
+    recipe: Recipe
+    text: str
+    sha256: str
+    equipment: Mapping[str, str]
+    shared: tuple[str, ...]
+
+
+def read_recipe(text: str, name: str) -> Recipe:
+    """Return a recipe from its text; raises DocumentError when it does not pass its check."""
+    return load_text(text, name)
+
+
+def bind(document: Document, site: Site, unit: UnitPlant) -> Bound:
+    """Bind a checked recipe to a unit; raises NotBindable."""
+    try:
+        recipe = read_recipe(document.text, document.name)
+    except DocumentError as error:
+        raise NotBindable("bad_recipe", str(error)) from error
+    equipment: dict[str, str] = {}
+    shared: list[str] = []
+    for name, wanted in recipe.equipment.items():
+        if wanted.shared:
+            device = next((role.device for role in site.shared.values() if role.role == wanted.role), None)
+            if device is not None:
+                shared.append(device)
+        else:
+            roles = [role for role in unit.site.roles.values() if role.role == wanted.role]
+            device = next((role.device for role in roles if role.name == name), roles[0].device if roles else None)
+        if device is None:
+            where = "among the shared equipment" if wanted.shared else f"in unit {unit.name}"
+            raise NotBindable("not_ready", f"{recipe.recipe} needs a {wanted.role} ({name}); there is none {where}")
+        positions = sum(place.at == "station" for place in unit.site.places.values())
+        if wanted.positions > positions:
+            raise NotBindable("not_ready", f"{name} needs {wanted.positions} positions; {unit.name} has {positions}")
+        equipment[name] = device
+    digest = hashlib.sha256(document.text.encode()).hexdigest()
+    return Bound(recipe, document.text, digest, equipment, tuple(shared))
+
+
+def check_parameters(recipe: Recipe, given: Mapping[str, str]) -> None:
+    """Raise NotBindable, naming every parameter that is unknown or out of its range."""
+    wrong = [f"{name} is unknown (there are: {', '.join(recipe.parameters) or 'none'})" for name in given]
+    wrong = [text for text in wrong if text.partition(" ")[0] not in recipe.parameters]
+    for name, parameter in recipe.parameters.items():
+        text = given.get(name)
+        if text is None:
+            continue
+        if parameter.choices:
+            if text not in parameter.choices:
+                wrong.append(f"{name} is {text!r}, expected one of {', '.join(parameter.choices)}")
+            continue
+        try:
+            unit = parse_quantity(parameter.default).unit
+            value = parse_as(text, unit)
+            limits = None if parameter.range is None else parse_range(parameter.range, unit)
+        except QuantityError as error:
+            wrong.append(f"{name}: {error}")
+            continue
+        if limits is not None and value not in limits:
+            wrong.append(f"{name} is {text}, its range is {limits}")
+    if wrong:
+        raise NotBindable("bad_parameter", "; ".join(wrong))
+
+
+def check_devices(suite: Suite, unit: UnitPlant, bound: Bound) -> None:
+    """Raise NotBindable, naming every instrument that the batch needs and that does not answer."""
+    scales = {place.scale_device for place in unit.site.places.values() if place.scale_device}
+    needed = dict.fromkeys([*unit.devices, *bound.equipment.values(), *sorted(scales)])
+    silent = [
+        f"{name} is {suite.instruments[name].status.state.value} ({suite.instruments[name].status.text})"
+        for name in needed
+        if suite.instruments[name].status.state is not DeviceState.ONLINE
+    ]
+    if silent:
+        raise NotBindable("not_ready", "; ".join(silent))

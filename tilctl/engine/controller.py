@@ -1,0 +1,404 @@
+"""The controller of a suite: its units, their batches, and the one place where commands are carried out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from devices.clock import Clock
+from devices.document import DocumentError
+from devices.reading import Reading
+from recipes.catalog import find
+from tilctl import __version__
+from tilctl.config import Site
+from tilctl.engine.batch import Batch
+from tilctl.engine.binding import Bound, NotBindable, bind, check_devices, check_parameters
+from tilctl.engine.machine import FINAL, State, legal_commands
+from tilctl.engine.machine import Command as Machine
+from tilctl.engine.port import Command, Outcome, StoredAnswer
+from tilctl.engine.prompts import BadAnswer
+from tilctl.engine.recovery import reopen, resume
+from tilctl.engine.runner import Runner
+from tilctl.engine.state import format_time
+from tilctl.engine.status import status_of
+from tilctl.engine.watches import watches_of
+from tilctl.guard.board import GuardBoard, Reactions
+from tilctl.history.store import History
+from tilctl.journal import events as ev
+from tilctl.journal.chain import Record
+from tilctl.journal.site import SiteJournal
+from tilctl.journal.store import Journal, JournalError
+from tilctl.plant.suite import Suite
+
+SETTLE_WITHIN = 180.0  # s; a command is answered by then, whatever its transient state still does
+HEAD_EVERY = 3600.0  # s between copies of batch heads into the site's journal
+KNOWN_COMMANDS = 2000  # commands of the site that are remembered for idempotency
+_AFTER: dict[str, frozenset[State]] = {
+    "start": frozenset({State.RUNNING}), "pause": frozenset({State.PAUSED, State.PAUSING}),
+    "resume": frozenset({State.RUNNING}), "hold": frozenset({State.HELD, State.HOLDING}),
+    "restart": frozenset({State.RUNNING, State.RESTARTING}), "stop": frozenset({State.STOPPED, State.STOPPING}),
+    "abort": frozenset({State.ABORTED, State.ABORTING}), "reset": frozenset({State.IDLE}),
+}  # fmt: skip
+
+
+class _Slot:
+    """What runs on one unit."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.runner: Runner | None = None
+        self.guard: GuardBoard | None = None
+        self.history: History | None = None
+        self.starting = False
+        self.idle = ExitStack()  # while nothing runs, a virtual clock stands: the suite waits for a person
+
+
+class Controller:
+    """Implements `tilctl.engine.port.ControllerPort`."""
+
+    def __init__(self, site: Site, clock: Clock, suite: Suite, boot: str, recipes: Sequence[Path] = ()) -> None:
+        self.site = site
+        self.clock = clock
+        self.suite = suite
+        self.boot = boot
+        self.ready = False
+        self.on_record: list[Callable[[str, Record], None]] = []
+        self.on_scan: list[Callable[[Mapping[str, Reading]], None]] = []
+        self.on_batch: list[Callable[[str, str, Sequence[Record]], None]] = []  # unit, batch, what is on record
+        self._recipes = tuple(recipes)
+        self._slots = {name: _Slot(name) for name in site.units}
+        self._journal: SiteJournal | None = None
+        self._site_commands: dict[str, tuple[str, dict[str, Any]]] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._log = structlog.get_logger("controller")
+        suite.image.watch(self._scanned)
+
+    # --- life -----------------------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Open the records, connect the suite, recover what was under way, and be ready for commands.
+
+        Raises JournalError when the site's record cannot be opened: nothing is touched then.
+        """
+        for folder in (self.site.data, self._batches, self._batches / "closed", self.site.data / "history"):
+            folder.mkdir(parents=True, exist_ok=True)
+        first = ev.SiteOpened(self.site.name, self.site.node, __version__)
+        self._journal = await SiteJournal.start(self.site.data / "site.db", self.clock, first, self.boot)
+        for record in self._journal.records():
+            self._know(record)
+        self._journal.on_commit.append(self._know)
+        self._journal.on_commit.append(lambda record: self._recorded("site", record))
+        for callback in self.on_batch:
+            callback("site", "site", self._journal.records())
+        await self._journal.record(ev.ConfigLoaded(self.site.sha256))
+        await self.suite.open()
+        await self.suite.settled()
+        for path in sorted(self._batches.glob("*.db")):
+            await self._recover(path)
+        self._tasks.append(asyncio.create_task(self._keep_alive(), name="heartbeat"))
+        self.ready = True
+        for slot in self._slots.values():
+            self._idle(slot)
+
+    async def close(self) -> None:
+        """Leave everything as it is on the record; outputs stay as they are."""
+        self.ready = False
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for slot in self._slots.values():
+            slot.idle.close()
+            if slot.runner is not None:
+                await slot.runner.close()
+            if slot.history is not None:
+                await slot.history.close()
+        await self.suite.close()
+        if self._journal is not None:
+            await self._journal.close()
+
+    @property
+    def journal(self) -> SiteJournal:
+        """The site's journal; raises RuntimeError before `open`."""
+        if self._journal is None:
+            raise RuntimeError("the controller is not open")
+        return self._journal
+
+    # --- the port -------------------------------------------------------------------------------------------------
+
+    def units(self) -> Sequence[str]:
+        """Return the names of the units."""
+        return tuple(self._slots)
+
+    def runner(self, unit: str) -> Runner | None:
+        """Return what runs on a unit."""
+        return self._slots[unit].runner
+
+    def status(self, unit: str) -> dict[str, Any]:
+        """Return what is known of a unit now."""
+        return status_of(self.suite.units[unit], self._slots[unit].runner)
+
+    def prompts(self, unit: str) -> list[dict[str, Any]]:
+        """Return the open prompts of a unit, oldest first."""
+        runner = self._slots[unit].runner
+        return [] if runner is None else [p.spec for p in runner.batch.state.prompts.values() if p.open]
+
+    def known_command(self, unit: str, command_id: str) -> StoredAnswer | None:
+        """Return what is on record of a command."""
+        runner = self._slots[unit].runner
+        if runner is not None and command_id in runner.batch.state.commands:
+            received = runner.batch.state.commands[command_id]
+            answer = runner.batch.state.answers.get(command_id)
+            return StoredAnswer(received.content_sha256, _reply(answer))
+        if command_id in self._site_commands:
+            content, reply = self._site_commands[command_id]
+            return StoredAnswer(content, reply)
+        return None
+
+    async def execute(self, command: Command, accepted: Callable[[int, str], None]) -> Outcome:
+        """Carry out one command; see the port."""
+        slot = self._slots[command.unit]
+        early = self._protect(slot, command) if command.verb in ("hold", "stop", "abort") else None
+        journal: Journal = self.journal if slot.runner is None else slot.runner.batch.journal
+        received = ev.CommandReceived(
+            command.id, command.client, command.verb, dict(command.args), command.content_sha256, command.actor
+        )
+        try:
+            record = await journal.record(received)
+            accepted(record.seq, record.hash)
+            outcome = early or await self._carry_out(slot, command)
+        except JournalError as error:
+            self._log.error("record_failed", error=str(error))
+            if early is None:
+                return Outcome("failed", "journal_failed", f"nothing was done: {error}")
+            outcome = early
+        if outcome.status == "done" and slot.runner is not None and command.verb != "prompt-answer":
+            await self._settled(slot.runner)
+            outcome = Outcome(outcome.status, outcome.code, f"{slot.name} is {slot.runner.state.value}")
+        if not journal.failed:
+            try:
+                await journal.record(ev.CommandAnswered(command.id, outcome.status, outcome.code, outcome.text))
+            except JournalError as error:
+                self._log.error("record_failed", error=str(error))
+        return outcome
+
+    # --- commands -------------------------------------------------------------------------------------------------
+
+    def _protect(self, slot: _Slot, command: Command) -> Outcome:
+        """Invariant: hold, stop and abort act before anything is written, and whatever the record does."""
+        return self._transition(slot, command)
+
+    async def _carry_out(self, slot: _Slot, command: Command) -> Outcome:
+        match command.verb:
+            case "start":
+                return await self._start(slot, command)
+            case "prompt-answer":
+                return await self._answer(slot, command)
+            case "reset":
+                return await self._reset(slot, command)
+            case "status":
+                state = State.IDLE if slot.runner is None else slot.runner.state
+                return Outcome("done", "", f"{slot.name} is {state.value}")
+            case _:
+                return self._transition(slot, command)
+
+    def _transition(self, slot: _Slot, command: Command) -> Outcome:
+        if slot.runner is None:
+            return Outcome("refused", "illegal_state", f"{slot.name} is idle: there is no batch to {command.verb}")
+        if slot.runner.fire(Machine(command.verb), command.reason or f"{command.verb} by {command.client}"):
+            return Outcome("done")
+        state = slot.runner.state
+        if state in _AFTER[command.verb]:
+            return Outcome("already", "", f"{slot.name} is {state.value} already")
+        legal = ", ".join(legal_commands(state)) or "none"
+        text = f"{command.verb} is not legal in state {state.value} (legal: {legal})"
+        return Outcome("refused", "illegal_state", text)
+
+    async def _settled(self, runner: Runner) -> None:
+        try:
+            async with asyncio.timeout(SETTLE_WITHIN):
+                await runner.settled()
+        except TimeoutError:
+            self._log.error("not_settled", state=runner.state.value)
+
+    async def _start(self, slot: _Slot, command: Command) -> Outcome:
+        if slot.runner is not None or slot.starting:
+            state = "starting" if slot.runner is None else slot.runner.state.value
+            return Outcome("refused", "illegal_state", f"start is not legal in state {state}: {slot.name} has a batch")
+        slot.starting = True
+        try:
+            return await self._started(slot, command)
+        finally:
+            slot.starting = False
+
+    async def _started(self, slot: _Slot, command: Command) -> Outcome:
+        unit = self.suite.units[slot.name]
+        name = str(command.args.get("recipe", ""))
+        try:
+            document = find(name, self._recipes)
+        except DocumentError as error:
+            missing = any(d.code in ("file-missing", "recipe-unknown") for d in error.diagnostics)
+            return Outcome("refused", "unknown_recipe" if missing else "bad_recipe", str(error))
+        parameters = {str(key): str(value) for key, value in dict(command.args.get("parameters", {})).items()}
+        try:
+            bound = bind(document, self.site, unit)
+            check_parameters(bound.recipe, parameters)
+            check_devices(self.suite, unit, bound)
+        except NotBindable as error:
+            return Outcome("refused", error.code, str(error))
+        batch = await self._create(slot, bound, parameters)
+        self._adopt(slot, batch)
+        runner = Runner(batch, self.suite.sharing)
+        self._install(slot, runner)
+        runner.fire(Machine.START, f"start by {command.client}")
+        return Outcome("done")
+
+    async def _create(self, slot: _Slot, bound: Bound, parameters: dict[str, str]) -> Batch:
+        name = f"{slot.name}-{self.clock.now():%Y%m%dT%H%M%S}"
+        while (self._batches / f"{name}.db").exists() or (self._batches / "closed" / f"{name}.db").exists():
+            name += "x"
+        created = ev.BatchCreated(
+            name, slot.name, bound.recipe.recipe, bound.recipe.version, bound.sha256, bound.text, parameters,
+            {**bound.equipment}, __version__, self.journal.head[1],
+        )  # fmt: skip
+        journal = await Journal.create(self._batches / f"{name}.db", self.clock, created)
+        return Batch(
+            name, journal, bound.recipe, self.suite.units[slot.name], self.clock, bound.equipment, bound.shared
+        )
+
+    async def _answer(self, slot: _Slot, command: Command) -> Outcome:
+        if slot.runner is None:
+            return Outcome("refused", "no_prompt", f"{slot.name} has no batch")
+        args = dict(command.args)
+        try:
+            number = await slot.runner.prompts.receive(command.id, command.client, args, command.effective)
+        except BadAnswer as error:
+            return Outcome("refused", "bad_answer", str(error))
+        except KeyError:
+            return Outcome("refused", "no_prompt", f"no open prompt {args.get('prompt')!r}")
+        return Outcome("done", "", f"prompt {number} is answered")
+
+    async def _reset(self, slot: _Slot, command: Command) -> Outcome:
+        runner = slot.runner
+        if runner is None or runner.state not in FINAL:
+            return self._transition(slot, command)
+        runner.fire(Machine.RESET, command.reason)
+        batch = runner.batch
+        await self._roll_history(slot, final=True)
+        await batch.record(ev.CommandAnswered(command.id, "done", "", f"{slot.name} is idle"))
+        await batch.record(ev.BatchClosed())
+        await self.journal.note_head(batch.name, batch.journal)
+        await runner.close()
+        if slot.history is not None:
+            await slot.history.close()
+        self.suite.gate.release(batch.name)
+        path = batch.journal.path
+        await self.clock.offload(lambda: path.rename(path.parent / "closed" / path.name))
+        slot.runner = slot.guard = slot.history = None
+        self._idle(slot)
+        return Outcome("done", "", f"{slot.name} is idle; the record is closed/{path.name}")
+
+    # --- batches --------------------------------------------------------------------------------------------------
+
+    @property
+    def _batches(self) -> Path:
+        return self.site.data / "batches"
+
+    async def _recover(self, path: Path) -> None:
+        batch = await reopen(path, self.site, self.suite, self.clock)
+        slot = self._slots[batch.plant.name]
+        self._adopt(slot, batch)
+        runner = Runner(batch, self.suite.sharing)
+        self._install(slot, runner)
+        await resume(runner, self.suite, self.journal.last_beat())
+
+    def _adopt(self, slot: _Slot, batch: Batch) -> None:
+        self.suite.gate.claim(batch.name, batch.plant.devices)
+        for callback in self.on_batch:
+            callback(slot.name, batch.name, batch.journal.records())
+        batch.observers.append(lambda record: self._recorded(slot.name, record))
+
+    def _install(self, slot: _Slot, runner: Runner) -> None:
+        slot.runner = runner
+        reactions = Reactions(runner.alarm, runner.clear, runner.act)
+        slot.guard = GuardBoard(self.clock, watches_of(runner.batch), reactions, runner.batch.state.alarms)
+        slot.history = History(self.site.data / "history" / f"{runner.batch.name}.db", self.clock)
+        runner.changed.append(lambda: self._idle(slot))
+        self._idle(slot)
+
+    def _idle(self, slot: _Slot) -> None:
+        """Tell a virtual clock whether this unit waits for a person to begin, to go on, or to clear away."""
+        slot.idle.close()
+        state = State.IDLE if slot.runner is None else slot.runner.state
+        if self.ready and (state in FINAL or state in (State.IDLE, State.HELD, State.PAUSED)):
+            slot.idle.enter_context(self.clock.outside(f"{slot.name} is {state.value}"))
+
+    def _recorded(self, unit: str, record: Record) -> None:
+        for callback in self.on_record:
+            callback(unit, record)
+
+    def _scanned(self, device: str, readings: Mapping[str, Reading]) -> None:
+        named = {f"{device}.{point}": reading for point, reading in readings.items()}
+        now = self.clock.now().timestamp()
+        for slot in self._slots.values():
+            if slot.guard is not None:
+                slot.guard.scan()
+            if slot.history is None or slot.runner is None:
+                continue
+            if self.suite.gate.owner(device) in (None, slot.runner.batch.name):
+                values = {name: _trend(reading) for name, reading in named.items()}
+                slot.history.sample(now, values, {name: reading.quality for name, reading in named.items()})
+        for callback in self.on_scan:
+            callback(named)
+
+    async def _keep_alive(self) -> None:
+        """Write the sign of life, and hourly the heads of the batches and the hashes of the trends."""
+        period = max(10.0, self.site.scan.idle)
+        next_head = self.clock.monotonic() + HEAD_EVERY
+        while True:
+            await self.clock.sleep(period)
+            try:
+                await self.journal.beat(format_time(self.clock.now()))
+                if self.clock.monotonic() < next_head:
+                    continue
+                next_head += HEAD_EVERY
+                for slot in self._slots.values():
+                    if slot.runner is not None:
+                        await self._roll_history(slot, final=False)
+                        await self.journal.note_head(slot.runner.batch.name, slot.runner.batch.journal)
+            except JournalError as error:
+                self._log.error("record_failed", error=str(error))
+
+    async def _roll_history(self, slot: _Slot, *, final: bool) -> None:
+        if slot.history is None or slot.runner is None:
+            return
+        if final:
+            await slot.history.flush()
+        while (block := slot.history.roll(final=final)) is not None:
+            slot.runner.batch.note(ev.HistoryBlock(block.t0, block.t1, block.blocks, block.sha256, block.first))
+
+    def _know(self, record: Record) -> None:
+        """Remember the commands that the site's journal holds, the newest of them."""
+        match record.event:
+            case ev.CommandReceived() as event:
+                self._site_commands[event.command_id] = (event.content_sha256, _reply(None))
+                while len(self._site_commands) > KNOWN_COMMANDS:
+                    del self._site_commands[next(iter(self._site_commands))]
+            case ev.CommandAnswered() as event if event.command_id in self._site_commands:
+                self._site_commands[event.command_id] = (self._site_commands[event.command_id][0], _reply(event))
+            case _:
+                pass
+
+
+def _reply(answer: ev.CommandAnswered | None) -> dict[str, Any]:
+    if answer is None:
+        return {"status": "accepted", "code": "", "text": "on record, not answered yet"}
+    return {"status": answer.status, "code": answer.code, "text": answer.text}
+
+
+def _trend(reading: Reading) -> float | None:
+    return float(reading.value) if isinstance(reading.value, (bool, int, float)) else None

@@ -1,0 +1,37 @@
+"""What ends a walk before its time."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+
+class StepError(Exception):
+    """A step cannot do what it should: the batch is held; `hint` tells a person what to do."""
+
+    def __init__(self, reason: str, hint: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.hint = hint
+
+
+class InDoubt(StepError):
+    """What an intent did is not known: a person decides."""
+
+    def __init__(self, intent: int, reason: str) -> None:
+        super().__init__(
+            reason, "restart the batch: the evidence is read again, and if it still does not close, you are asked"
+        )
+        self.intent = intent
+
+
+class SafePoint(Exception):
+    """A pause was asked for, and this is a place to pause at."""
+
+
+class ProcedureEnd(Exception):
+    """The recipe ends the batch here."""
+
+    def __init__(self, result: Literal["complete", "stopped"], reason: str) -> None:
+        super().__init__(reason)
+        self.result: Literal["complete", "stopped"] = result
+        self.reason = reason

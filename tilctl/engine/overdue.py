@@ -1,0 +1,32 @@
+"""Waiting for an answer, with an alarm when it is overdue."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from tilctl.engine.context import Context
+from tilctl.engine.errors import StepError
+from tilctl.engine.state import Prompt
+from tilctl.journal import events as ev
+
+
+async def answered(context: Context, prompt: Prompt, on_overdue: Literal["continue", "hold"]) -> bool:
+    """Wait until an answer is in force; False when it is overdue and the recipe goes on without it.
+
+    Raises StepError when it is overdue and the recipe says hold; the question stays open.
+    """
+    if prompt.due is None or prompt.answered:
+        return await context.prompts.wait(prompt)
+    if await context.prompts.wait(prompt, prompt.due):
+        return True
+    alarm = f"overdue-{prompt.id}"
+    if alarm not in context.batch.state.alarms:
+        context.alarm(alarm, "medium", f"{prompt.text}: no answer by {prompt.spec.get('due')}")
+        await context.batch.record(ev.ExceptionRaised("overdue", f"{prompt.text}: no answer in time", context.path))
+        if on_overdue == "hold":
+            raise StepError(f"{context.path}: no answer by {prompt.spec.get('due')}", "answer, then restart the batch")
+    if on_overdue == "continue":
+        return False
+    await context.prompts.wait(prompt)  # held once for it, restarted by a person: now it waits as long as it takes
+    context.clear(alarm)
+    return True

@@ -1,0 +1,240 @@
+"""The runner: the state machine of one batch, the task that walks it, and the logic of its transient states.
+
+State changes are synchronous and come first; what they need (stopping the walk, making safe) runs in tasks of ours,
+and is put on the record as it happens.  HOLD, STOP and ABORT act before anything is written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, Literal
+
+import structlog
+
+from tilctl.engine.batch import Batch
+from tilctl.engine.context import Sharing
+from tilctl.engine.errors import InDoubt, ProcedureEnd, SafePoint, StepError
+from tilctl.engine.machine import DONE, FAULT, FINAL, Command, State, next_state
+from tilctl.engine.prompts import Prompts
+from tilctl.engine.state import StepStatus
+from tilctl.engine.verbs.set_target import write_target
+from tilctl.engine.walker import Walker
+from tilctl.guard.board import Action, Priority
+from tilctl.journal import events as ev
+from tilctl.journal.store import JournalError
+
+STOP_WALK_WITHIN = 120.0  # s for a step to close its evidence; pumps and valves are stopped beside it, at once
+
+
+class Runner:
+    """Runs one batch."""
+
+    def __init__(self, batch: Batch, sharing: Sharing) -> None:
+        self.batch = batch
+        self.prompts = Prompts(batch)
+        self.state = batch.state.state
+        self.changed: list[Callable[[], None]] = []
+        self._sharing = sharing
+        self._walk: asyncio.Task[None] | None = None
+        self._transient: asyncio.Task[None] | None = None
+        self._log = structlog.get_logger("runner").bind(batch=batch.name)
+
+    # --- what people and the guard may cause ----------------------------------------------------------------------
+
+    def fire(self, event: str, reason: str = "") -> bool:
+        """Take a transition, and start what the new state has to do; False where it is not legal."""
+        target = next_state(self.state, event)
+        if target is None:
+            return False
+        before, self.state = self.state, target
+        self._begin(target, reason)  # Actuate first, report second.
+        self.batch.note(ev.StateChanged("", before, target, event, reason))
+        self._propagate(before, event, reason)
+        self._log.info("state", state=target.value, before=before.value, event_name=str(event), reason=reason)
+        for callback in self.changed:
+            callback()
+        return True
+
+    def alarm(self, alarm: str, priority: Priority | str, text: str, values: dict[str, Any] | None = None) -> None:
+        """Raise an alarm, once while it is active."""
+        if alarm not in self.batch.state.alarms:
+            self._log.warning("alarm", alarm=alarm, priority=str(priority), text=text)
+            self.batch.note(ev.AlarmRaised(alarm, _priority(priority), text, "", values or {}))
+
+    def clear(self, alarm: str) -> None:
+        """Clear an alarm."""
+        self.batch.note(ev.AlarmCleared(alarm))
+
+    def act(self, alarm: str, action: Action, text: str) -> None:
+        """Do what a guard wants: hold or stop, at once."""
+        event = Command.HOLD if action == "hold" else Command.STOP
+        if self.fire(event, f"{alarm}: {text}"):
+            self.batch.note(ev.GuardActed(alarm, action))
+
+    # --- life -----------------------------------------------------------------------------------------------------
+
+    def resume_walk(self) -> None:
+        """Go on walking in the present (running) state: after boot, when every step may resume."""
+        self._walk = asyncio.create_task(self._walking(), name=f"walk:{self.batch.name}")
+
+    def resume_transient(self, reason: str) -> None:
+        """Begin again what a transient state has to do: after boot."""
+        self._begin(self.state, reason)
+
+    async def settled(self) -> None:
+        """Wait until no transient work is under way."""
+        while self._transient is not None and not self._transient.done():
+            await asyncio.wait([self._transient])
+
+    async def close(self) -> None:
+        """End all tasks of this batch, as a crash would, but tidily; the record says where to go on."""
+        tasks = [task for task in (self._walk, self._transient) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.prompts.close()
+        await self.batch.journal.close()
+
+    # --- transient states -----------------------------------------------------------------------------------------
+
+    def _begin(self, state: State, reason: str) -> None:
+        match state:
+            case State.RUNNING:
+                self.resume_walk()
+            case State.HOLDING:
+                self._spawn(self._holding(reason))
+            case State.RESTARTING:
+                self._spawn(self._restarting())
+            case State.STOPPING:
+                self._spawn(self._ending("stopped", reason))
+            case State.ABORTING:
+                self._spawn(self._ending("aborted", reason))
+            case _:
+                pass
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        older = self._transient
+        if older is not None and not older.done():
+            older.cancel()
+        self._transient = asyncio.create_task(self._guarded(work), name=f"transient:{self.batch.name}")
+
+    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except JournalError as error:  # making safe is done by then; the record is dead and says so elsewhere
+            self.batch.record_failed = str(error)
+            self._log.error("record_failed", error=str(error))
+
+    async def _make_safe(self) -> None:
+        """Apply the declared outputs beside stopping the walk; neither waits for the other."""
+        safe, _ = await asyncio.gather(self.batch.plant.make_safe(), self._stop_walk())
+        for protected in safe:
+            alarm = f"not-safe-{protected.device}"
+            if protected.error:
+                self.alarm(alarm, "critical", f"{protected.device} could not be made safe: {protected.error}")
+            elif alarm in self.batch.state.alarms:
+                self.clear(alarm)
+
+    async def _holding(self, reason: str) -> None:
+        await self._make_safe()
+        for node in list(self.batch.state.nodes.values()):
+            if node.status is StepStatus.ACTING and node.verb != "operation":
+                await self.batch.record(ev.StepHeld(node.path, reason))
+        self.fire(DONE, reason)
+
+    async def _restarting(self) -> None:
+        """Re-establish what must hold before the procedure goes on: the standing targets."""
+        try:
+            for tag, (value, _unit) in self.batch.state.targets.items():
+                if isinstance(value, (int, float)):
+                    await write_target(self.batch, tag, float(value))
+        except StepError as error:
+            self.alarm("restart-failed", "high", f"{error.reason} ({error.hint})")
+            self.fire(FAULT, error.reason)
+            return
+        for alarm in ("restart-failed", "step-failed"):
+            if alarm in self.batch.state.alarms:
+                self.clear(alarm)
+        self.fire(DONE)
+
+    async def _ending(self, result: Literal["stopped", "aborted"], reason: str) -> None:
+        await self._make_safe()
+        await self.prompts.withdraw_all(f"batch {result}")
+        if not self.batch.state.result:
+            await self.batch.record(ev.BatchEnded(result, reason))
+        self._give_back()
+        self.fire(DONE, reason)
+
+    async def _stop_walk(self) -> None:
+        walk = self._walk
+        if walk is None or walk.done() or walk is asyncio.current_task():
+            return
+        walk.cancel()
+        await asyncio.wait([walk], timeout=STOP_WALK_WITHIN)
+
+    # --- walking --------------------------------------------------------------------------------------------------
+
+    async def _walking(self) -> None:
+        walker = Walker(
+            self.batch, self.prompts, self._sharing, lambda: self.state is State.PAUSING, self.alarm, self.clear
+        )
+        try:
+            await walker.run()
+        except SafePoint:
+            self.fire(DONE)
+        except ProcedureEnd as end:
+            await self._end_of_procedure(end.result, end.reason)
+        except InDoubt as doubt:
+            self.batch.note(ev.StepInDoubt(self.batch.state.intents[doubt.intent].path, doubt.intent, doubt.reason))
+            self.alarm(f"in-doubt-{doubt.intent}", "high", doubt.reason)
+            self.fire(FAULT, f"{doubt.reason} ({doubt.hint})")
+        except StepError as error:
+            self._failed(error.reason, error.hint)
+        except JournalError as error:
+            self.batch.record_failed = str(error)
+            self._log.error("record_failed", error=str(error))
+            self.fire(FAULT, f"the record cannot be written: {error}")
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:  # noqa: BLE001 - Invariant: a fault of the program is a culture-safe hold, not a crash to off
+            self._log.exception("internal_error")
+            self._failed(f"internal error: {error!r}", "report it with the journal; cells are kept at their targets")
+        else:
+            await self._end_of_procedure("complete", "")
+
+    async def _end_of_procedure(self, result: Literal["complete", "stopped"], reason: str) -> None:
+        if result == "stopped":
+            self.fire(Command.STOP, reason)
+            return
+        await self.batch.record(ev.BatchEnded(result, reason))
+        self._give_back()
+        self.fire(DONE, reason)
+
+    def _failed(self, reason: str, hint: str) -> None:
+        acting = [node for node in self.batch.state.nodes.values() if node.status is StepStatus.ACTING]
+        if acting:
+            self.batch.note(ev.StepFailed(acting[-1].path, reason, hint))
+        self.alarm("step-failed", "high", f"{reason} ({hint})")
+        self.fire(FAULT, f"{reason} ({hint})")
+
+    def _give_back(self) -> None:
+        for device in self.batch.shared:
+            self._sharing.release(device, self.batch.name)
+
+    def _propagate(self, before: State, event: str, reason: str) -> None:
+        """Take the same transition in the operation under way; its end is the walker's to say."""
+        operation = self.batch.state.operation
+        state = self.batch.state.states.get(operation, State.IDLE) if operation else State.IDLE
+        if state in FINAL or state is State.IDLE:
+            return
+        if self.state not in (State.COMPLETE, State.IDLE):
+            self.batch.note(ev.StateChanged(operation, before, self.state, event, reason))
+
+
+def _priority(word: Priority | str) -> Priority:
+    match word:
+        case "critical" | "high" | "medium" | "low":
+            return word
+        case _:
+            raise ValueError(f"{word!r} is no priority")

@@ -1,0 +1,271 @@
+"""The state of a batch, folded from its record.
+
+Invariant: whatever the engine knows of a batch it knows from here, and nothing changes here but by `apply` of a
+committed record; so the fold of the file equals the live state at every moment, and resuming is folding.  Pure: no
+I/O, no clock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from tilctl.engine.machine import State
+from tilctl.journal import events as ev
+from tilctl.journal.chain import Record
+from tilctl.plant.ledger import Ledger
+
+Value = float | str | bool | None
+
+
+class StepStatus(StrEnum):
+    """Where a step stands; a step that is not known is pending."""
+
+    ACTING = "acting"
+    HELD = "held"
+    COMPLETE = "complete"
+    FAILED = "failed"
+    IN_DOUBT = "in_doubt"
+
+
+@dataclass
+class Node:
+    """A step that was walked at least once."""
+
+    path: str
+    verb: str
+    started: datetime
+    status: StepStatus = StepStatus.ACTING
+    data: dict[str, Any] = field(default_factory=dict[str, Any])
+    phases: dict[str, tuple[datetime, dict[str, Any]]] = field(
+        default_factory=dict[str, tuple[datetime, dict[str, Any]]]
+    )
+    reason: str = ""
+
+
+@dataclass
+class Intent:
+    """One effect: commanded at most once, closed by evidence or by a person."""
+
+    number: int
+    path: str
+    device: str
+    action: str
+    args: dict[str, Any]
+    evidence: dict[str, Any]
+    opened: datetime
+    outcome: str = ""
+    delivered_ml: float | None = None
+    counted_ml: float | None = None
+
+
+@dataclass
+class Prompt:
+    """A question to a person; `answer` as it was given, effective from `effective`."""
+
+    id: str
+    path: str
+    kind: str
+    text: str
+    spec: dict[str, Any]
+    asked: datetime
+    due: datetime | None
+    answer: dict[str, Any] | None = None
+    effective: datetime | None = None
+    answered: bool = False
+    withdrawn: bool = False
+
+    @property
+    def open(self) -> bool:
+        """Whether a person is still asked."""
+        return self.answer is None and not self.withdrawn
+
+
+@dataclass
+class Alarm:
+    """An active alarm."""
+
+    id: str
+    priority: str
+    text: str
+    since: datetime
+    path: str
+
+
+def parse_time(text: str) -> datetime:
+    """Return the aware UTC moment of an RFC 3339 text."""
+    return datetime.fromisoformat(text).astimezone(UTC)
+
+
+def format_time(moment: datetime) -> str:
+    """Return the RFC 3339 text of a moment, in milliseconds, as the record writes it."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class BatchState:
+    """Everything that is known of one batch."""
+
+    def __init__(self) -> None:
+        self.created: ev.BatchCreated | None = None
+        self.states: dict[str, State] = {"": State.IDLE}
+        self.version = 0  # counts transitions of the batch; commands may demand the one that they saw
+        self.operation = ""
+        self.nodes: dict[str, Node] = {}
+        self.values: dict[str, tuple[Value, str]] = {}
+        self.marks: dict[str, datetime] = {}
+        self.targets: dict[str, tuple[Value, str]] = {}
+        self.intents: dict[int, Intent] = {}
+        self.prompts: dict[str, Prompt] = {}
+        self.alarms: dict[str, Alarm] = {}
+        self.commands: dict[str, ev.CommandReceived] = {}
+        self.answers: dict[str, ev.CommandAnswered] = {}
+        self.ledger = Ledger()
+        self.result = ""
+        self.reason = ""
+        self.closed = False
+        self.started: datetime | None = None
+
+    @property
+    def state(self) -> State:
+        """The state of the batch."""
+        return self.states[""]
+
+    def node(self, path: str) -> Node | None:
+        """Return the step at a path, or None while it is pending."""
+        return self.nodes.get(path)
+
+    def complete(self, path: str) -> bool:
+        """Whether a step is complete and is never walked again."""
+        node = self.nodes.get(path)
+        return node is not None and node.status is StepStatus.COMPLETE
+
+    def intents_of(self, path: str) -> list[Intent]:
+        """Return the intents of a step, in order."""
+        return [intent for intent in self.intents.values() if intent.path == path]
+
+    def open_intents(self) -> list[Intent]:
+        """Return the intents that no evidence has closed, those in doubt among them."""
+        return [intent for intent in self.intents.values() if intent.outcome in ("", "in_doubt")]
+
+    def since(self, mark: str, now: datetime) -> timedelta | None:
+        """Return biological time since a mark, or None while it is not set."""
+        moment = self.marks.get(mark)
+        return None if moment is None else now - moment
+
+    def apply(self, record: Record) -> None:
+        """Take in one committed record."""
+        event, t = record.event, parse_time(record.t)
+        match event:
+            case ev.BatchCreated():
+                self.created, self.started = event, t
+            case ev.StateChanged():
+                self._transition(event)
+            case ev.StepStarted() | ev.StepPhase() | ev.StepCompleted() | ev.StepHeld() | ev.StepFailed():
+                self._step(event, t)
+            case ev.StepInDoubt():
+                self.nodes[event.path].status = StepStatus.IN_DOUBT
+                self.nodes[event.path].reason = event.reason
+            case ev.IntentOpened() | ev.IntentClosed():
+                self._intent(event, t)
+            case ev.PromptOpened() | ev.AnswerReceived() | ev.PromptAnswered() | ev.PromptWithdrawn():
+                self._prompt(event, t)
+            case ev.TargetSet():
+                self.targets[event.tag] = (event.value, event.unit)
+            case ev.ValuesSet():
+                step = event.path.rpartition("/")[2]
+                for name, value in event.values.items():
+                    self.values[f"{step}.{name}"] = (value, event.units.get(name, ""))
+            case ev.Marked():
+                self.marks[event.mark] = parse_time(event.t)
+            case ev.Mounted():
+                self.ledger.mounted(
+                    event.container, event.place, event.vessel_class, event.volume_ml, event.mass_g, event.scan
+                )
+            case ev.Unmounted():
+                self.ledger.unmounted(event.container)
+            case ev.Moved():
+                self.ledger.moved(event.from_container, event.to_container, event.volume_ml)
+            case ev.AlarmRaised():
+                self.alarms[event.alarm] = Alarm(event.alarm, event.priority, event.text, t, event.path)
+            case ev.AlarmCleared():
+                self.alarms.pop(event.alarm, None)
+            case ev.CommandReceived():
+                self.commands[event.command_id] = event
+            case ev.CommandAnswered():
+                self.answers[event.command_id] = event
+            case ev.BatchEnded():
+                self.result, self.reason = event.result, event.reason
+            case ev.BatchClosed():
+                self.closed = True
+            case _:
+                pass  # kept for the reader of the record; the engine does not steer by it
+
+    def _transition(self, event: ev.StateChanged) -> None:
+        self.states[event.path] = State(event.to_state)
+        if event.path:
+            self.operation = event.path
+        else:
+            self.version += 1
+
+    def _step(
+        self, event: ev.StepStarted | ev.StepPhase | ev.StepCompleted | ev.StepHeld | ev.StepFailed, t: datetime
+    ) -> None:
+        if isinstance(event, ev.StepStarted):
+            known = self.nodes.get(event.path)
+            if known is None:
+                self.nodes[event.path] = Node(event.path, event.verb, t, data=dict(event.data))
+            else:
+                known.status, known.reason = StepStatus.ACTING, ""
+            return
+        node = self.nodes[event.path]
+        match event:
+            case ev.StepPhase():
+                node.phases[event.phase] = (t, dict(event.data))
+            case ev.StepCompleted():
+                node.status, node.reason = StepStatus.COMPLETE, ""
+                node.data.update(event.data)
+            case ev.StepHeld():
+                node.status, node.reason = StepStatus.HELD, event.reason
+            case ev.StepFailed():
+                node.status, node.reason = StepStatus.FAILED, event.reason
+
+    def _intent(self, event: ev.IntentOpened | ev.IntentClosed, t: datetime) -> None:
+        if isinstance(event, ev.IntentOpened):
+            self.intents[event.intent] = Intent(
+                event.intent, event.path, event.device, event.action, dict(event.args), dict(event.evidence), t
+            )
+            return
+        intent = self.intents[event.intent]
+        intent.outcome = event.outcome
+        intent.delivered_ml, intent.counted_ml = event.delivered_ml, event.counted_ml
+        if event.delivered_ml and "from" in intent.args:
+            # Invariant: closing an intent and booking it are one event, so that no crash books it twice.
+            self.ledger.moved(str(intent.args["from"]), str(intent.args["to"]), event.delivered_ml)
+
+    def _prompt(
+        self, event: ev.PromptOpened | ev.AnswerReceived | ev.PromptAnswered | ev.PromptWithdrawn, t: datetime
+    ) -> None:
+        if isinstance(event, ev.PromptOpened):
+            due = parse_time(event.due) if event.due else None
+            self.prompts[event.prompt] = Prompt(
+                event.prompt, event.path, event.prompt_kind, event.text, dict(event.spec), t, due
+            )
+            return
+        prompt = self.prompts[event.prompt]
+        match event:
+            case ev.AnswerReceived():
+                prompt.answer, prompt.effective = dict(event.inputs), parse_time(event.effective)
+            case ev.PromptAnswered():
+                prompt.answered = True
+            case ev.PromptWithdrawn():
+                prompt.withdrawn = True
+
+
+def fold(records: list[Record]) -> BatchState:
+    """Return the state that a record leads to."""
+    state = BatchState()
+    for record in records:
+        state.apply(record)
+    return state

@@ -1,0 +1,143 @@
+"""`freeze`: run a freezing profile.  Once started it is never paused, stopped by a hold, or started again."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import asdict
+from typing import Any
+
+from devices.instrument import DeviceError, OutcomeUnknown
+from devices.reading import Quality
+from recipes.catalog import load_freezing
+from recipes.freezing import accept
+from recipes.freezing_model import FreezeProfile, longest, program
+from recipes.steps import Freeze
+from tilctl.engine.context import Context
+from tilctl.engine.errors import InDoubt, StepError
+from tilctl.engine.state import Intent, format_time
+from tilctl.journal import events as ev
+from tilctl.plant.outputs import OutputRefused
+
+SILENT_S = 60.0  # s without a reading before it is an alarm; the device goes on by itself
+KEEP_EVERY_S = 10.0  # s between the readings that are kept for the report
+REPORT_EVERY = 3  # every third of those goes into the record as a series
+Sample = tuple[float, float | None, float | None]
+
+
+async def run(context: Context, step: Freeze) -> dict[str, Any]:
+    """Load the programme, start it once, follow the device to its end, judge the run."""
+    batch = context.batch
+    device = batch.equipment[step.with_]
+    profile = load_freezing(step.profile)
+    with batch.plant.scanner.active(device):
+        intents = batch.state.intents_of(context.path)
+        intent = intents[-1] if intents else await _start(context, step, device, profile)
+        if intent.outcome == "":
+            samples = await _follow(context, device, intent, profile)
+            await _close(context, step, device, intent, profile, samples)
+    closed = batch.state.intents[intent.number]
+    if closed.outcome != "done":
+        raise StepError(
+            f"{context.path}: the freezing run ended as {closed.outcome}",
+            "rescue the bags to vapour by hand if they are not cold, then stop the batch and hand over to quality",
+        )
+    return {"profile": profile.id, "intent": intent.number}
+
+
+async def _start(context: Context, step: Freeze, device: str, profile: FreezeProfile) -> Intent:
+    batch = context.batch
+    try:
+        await batch.plant.gate.act(batch.name, device, "load_program", {"rows": program(profile)})
+        await batch.plant.scanner.fresh(device)
+    except (DeviceError, OutputRefused) as error:
+        raise StepError(
+            f"{context.path}: the programme was not taken: {error}", "see to the freezer, then restart"
+        ) from error
+    sequence = batch.image.number(f"{device}.sequence")
+    if sequence is None or batch.image.number(f"{device}.ready") != 1.0:
+        raise StepError(
+            f"{context.path}: {device} is not ready", "look at LN2, lid and chamber, then restart the batch"
+        )
+    number = len(batch.state.intents) + 1
+    args = {"sequence": int(sequence) % 65535 + 1, "profile": profile.id, "load": step.load}
+    await batch.record(ev.IntentOpened(number, context.path, device, "start", args, {"sequence": sequence}))
+    try:
+        await batch.plant.gate.act(batch.name, device, "start", {"sequence": args["sequence"]})
+    except OutcomeUnknown as error:
+        raise InDoubt(number, f"{context.path}: whether the run started is not known: {error}") from error
+    except (DeviceError, OutputRefused) as error:
+        await batch.record(ev.IntentClosed(number, context.path, "nothing", None, None, {"why": str(error)}))
+        raise StepError(
+            f"{context.path}: the run did not start: {error}", "see to the freezer, then stop or restart"
+        ) from error
+    if (mark := step.marks.get("started")) is not None:
+        await batch.record(ev.Marked(mark, format_time(batch.clock.now())))
+    return batch.state.intents[number]
+
+
+async def _follow(context: Context, device: str, intent: Intent, profile: FreezeProfile) -> list[Sample]:
+    """Watch the run until the device says that it has ended; a hold ends the watching, never the run."""
+    batch = context.batch
+    image = batch.image
+    began = batch.clock.monotonic()
+    deadline = began + longest(profile) * 1.2 + 600.0
+    samples: list[Sample] = []
+    silent = f"freezer-silent-{context.path.rpartition('/')[2]}"
+    while batch.clock.monotonic() < deadline:
+        try:
+            async with asyncio.timeout(SILENT_S):
+                await image.next_scan(device)
+        except TimeoutError:
+            if silent not in batch.state.alarms:
+                context.alarm(
+                    silent, "critical", f"{device} is silent in a freezing run; look at it, it goes on by itself"
+                )
+            continue
+        if silent in batch.state.alarms:
+            context.clear(silent)
+        now = batch.clock.monotonic()
+        if not samples or now - samples[-1][0] - began >= KEEP_EVERY_S:
+            chamber, sample = (
+                image.number(f"{device}.chamber_temperature"),
+                image.number(f"{device}.sample_temperature"),
+            )
+            samples.append((now - began, chamber, sample))
+        if image.number(f"{device}.sequence") != intent.args["sequence"]:
+            raise InDoubt(
+                intent.number, f"{context.path}: {device} does not know this run (it was restarted or operated by hand)"
+            )
+        reading = image.get(f"{device}.program_state")
+        if (
+            reading is not None
+            and reading.quality is Quality.GOOD
+            and reading.value in ("complete", "aborted", "fault")
+        ):
+            return samples
+    raise StepError(
+        f"{context.path}: the run has not ended in time", "look at the freezer, rescue the bags by hand if need be"
+    )
+
+
+async def _close(
+    context: Context, step: Freeze, device: str, intent: Intent, profile: FreezeProfile, samples: list[Sample]
+) -> None:
+    batch = context.batch
+    reading = batch.image.get(f"{device}.program_state")
+    state = str(reading.value) if reading is not None else "unknown"
+    findings = accept(profile, samples) if step.accept else []
+    data: dict[str, Any] = {
+        "profile": profile.id,
+        "device": device,
+        "ended_as": state,
+        "series": [[round(v, 2) if v is not None else None for v in row] for row in samples[::REPORT_EVERY]],
+        "findings": [asdict(finding) for finding in findings],
+    }
+    await batch.record(ev.FreezeReported(context.path, data))
+    for finding in findings:
+        if not finding.ok:
+            text = f"{finding.criterion}: {finding.value}, limit {finding.limit}: {finding.consequence}"
+            await batch.record(ev.ExceptionRaised("freezing", text, context.path))
+    if (mark := step.marks.get("ended")) is not None:
+        await batch.record(ev.Marked(mark, format_time(batch.clock.now())))
+    outcome = "done" if state == "complete" else "partial"
+    await batch.record(ev.IntentClosed(intent.number, context.path, outcome, None, None, {"ended_as": state}))

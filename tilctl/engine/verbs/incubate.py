@@ -1,0 +1,22 @@
+"""`incubate`: leave the culture alone until a condition, in biological time."""
+
+from __future__ import annotations
+
+from recipes.expr import compile
+from recipes.ranges import parse_range
+from recipes.steps import Incubate
+from tilctl.engine.context import Context
+from tilctl.engine.waiting import until_true
+from tilctl.journal import events as ev
+
+
+async def run(context: Context, step: Incubate) -> None:
+    """Wait; biological time counts while held and during an outage.  Ending outside the window is an exception."""
+    await until_true(context, compile(step.until), None)
+    if step.window is None:
+        return
+    window = parse_range(step.window, "d")
+    day = context.number("day", "s")
+    if not window.low <= day <= window.high:
+        text = f"ended on day {day / 86400:.2f}, outside its window {step.window}"
+        await context.batch.record(ev.ExceptionRaised("outside_window", text, context.path))

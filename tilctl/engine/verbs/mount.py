@@ -1,0 +1,92 @@
+"""`mount`: a person puts vessels and bags into their places; what is in them becomes an account of the ledger."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from devices.instrument import DeviceError
+from recipes.steps import Mount
+from tilctl.engine.batch import Batch
+from tilctl.engine.context import Context
+from tilctl.engine.errors import StepError
+from tilctl.engine.overdue import answered
+from tilctl.journal import events as ev
+from tilctl.plant.ledger import Container
+from tilctl.plant.unit import PlantError
+
+
+async def run(context: Context, step: Mount) -> None:
+    """Settle places, ask for the containers, weigh what hangs there, and open the accounts."""
+    planned = context.node.phases.get("planned")
+    if planned is None:
+        await context.batch.record(ev.StepPhase(context.path, "planned", {"containers": _plan(context, step)}))
+        planned = context.node.phases["planned"]
+    containers = cast("list[dict[str, Any]]", planned[1]["containers"])
+    inputs: dict[str, Any] = {}
+    for item in containers:
+        if item["volume_ml"] is None:
+            limits = {"min": 0.0, "max": item["limit_ml"], "unit": "mL", "canonical": "mL"}
+            inputs[f"volume.{item['name']}"] = {"type": "number", "label": f"volume in {item['name']}"} | limits
+        if step.scan:
+            inputs[f"scan.{item['name']}"] = {"type": "scan", "label": f"label of {item['name']}"}
+    names = ", ".join(f"{item['name']} at {item['place']}" for item in containers)
+    text = context.fill_in(step.text) if step.text else f"Mount {names}"
+    prompt = await context.prompts.ask(context.path, "mount", text, {"inputs": inputs, "containers": containers}, None)
+    await answered(context, prompt, "continue")
+    answer = prompt.answer or {}
+    try:
+        masses = await context.batch.plant.weigh([str(item["place"]) for item in containers])
+    except DeviceError as error:
+        raise StepError(
+            f"{context.path}: cannot weigh: {error}", "see to the scales, then restart the batch"
+        ) from error
+    for item in containers:
+        name, place = str(item["name"]), str(item["place"])
+        if context.batch.state.ledger.at(place) is not None:
+            continue  # a repeated walk: this one is on record already
+        volume = item["volume_ml"] if item["volume_ml"] is not None else answer[f"volume.{name}"]
+        scan = str(answer.get(f"scan.{name}", ""))
+        mass = masses[place]
+        await context.batch.record(ev.Mounted(context.path, name, place, str(item["class"]), float(volume), scan, mass))
+
+
+def _plan(context: Context, step: Mount) -> list[dict[str, Any]]:
+    batch = context.batch
+    taken = {container.place for container in batch.state.ledger if container.mounted}
+    planned: list[dict[str, Any]] = []
+    for family in step.containers:
+        declared = batch.recipe.containers[family]
+        count_text = step.count_of(family)
+        count = 1 if count_text is None else int(context.number(count_text, ""))
+        names = [family] if declared.count is None else [f"{family}[{index}]" for index in range(1, count + 1)]
+        volume_text = step.volume_of(family)
+        volume = None if volume_text == "ask" else context.number(volume_text, "mL")
+        for name in names:
+            if (known := batch.state.ledger.get(name)) is not None and known.mounted:
+                raise StepError(f"{context.path}: {name} is mounted already, at {known.place}", "unmount it first")
+            try:
+                place = batch.plant.free_place(step.at or declared.place_class, taken)
+            except PlantError as error:
+                raise StepError(f"{context.path}: {name}: {error}", error.hint) from error
+            taken.add(place)
+            planned.append(_item(batch, name, place, volume))
+    return planned
+
+
+def published(batch: Batch, container: Container) -> dict[str, Any]:
+    """Return a mounted container as a prompt shows it."""
+    return _item(batch, container.name, container.place, round(container.volume_ml, 3))
+
+
+def _item(batch: Batch, name: str, place: str, volume: float | None) -> dict[str, Any]:
+    declared = batch.recipe.containers[name.partition("[")[0]]
+    return {
+        "name": name,
+        "kind": declared.kind,
+        "class": declared.class_ or declared.kind,
+        "holds": declared.holds or "",
+        "place": place,
+        "port": batch.plant.place(place).port,
+        "limit_ml": batch.limit_ml(name),
+        "volume_ml": volume,
+    }

@@ -1,0 +1,181 @@
+"""`transfer`: move liquid.  Intent, act, evidence; each intent once, a remainder is a new one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from devices.instrument import DeviceError
+from devices.quantity import parse
+from recipes.steps import Transfer
+from tilctl.engine.context import Context
+from tilctl.engine.errors import InDoubt, StepError
+from tilctl.engine.intents import resolve, settle, way_of
+from tilctl.engine.shield import finish
+from tilctl.journal import events as ev
+from tilctl.plant.control.dispense import Evidence, dispense, gather_evidence
+from tilctl.plant.ledger import Container
+from tilctl.plant.outputs import OutputRefused
+from tilctl.plant.unit import PlantError, Way
+
+MOST_INTENTS = 5  # a pump that needs more remainders than this is not doing its work
+SMALLEST_ML = 0.5  # mL; a remainder below this is within what scales resolve
+FULL_MARGIN_ML = 5.0  # mL; a container may be filled to its limit but for this
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """What is to be moved, settled when the step began: volumes in mL, rate in mL/min."""
+
+    source: str
+    destination: str
+    volume: float
+    rate: float
+    tolerance: float
+    empty: bool
+
+
+async def run(context: Context, step: Transfer) -> dict[str, Any]:
+    """Settle the order, wait for cells to settle, resolve what an earlier try left open, then move what is missing."""
+    order = await _ordered(context, step)
+    if step.settle is not None:
+        await context.sleep_until(context.due(context.number(step.settle, "s")))
+    for intent in context.batch.state.intents_of(context.path):
+        if intent.outcome in ("", "in_doubt"):
+            await resolve(context, intent)
+    while True:
+        intents = context.batch.state.intents_of(context.path)
+        delivered = sum(intent.delivered_ml or 0.0 for intent in intents)
+        missing = order.volume - delivered
+        if intents and (missing <= max(order.tolerance, SMALLEST_ML) or (step.one_shot and _done(intents[-1].outcome))):
+            return await _report(context, order, delivered)
+        if not intents and missing < SMALLEST_ML:
+            return await _report(context, order, 0.0)
+        if len(intents) >= MOST_INTENTS:
+            raise StepError(
+                f"{context.path}: {delivered:.1f} of {order.volume:.1f} mL after {len(intents)} tries",
+                "look at pump, tubing, clamps and bag, then stop the batch or correct what is missing",
+            )
+        await _move(context, order, missing, first=not intents)
+        if order.empty and context.batch.state.intents_of(context.path)[-1].outcome == "partial":
+            return await _report(context, order, delivered)  # it is empty: what the ledger missed is not there
+
+
+def _done(outcome: str) -> bool:
+    return outcome == "done"
+
+
+async def _ordered(context: Context, step: Transfer) -> _Order:
+    known = context.node.phases.get("ordered")
+    if known is None:
+        data = _settle_order(context, step)
+        await context.batch.record(ev.StepPhase(context.path, "ordered", data))
+        known = context.node.phases["ordered"]
+    return _Order(**known[1])
+
+
+def _settle_order(context: Context, step: Transfer) -> dict[str, Any]:
+    source, destination = context.container(step.from_), context.container(step.to)
+    if step.amount == "volume":
+        volume = context.number(step.volume or "", "mL")
+    elif step.amount == "leave":
+        volume = source.volume_ml - context.number(step.leave or "", "mL")
+    elif step.amount == "up_to":
+        volume = context.number(step.up_to or "", "mL") - destination.volume_ml
+    else:
+        volume = source.volume_ml
+    _check_volume(context, source, destination, volume)
+    tolerance = parse(step.tolerance)
+    return {
+        "source": source.name,
+        "destination": destination.name,
+        "volume": round(max(0.0, volume), 3),
+        "rate": context.number(step.rate, "mL/min"),
+        "tolerance": round(tolerance.value if tolerance.unit == "mL" else volume * tolerance.value / 100, 3),
+        "empty": step.all,
+    }
+
+
+def _check_volume(context: Context, source: Container, destination: Container, volume: float) -> None:
+    """Refuse what cannot be: more than there is, or more than fits."""
+    if volume < -1.0:
+        raise StepError(
+            f"{context.path}: the volume to move is {volume:.1f} mL",
+            f"check {source.name} ({source.volume_ml:.1f} mL) and {destination.name} ({destination.volume_ml:.1f} mL)",
+        )
+    limit = context.batch.limit_ml(destination.name)
+    if destination.volume_ml + volume > limit + FULL_MARGIN_ML:
+        raise StepError(
+            f"{context.path}: {destination.name} would be over-full: it holds {destination.volume_ml:.1f} mL, "
+            f"{volume:.1f} mL would come, its limit is {limit:.0f} mL",
+            "mount an empty container or correct the recipe; nothing was moved",
+        )
+    if volume > source.volume_ml + max(3.0, 0.02 * source.volume_ml):
+        raise StepError(
+            f"{context.path}: {source.name} holds {source.volume_ml:.1f} mL, {volume:.1f} mL are wanted",
+            "mount a fuller container, then stop and start again; nothing was moved",
+        )
+
+
+async def _move(context: Context, order: _Order, volume: float, *, first: bool) -> None:
+    """Command one intent and close it by evidence, whatever happens in between."""
+    batch = context.batch
+    plant = batch.plant
+    try:
+        way = way_of(batch, order.source, order.destination)
+        with plant.scanner.active(*way.devices):
+            before = await gather_evidence(plant, way)
+            number = await _open(context, order, way, before, volume, first=first)
+            await _commanded(context, order, way, number, volume)
+    except PlantError as error:
+        raise StepError(f"{context.path}: {error}", error.hint) from error
+    except (DeviceError, OutputRefused) as error:
+        raise StepError(f"{context.path}: {error}", "see to the device, then restart the batch") from error
+
+
+async def _open(context: Context, order: _Order, way: Way, before: Evidence, volume: float, *, first: bool) -> int:
+    batch = context.batch
+    if before.sequence is None or before.total_ml is None or before.source_g is None or before.destination_g is None:
+        raise StepError(f"{context.path}: no evidence before the start: {before}", "see to the pump and the scales")
+    number = len(batch.state.intents) + 1
+    over = min(0.02 * volume + 2.0, 20.0) if order.empty and first else 0.0  # to be sure that it is empty
+    args = {
+        "from": order.source,
+        "to": order.destination,
+        "sequence": before.sequence % 65535 + 1,
+        "rate": order.rate,
+        "volume": round(max(0.1, volume + over), 2),
+        "way": way.line,
+    }
+    await batch.record(ev.IntentOpened(number, context.path, way.pump, "dispense", args, before.as_data()))
+    return number
+
+
+async def _commanded(context: Context, order: _Order, way: Way, number: int, volume: float) -> None:
+    batch = context.batch
+    intent = batch.state.intents[number]
+    try:
+        await dispense(
+            batch.plant,
+            batch.name,
+            way,
+            int(intent.args["sequence"]),
+            order.rate,
+            float(intent.args["volume"]),
+            until_empty=order.empty,
+        )
+    finally:
+        # Invariant: however this ends, the pump is stopped and the intent is closed by evidence or stays in doubt.
+        why = await finish(settle(batch, intent, way, wanted=volume - order.tolerance))
+    if why:
+        raise InDoubt(number, f"{context.path}: {why}")
+
+
+async def _report(context: Context, order: _Order, delivered: float) -> dict[str, Any]:
+    """Put it on the exception list when what came differs from what was wanted by more than the tolerance."""
+    intents = context.batch.state.intents_of(context.path)
+    delivered = sum(intent.delivered_ml or 0.0 for intent in intents)
+    if abs(delivered - order.volume) > max(order.tolerance, SMALLEST_ML, 3.0):
+        text = f"{delivered:.1f} mL moved, {order.volume:.1f} mL were ordered"
+        await context.batch.record(ev.ExceptionRaised("volume", text, context.path))
+    return {"ordered_ml": order.volume, "delivered_ml": round(delivered, 3), "intents": len(intents)}

@@ -1,0 +1,96 @@
+"""The walker: it walks the recipe tree and skips what the record says is complete.
+
+Walking for the first time, after a hold and after a crash is the same: every node has a stable path of ids
+(`rep/feed/2/medium`), and what a node has done is on the record under its path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from recipes.expr import INVALID
+from recipes.model import Operation
+from recipes.steps import AnyVerb
+from tilctl.engine.batch import Batch
+from tilctl.engine.context import Context, Sharing
+from tilctl.engine.errors import SafePoint
+from tilctl.engine.machine import DONE, Command, State, next_state
+from tilctl.engine.prompts import Prompts
+from tilctl.engine.verbs import HANDLERS
+from tilctl.journal import events as ev
+
+
+class Walker:
+    """One walk through the procedure of a batch."""
+
+    def __init__(
+        self,
+        batch: Batch,
+        prompts: Prompts,
+        sharing: Sharing,
+        pause_wanted: Callable[[], bool],
+        alarm: Callable[[str, str, str], None],
+        clear: Callable[[str], None],
+    ) -> None:
+        self._batch = batch
+        self._sharing = sharing
+        self._pause_wanted = pause_wanted
+        self._root = Context(batch, prompts, "", {}, self.steps, alarm, clear)
+
+    async def run(self) -> None:
+        """Walk to the end of the procedure.
+
+        Raises StepError (hold), SafePoint (paused), ProcedureEnd (the recipe ends it), JournalError.
+        """
+        for operation in self._batch.recipe.procedure:
+            if not self._batch.state.complete(operation.id):
+                await self._operation(operation)
+
+    async def steps(self, steps: tuple[AnyVerb, ...], path: str, aliases: Mapping[str, str]) -> None:
+        """Walk a list of steps below a path."""
+        for step in steps:
+            await self._step(step, f"{path}/{step.id}", aliases)
+
+    async def _operation(self, operation: Operation) -> None:
+        batch = self._batch
+        self._safe_point()
+        if batch.state.node(operation.id) is None:
+            await batch.record(ev.StepStarted(operation.id, "operation"))
+        before = batch.state.states.get(operation.id, State.IDLE)
+        if before is not State.RUNNING:
+            await batch.record(ev.StateChanged(operation.id, before, State.RUNNING, Command.START))
+        devices = [batch.equipment[name] for name in operation.using]
+        for device in devices:
+            await self._sharing.acquire(device, batch.name)
+        if devices and "granted" not in batch.state.nodes[operation.id].phases:
+            await batch.record(ev.StepPhase(operation.id, "granted", {"devices": devices}))
+        await self.steps(operation.steps, operation.id, {})
+        for device in devices:  # only here: a hold or a pause keeps shared equipment
+            self._sharing.release(device, batch.name)
+        done = next_state(State.RUNNING, DONE) or State.COMPLETE
+        await batch.record(ev.StateChanged(operation.id, State.RUNNING, done))
+        await batch.record(ev.StepCompleted(operation.id))
+
+    async def _step(self, step: AnyVerb, path: str, aliases: Mapping[str, str]) -> None:
+        batch = self._batch
+        if batch.state.complete(path):
+            return
+        self._safe_point()
+        context = self._root.at(path, aliases)
+        node = batch.state.node(path)
+        if node is None and step.when is not None and not context.truth(step.when):
+            await batch.record(ev.StepStarted(path, step.verb, {"skipped": step.when}))
+            await batch.record(ev.StepCompleted(path, {"skipped": True}))
+            return
+        await batch.record(ev.StepStarted(path, step.verb))
+        data: dict[str, Any] = await HANDLERS[step.verb](context, step) or {}
+        if step.exception_when is not None:
+            found = context.evaluate(step.exception_when)
+            if found is INVALID or found:
+                await batch.record(ev.ExceptionRaised("recipe", f"'{step.exception_when}' is true", path))
+        await batch.record(ev.StepCompleted(path, data))
+
+    def _safe_point(self) -> None:
+        if self._pause_wanted():
+            raise SafePoint

@@ -1,0 +1,87 @@
+"""The watches of a recipe: its guards and its biological clocks, as the guard judges them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from devices.quantity import parse_as
+from recipes.expr import INVALID, Expression, compile, explain
+from recipes.model import BiologicalClock
+from recipes.model import Guard as GuardModel
+from tilctl.engine.batch import Batch
+from tilctl.engine.machine import FINAL
+from tilctl.engine.scope import BatchScope
+from tilctl.guard.board import Watch
+
+
+def watches_of(batch: Batch) -> list[Watch]:
+    """Return everything that is watched from the start of a batch to its end, also while it is held."""
+    found = [_guard(batch, guard) for guard in batch.recipe.guards]
+    for name, clock in batch.recipe.clocks.items():
+        found += _clock(batch, name, clock)
+    return found
+
+
+def _guard(batch: Batch, guard: GuardModel) -> Watch:
+    expression = compile(guard.when)
+    scope = BatchScope(batch, {})
+
+    def condition() -> bool | None:
+        found = expression.truth(scope)
+        return None if found is INVALID else found
+
+    return Watch(
+        id=guard.id,
+        text=guard.text or f"{guard.when} for {guard.for_}",
+        priority=guard.priority,
+        then=guard.then,
+        for_s=parse_as(guard.for_, "s"),
+        condition=condition,
+        operands=lambda: _operands(expression, scope),
+        applies=_between(batch, guard.span),
+    )
+
+
+def _between(batch: Batch, span: tuple[str, str] | None) -> Callable[[], bool]:
+    def applies() -> bool:
+        marks = batch.state.marks
+        if batch.state.state in FINAL:
+            return False
+        return span is None or (span[0] in marks and span[1] not in marks)
+
+    return applies
+
+
+def _clock(batch: Batch, name: str, clock: BiologicalClock) -> list[Watch]:
+    found: list[Watch] = []
+    for limit, priority, text in (
+        (clock.warn, "medium", "nears its limit"),
+        (clock.high, "high", "is over its limit"),
+        (clock.max, "high", "is over its limit"),
+    ):
+        if limit is None:
+            continue
+        seconds = parse_as(limit, "s")
+
+        def condition(seconds: float = seconds) -> bool | None:
+            elapsed = batch.state.since(clock.from_, batch.clock.now())
+            return elapsed is not None and elapsed.total_seconds() > seconds
+
+        found.append(
+            Watch(
+                id=f"{name}-{'warn' if priority == 'medium' else 'limit'}",
+                text=f"time from {clock.from_} to {clock.to} {text} of {limit}",
+                priority="medium" if priority == "medium" else "high",
+                then="alarm",
+                for_s=0.0,
+                condition=condition,
+                operands=dict[str, Any],
+                applies=_between(batch, (clock.from_, clock.to)),
+            )
+        )
+    return found
+
+
+def _operands(expression: Expression, scope: BatchScope) -> dict[str, Any]:
+    return {operand.name: operand.value for operand in explain(expression, scope)}

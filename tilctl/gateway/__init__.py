@@ -1,0 +1,1 @@
+"""Faces to the outside: MQTT and HTTP. They decide nothing."""

@@ -1,0 +1,196 @@
+"""The figures for Prometheus: taken from one immutable snapshot at each scrape, so that nothing stale is exported.
+
+Base units (degC, L, s, ratio) and the naming of that ecosystem; no label names a person, a patient or a batch. A
+reading that is stale or bad is left out, and its age is exported beside: a dead gauge would keep its last value.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+from devices.reading import Quality, Reading
+
+BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+"""Bucket limits for times, s: from a flush to a fast disk up to a stuck bus."""
+
+_BASE: dict[str, tuple[str, float]] = {
+    "degC": ("celsius", 1.0),
+    "K": ("kelvin", 1.0),
+    "mL": ("litres", 1e-3),
+    "g": ("kilograms", 1e-3),
+    "s": ("seconds", 1.0),
+    "mL/min": ("litres_per_second", 1e-3 / 60),
+    "mbar": ("pascals", 100.0),
+    "%": ("ratio", 0.01),
+    "mmol/L": ("moles_per_cubic_metre", 1.0),
+    "cells": ("cells", 1.0),
+    "": ("value", 1.0),
+    "bool": ("value", 1.0),
+}
+"""Canonical unit -> suffix and factor to the base unit."""
+
+
+@dataclass(slots=True)
+class Timing:
+    """A histogram of times, filled by one thread: counts per bucket of `BOUNDS_S`, the last for all longer ones."""
+
+    counts: list[int] = field(default_factory=lambda: [0] * (len(BOUNDS_S) + 1))
+    total_s: float = 0.0
+
+    def observe(self, seconds: float) -> None:
+        """Count one time."""
+        self.counts[bisect.bisect_left(BOUNDS_S, seconds)] += 1
+        self.total_s += seconds
+
+    def frozen(self) -> tuple[tuple[int, ...], float]:
+        """Return the counts and the sum as they are now."""
+        return tuple(self.counts), self.total_s
+
+
+@dataclass(frozen=True, slots=True)
+class UnitFigures:
+    """What is exported of one unit; `day` is None where no batch runs; alarms by priority."""
+
+    state_number: int
+    state_version: int
+    day: float | None
+    prompts: int
+    alarms: Mapping[str, int]
+
+
+Frozen = tuple[tuple[int, ...], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything that a scrape needs, made by the core, never changed.
+
+    `readings` by tag with `now` (monotonic, s) to tell their age. `timings`, `depths` and `drops` by a short name
+    (`scan_lateness`, `commit`, `loop_lag`; `mqtt`, `journal`; `telemetry`), `counters` by name and one label.
+    """
+
+    units: Mapping[str, UnitFigures]
+    readings: Mapping[str, Reading]
+    now: float
+    timings: Mapping[str, Frozen] = field(default_factory=dict[str, Frozen])
+    depths: Mapping[str, int] = field(default_factory=dict[str, int])
+    drops: Mapping[str, int] = field(default_factory=dict[str, int])
+    commands: Mapping[str, int] = field(default_factory=dict[str, int])
+    refusals: Mapping[str, int] = field(default_factory=dict[str, int])
+    bus_requests: Mapping[str, int] = field(default_factory=dict[str, int])
+    bus_timeouts: Mapping[str, int] = field(default_factory=dict[str, int])
+    mqtt_connected: bool = False
+
+
+class Figures(Collector):
+    """Turns the latest snapshot into metrics."""
+
+    def __init__(self, snapshot: Callable[[], Snapshot | None], build: Mapping[str, str]) -> None:
+        """Take a function that returns the latest snapshot, from any thread, and what this build is (`version`)."""
+        self._snapshot = snapshot
+        self._build = dict(build)
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield the metrics of the latest snapshot; before the first one, the build alone."""
+        build = InfoMetricFamily("tilctl_build", "This program")
+        build.add_metric((), self._build)
+        yield build
+        snapshot = self._snapshot()
+        if snapshot is None:
+            return
+        yield from _units(snapshot)
+        yield from _readings(snapshot)
+        yield from _works(snapshot)
+
+    def describe(self) -> Iterable[Metric]:
+        """Describe nothing: names depend on what the site has."""
+        return ()
+
+
+def registry(snapshot: Callable[[], Snapshot | None], build: Mapping[str, str]) -> CollectorRegistry:
+    """Return a registry of its own with these figures."""
+    own = CollectorRegistry()
+    own.register(Figures(snapshot, build))
+    return own
+
+
+def _units(snapshot: Snapshot) -> Iterable[Metric]:
+    state = GaugeMetricFamily(
+        "tilctl_unit_state", "State of the unit as a number (Running 50, Held 60)", labels=["unit"]
+    )
+    version = CounterMetricFamily("tilctl_unit_transitions", "Transitions of the unit's state", labels=["unit"])
+    day = GaugeMetricFamily("tilctl_batch_biological_seconds", "Biological time of the batch", labels=["unit"])
+    prompts = GaugeMetricFamily("tilctl_prompts_open", "Questions that wait for a person", labels=["unit"])
+    alarms = GaugeMetricFamily("tilctl_alarms_active", "Active alarms", labels=["unit", "priority"])
+    for name, unit in snapshot.units.items():
+        state.add_metric([name], unit.state_number)
+        version.add_metric([name], unit.state_version)
+        if unit.day is not None:
+            day.add_metric([name], unit.day * 86400)
+        prompts.add_metric([name], unit.prompts)
+        for priority in ("critical", "high", "medium", "low"):
+            alarms.add_metric([name, priority], unit.alarms.get(priority, 0))
+    return state, version, day, prompts, alarms
+
+
+def _readings(snapshot: Snapshot) -> Iterable[Metric]:
+    families: dict[str, GaugeMetricFamily] = {}
+    age = GaugeMetricFamily("tilctl_reading_age_seconds", "Age of the latest reading", labels=["tag"])
+    good = GaugeMetricFamily("tilctl_reading_good", "1 if the reading is good, else 0", labels=["tag"])
+    oldest = 0.0
+    for tag, reading in snapshot.readings.items():
+        seconds = max(0.0, snapshot.now - reading.at)
+        oldest = max(oldest, seconds)
+        age.add_metric([tag], seconds)
+        good.add_metric([tag], float(reading.quality is Quality.GOOD))
+        usable = reading.quality in (Quality.GOOD, Quality.UNCERTAIN) and isinstance(reading.value, int | float)
+        if usable and reading.unit in _BASE:
+            suffix, factor = _BASE[reading.unit]
+            name = f"tilctl_reading_{suffix}"
+            family = families.setdefault(name, GaugeMetricFamily(name, "A usable reading", labels=["tag"]))
+            family.add_metric([tag], float(reading.value or 0.0) * factor)
+    yield from families.values()
+    yield from (
+        age,
+        good,
+        GaugeMetricFamily("tilctl_reading_oldest_seconds", "Age of the oldest reading", value=oldest),
+    )
+
+
+def _works(snapshot: Snapshot) -> Iterable[Metric]:
+    for name, (counts, total) in snapshot.timings.items():
+        family = HistogramMetricFamily(f"tilctl_{name}_seconds", f"Times of {name.replace('_', ' ')}")
+        limits = [*(str(bound) for bound in BOUNDS_S), "+Inf"]
+        buckets = [(limit, float(sum(counts[: index + 1]))) for index, limit in enumerate(limits)]
+        family.add_metric([], buckets, total)
+        yield family
+    depth = GaugeMetricFamily("tilctl_queue_depth", "What waits", labels=["queue"])
+    for name, value in snapshot.depths.items():
+        depth.add_metric([name], value)
+    yield depth
+    yield _counter("tilctl_dropped", "What was dropped because a queue was full", "queue", snapshot.drops)
+    yield _counter("tilctl_commands_answered", "Commands by final answer", "status", snapshot.commands)
+    yield _counter("tilctl_commands_refused", "Refused commands by code", "code", snapshot.refusals)
+    yield _counter("tilctl_modbus_requests", "Requests on a bus", "bus", snapshot.bus_requests)
+    yield _counter("tilctl_modbus_timeouts", "Requests without an answer in time", "bus", snapshot.bus_timeouts)
+    connected = float(snapshot.mqtt_connected)
+    yield GaugeMetricFamily("tilctl_mqtt_connected", "1 while the broker has us", value=connected)
+
+
+def _counter(name: str, text: str, label: str, values: Mapping[str, int]) -> CounterMetricFamily:
+    family = CounterMetricFamily(name, text, labels=[label])
+    for key, value in values.items():
+        family.add_metric([str(key)], value)
+    return family

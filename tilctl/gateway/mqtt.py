@@ -1,0 +1,392 @@
+"""The MQTT face: a thread with a real-time loop of its own, one connection, made again whenever it is lost.
+
+On each connection: a new client object, the command subscription first, then `online`, then everything kept, then
+answers, journal events in order, telemetry. The thread hands commands to the core's loop through the clock and
+reads what to publish from the outbox. Nothing of it can raise into the core, and an absent broker costs nothing
+but the outbox, which is bounded.
+
+A command that names no response topic is carried out and answered at `rsp/<client>/<id>`, its client's own level;
+where it has no readable id either, it can only be refused, and the refusal is counted as unanswerable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import threading
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, cast
+
+import aiomqtt
+import structlog
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from devices.clock import Clock
+from devices.reading import Reading
+from tilctl.commands.door import Door, Reply
+from tilctl.commands.envelope import RawCommand, peek_id, rfc3339
+from tilctl.commands.verbs import Code
+from tilctl.gateway.connection import Backoff, BrokerRefusedError, Connection, properties_for_publish
+from tilctl.gateway.outbox import Outbox, Post, Scan, Stream
+from tilctl.gateway.projector import encode
+from tilctl.gateway.topics import Topics
+from tilctl.journal.store import Record
+
+MAX_HANDED = 256
+"""Commands handed to the core and not taken yet; more are answered as busy from here."""
+WINDOW = 20
+"""Publishes under way at once."""
+REPLY_EXPIRY = 300
+EVENT_EXPIRY = 7 * 24 * 3600
+WILL_DELAY = 5
+SWEEP = 3.0
+"""How long after connecting retained topics of an earlier process are looked for, s."""
+REMEMBER = 5.0
+"""How often the delivered position is written down, s."""
+MAX_PACKET = 60 * 1024
+"""Largest event that is published whole; brokers are set to 64 KiB."""
+
+_log = structlog.get_logger("mqtt")
+
+
+@dataclass(slots=True)
+class MqttCounts:
+    """What the connection did since boot, for metrics; written by the thread only."""
+
+    connections: int = 0
+    failures: int = 0
+    commands: int = 0
+    commands_busy: int = 0
+    messages_dropped: int = 0
+    publishes: int = 0
+    publishes_refused: int = 0
+    unanswerable: int = 0
+
+
+class MqttGateway:
+    """The thread. `start` and `close` are for the core; between them only the outbox and the clock connect the two."""
+
+    def __init__(
+        self,
+        url: str,
+        topics: Topics,
+        door: Door,
+        clock: Clock,
+        outbox: Outbox,
+        *,
+        identity: Mapping[str, Any],
+        cursor: Path | None = None,
+        telemetry_s: float = 0.2,
+        telemetry_expiry_s: int = 3,
+    ) -> None:
+        """Prepare; nothing is opened before `start`.
+
+        `identity` goes into the status topic (boot, version, config hash). `cursor`: the file that remembers how far
+        events were delivered. Each changed value is published at most every `telemetry_s`, and vanishes at the broker
+        after `telemetry_expiry_s`: three scan periods.
+        """
+        self.counts = MqttCounts()
+        self._url = url
+        self._topics = topics
+        self._door = door
+        self._clock = clock
+        self._outbox = outbox
+        self._identity = dict(identity)
+        self._cursor = cursor
+        self._telemetry = (telemetry_s, telemetry_expiry_s)
+        self._handed = threading.Semaphore(MAX_HANDED)
+        self._session = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._stop: Callable[[], None] | None = None
+        self._flush_s = 0.0
+
+    @property
+    def connected(self) -> bool:
+        """Return whether the broker has us now."""
+        return self._session.is_set()
+
+    def start(self) -> None:
+        """Start the thread; returns at once, whether there is a broker or not."""
+        ready = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._main(ready)), name="mqtt", daemon=True)
+        self._thread.start()
+        ready.wait()
+
+    def close(self, flush_s: float = 2.0) -> None:
+        """Send what waits (at most `flush_s`, connected only), say offline, end the thread; may be called twice."""
+        thread, self._thread = self._thread, None
+        if thread is None or self._stop is None:
+            return
+        self._flush_s = flush_s
+        self._stop()
+        thread.join()
+
+    # --- the thread
+
+    async def _main(self, ready: threading.Event) -> None:
+        loop = asyncio.get_running_loop()
+        stop, wake = asyncio.Event(), asyncio.Event()
+        self._stop = _from_any_thread(loop, stop.set)
+        self._outbox.on_change(_from_any_thread(loop, wake.set))
+        ready.set()
+        backoff = Backoff()
+        while not stop.is_set():
+            try:
+                await self._connect(stop, wake, backoff)
+            except* (aiomqtt.MqttError, OSError) as group:
+                self.counts.failures += 1
+                _log.warning("broker lost or refused", url=self._url, why=_reasons(group), attempt=self.counts.failures)
+            finally:
+                self._session.clear()
+                self._outbox.lost()
+                self._remember()
+            if not stop.is_set():
+                await backoff.wait(stop)
+        self._outbox.on_change(_nothing)
+
+    async def _connect(self, stop: asyncio.Event, wake: asyncio.Event, backoff: Backoff) -> None:
+        identifier = self._topics.prefix.replace("/", "-")
+        async with Connection(self._url, identifier, self._will()) as connection:
+            await connection.listen([self._topics.commands], old=False)
+            await connection.send(self._topics.status, self._status("online"), retain=True)
+            self.counts.connections += 1
+            self._outbox.connected()
+            wake.set()
+            async with asyncio.TaskGroup() as group:
+                work: tuple[Coroutine[Any, Any, None], ...] = (
+                    self._receive(connection),
+                    self._publish(connection, wake),
+                    self._publish_telemetry(connection),
+                    self._sweep(connection),
+                    self._remember_often(),
+                )
+                tasks = [group.create_task(part) for part in work]
+                self._session.set()
+                backoff.reset()
+                await stop.wait()
+                await self._drain()
+                await connection.send(self._topics.status, self._status("offline"), retain=True)
+                for task in tasks:
+                    task.cancel()
+
+    async def _drain(self) -> None:
+        """Wait a bounded time until everything is sent."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self._flush_s
+        while self._outbox.waiting and loop.time() < until:  # noqa: ASYNC110  real time, in steps, bounded
+            await asyncio.sleep(0.01)
+
+    def _will(self) -> aiomqtt.Will:
+        properties = Properties(PacketTypes.WILLMESSAGE)
+        properties.WillDelayInterval = WILL_DELAY
+        return aiomqtt.Will(self._topics.status, self._status("offline"), 1, retain=True, properties=properties)
+
+    def _status(self, status: str) -> bytes:
+        return encode({"status": status, **self._identity})
+
+    async def _remember_often(self) -> None:
+        while True:
+            await asyncio.sleep(REMEMBER)
+            self._remember()
+
+    def _remember(self) -> None:
+        """Write down how far events were delivered, for the next process; what is lost here is delivered twice."""
+        if self._cursor is None:
+            return
+        text = json.dumps(self._outbox.cursor())
+        try:
+            beside = self._cursor.with_suffix(".new")
+            beside.write_text(text, encoding="utf-8")
+            beside.replace(self._cursor)
+        except OSError as error:
+            _log.warning("cannot note how far events were delivered; they may come twice", why=str(error))
+
+    # --- commands
+
+    async def _receive(self, connection: Connection) -> None:
+        async for message in connection.messages:
+            self.counts.messages_dropped = max(self.counts.messages_dropped, connection.dropped)
+            topic = str(message.topic)
+            names = self._topics.read_command(topic)
+            if names is not None:
+                self._command(*names, message)
+            elif message.retain and message.payload and not self._outbox.is_kept(topic):
+                self._outbox.clear(topic)  # a prompt or alarm of an earlier process, over by now
+
+    def _command(self, client: str, unit: str, verb: str, message: aiomqtt.Message) -> None:
+        self.counts.commands += 1
+        payload = bytes(message.payload)
+        wished: str | None = getattr(message.properties, "ResponseTopic", None)
+        own = wished is not None and self._topics.is_reply_of(wished, client)
+        raw = RawCommand(
+            client, unit, verb, payload, bool(message.retain), foreign_reply=wished is not None and not own
+        )
+        correlation: bytes | None = getattr(message.properties, "CorrelationData", None)
+
+        def answer(reply: Reply) -> None:
+            self._answer(reply, client, wished if own else None, correlation)
+
+        if not self._handed.acquire(blocking=False):
+            self.counts.commands_busy += 1
+            text = "the controller does not keep up with its commands: repeat this one, with the same id"
+            answer(Reply(peek_id(payload), "refused", Code.BUSY, text, ""))
+            return
+
+        def enter() -> None:
+            self._handed.release()
+            self._door.submit(raw, answer)
+
+        self._clock.enter(enter)
+
+    def _answer(self, reply: Reply, client: str, topic: str | None, correlation: bytes | None) -> None:
+        if topic is None and not reply.correlation:
+            self.counts.unanswerable += 1
+            return
+        short = correlation if correlation is not None and len(correlation) <= 256 else reply.correlation.encode()
+        where = topic or self._topics.reply(client, reply.correlation)
+        self._outbox.answer(Post(where, encode(reply.body()), short, REPLY_EXPIRY))
+
+    # --- publishing
+
+    async def _publish(self, connection: Connection, wake: asyncio.Event) -> None:
+        refused = False  # the broker does not take events: they wait in the journal until the next connection
+        while True:
+            wake.clear()
+            posts = self._outbox.take_answers(WINDOW)
+            kept = self._outbox.take_kept(WINDOW)
+            stream = None if refused else self._outbox.next_stream()
+            if not posts and not kept and stream is None:
+                await wake.wait()
+                continue
+            await self._send_answers(connection, posts)
+            await self._send_all([self._kept(connection, *item) for item in kept])
+            if stream is not None:
+                refused = not await self._send_events(connection, stream)
+
+    async def _send_answers(self, connection: Connection, posts: list[Post]) -> None:
+        sent = False
+        try:
+            await self._send_all([self._post(connection, post) for post in posts])
+            sent = True
+        finally:
+            if not sent:
+                self._outbox.give_back(posts)
+
+    async def _send_events(self, connection: Connection, stream: Stream) -> bool:
+        records = self._outbox.next_events(stream, WINDOW)
+        taken = await self._send_all([self._event(connection, stream, record) for record in records])
+        if taken and records:
+            self._outbox.confirm(stream, records[-1].seq)
+        return taken
+
+    async def _send_all(self, sends: list[Coroutine[Any, Any, None]]) -> bool:
+        """Publish in order, all under way at once; False when the broker refused one; silence ends the connection."""
+        results = await asyncio.gather(*sends, return_exceptions=True)
+        refusals = [result for result in results if isinstance(result, BrokerRefusedError)]
+        for result in results:
+            if isinstance(result, BaseException) and not isinstance(result, BrokerRefusedError):
+                raise result
+        if refusals:
+            self.counts.publishes_refused += len(refusals)
+            _log.error("publish refused; see the broker's access list", why=str(refusals[0]), count=len(refusals))
+        self.counts.publishes += len(results) - len(refusals)
+        return not refusals
+
+    async def _post(self, connection: Connection, post: Post) -> None:
+        properties = properties_for_publish(expiry=post.expiry, correlation=post.correlation)
+        await connection.send(post.topic, post.payload, properties=properties)
+
+    async def _kept(self, connection: Connection, topic: str, payload: bytes) -> None:
+        await connection.send(topic, payload, retain=True)
+
+    async def _event(self, connection: Connection, stream: Stream, record: Record) -> None:
+        properties = properties_for_publish(expiry=EVENT_EXPIRY, content_type="application/cloudevents+json")
+        payload = event_payload(self._topics, stream, record)
+        await connection.send(self._topics.events(stream.unit), payload, properties=properties)
+
+    async def _publish_telemetry(self, connection: Connection) -> None:
+        period, expiry = self._telemetry
+        seen: dict[tuple[str, str], Reading] = {}
+        while True:
+            await asyncio.sleep(period)  # real time: at most this often, whatever the scan does
+            for scan in self._outbox.take_scans():
+                for tag, reading in scan.readings.items():
+                    if seen.get((scan.unit, tag)) is reading:
+                        continue
+                    seen[scan.unit, tag] = reading
+                    topic = self._topics.telemetry(scan.unit, tag)
+                    properties = properties_for_publish(expiry=expiry)
+                    await connection.send(topic, value_payload(scan, reading), 0, retain=True, properties=properties)
+                    self.counts.publishes += 1
+
+    async def _sweep(self, connection: Connection) -> None:
+        """Find retained topics that an earlier process left behind; `_receive` clears them."""
+        await connection.listen(self._topics.kept)
+        await asyncio.sleep(SWEEP)
+        await connection.unsubscribe(list(self._topics.kept))
+
+
+def event_payload(topics: Topics, stream: Stream, record: Record) -> bytes:
+    """Return a record as a structured CloudEvent; one too large for the brokers goes without its data, and says so."""
+    event = dataclasses.asdict(record.event)
+    envelope = {
+        "specversion": "1.0",
+        "id": f"{stream.batch}/{record.seq}",
+        "source": f"{topics.prefix}/{stream.unit}",
+        "type": f"til.evt.{record.event.kind}.v1",
+        "subject": stream.batch,
+        "time": record.t,
+        "datacontenttype": "application/json",
+        "seq": record.seq,
+        "prevhash": record.prev,
+        "hash": record.hash,
+        "data": event,
+    }
+    payload = encode(envelope)
+    if len(payload) <= MAX_PACKET:
+        return payload
+    envelope["data"] = {"kind": record.event.kind, "omitted": f"{len(payload)} bytes: read it in the batch file"}
+    return encode(envelope)
+
+
+def value_payload(scan: Scan, reading: Reading) -> bytes:
+    """Return a reading as it is published, its source time as a moment."""
+    at: datetime = scan.now + timedelta(seconds=reading.at - scan.monotonic)
+    value = {"value": reading.value, "unit": reading.unit, "quality": reading.quality.value, "t": rfc3339(at)}
+    return encode(value)
+
+
+def read_cursor(path: Path) -> dict[str, tuple[str, int]]:
+    """Return how far an earlier process delivered events; {} where nothing usable is written."""
+    try:
+        data: dict[str, tuple[str, int]] = json.loads(path.read_text(encoding="utf-8"))
+        return {str(unit): (str(batch), int(seq)) for unit, (batch, seq) in data.items()}
+    except (OSError, ValueError, AttributeError, TypeError):
+        return {}
+
+
+def _from_any_thread(loop: asyncio.AbstractEventLoop, call: Callable[[], object]) -> Callable[[], None]:
+    def wake() -> None:
+        try:
+            loop.call_soon_threadsafe(call)
+        except RuntimeError:  # the loop is closed: nobody is left to wake
+            return
+
+    return wake
+
+
+def _nothing() -> None:
+    """Wake nobody: the thread has ended."""
+
+
+def _reasons(fault: BaseException) -> str:
+    """Return the leaves of an exception group as one line."""
+    if isinstance(fault, BaseExceptionGroup):
+        group = cast("BaseExceptionGroup[BaseException]", fault)
+        return "; ".join(_reasons(part) for part in group.exceptions)
+    return str(fault) or type(fault).__name__

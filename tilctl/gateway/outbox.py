@@ -1,0 +1,254 @@
+"""What waits to be published: written by the core, read by the MQTT thread, bounded in every part.
+
+- answers to commands: a queue; the oldest is dropped when it is full (the station asks again, with the same id);
+- kept topics (state, prompts, alarms, heads): the latest value only;
+- journal events: the journal itself is the outbox. A short memory holds the latest records; what has fallen out of
+  it, or was committed before this process began, is read again from the batch file through `replay`;
+- the latest scan: one object, replaced.
+
+Nothing here waits, and nothing raises into the core.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from devices.reading import Reading
+from tilctl.journal.store import Record
+
+MEMORY = 2000
+"""Records of a batch that are held in memory for delivery; older ones are read from the file."""
+MAX_ANSWERS = 1000
+MAX_STREAMS = 64
+
+Replay = Callable[[str, str, int, int], Sequence[Record]]
+"""(unit, batch, after seq, limit) -> the records that follow, from the batch file; empty where it cannot be read.
+
+Called in the MQTT thread; may block, must not raise.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """One answer on its way; `expiry` in s."""
+
+    topic: str
+    payload: bytes
+    correlation: bytes
+    expiry: int
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """The readings of one scan, and the two times that turn a reading's source time into a moment."""
+
+    unit: str
+    readings: Mapping[str, Reading]
+    now: datetime
+    monotonic: float
+
+
+@dataclass(slots=True)
+class Stream:
+    """The events of one batch: how far the record goes, how far it was delivered."""
+
+    unit: str
+    batch: str
+    delivered: int
+    head: int
+    memory: deque[Record] = field(default_factory=lambda: deque[Record](maxlen=MEMORY))
+
+
+@dataclass(slots=True)
+class OutboxCounts:
+    """What was lost, since boot; each is zero in a healthy run."""
+
+    answers_dropped: int = 0
+    events_dropped: int = 0
+
+
+class Outbox:
+    """Shared by the core and the MQTT thread; every method takes the lock for a moment and never waits."""
+
+    def __init__(self, replay: Replay | None = None, delivered: Mapping[str, tuple[str, int]] | None = None) -> None:
+        """Begin empty; `delivered` says per unit up to which event of which batch an earlier process delivered."""
+        self._lock = threading.Lock()
+        self._wake: Callable[[], None] = _nobody
+        self._answers: deque[Post] = deque()
+        self._kept: dict[str, bytes] = {}
+        self._changed: dict[str, None] = {}
+        self._connected = False
+        self._streams: dict[tuple[str, str], Stream] = {}
+        self._delivered = dict(delivered or {})
+        self._scans: dict[str, Scan] = {}
+        self.replay = replay
+        self.counts = OutboxCounts()
+
+    # --- the core's side
+
+    def answer(self, post: Post) -> None:
+        """Queue an answer."""
+        with self._lock:
+            if len(self._answers) >= MAX_ANSWERS:
+                self._answers.popleft()
+                self.counts.answers_dropped += 1
+            self._answers.append(post)
+        self._wake()
+
+    def keep(self, topic: str, payload: bytes) -> None:
+        """Set the retained value of a topic; nothing happens when it has this value."""
+        with self._lock:
+            if self._kept.get(topic) == payload:
+                return
+            self._kept[topic] = payload
+            if self._connected:
+                self._changed[topic] = None
+        self._wake()
+
+    def clear(self, topic: str) -> None:
+        """Remove a retained topic, here and at the broker."""
+        with self._lock:
+            self._kept.pop(topic, None)
+            if self._connected:  # else the sweep after connecting finds what the broker still has
+                self._changed[topic] = None
+        self._wake()
+
+    def attach(self, unit: str, batch: str, records: Sequence[Record]) -> None:
+        """Take up a batch that has been created or opened: what was not delivered of its `records` follows."""
+        with self._lock:
+            stream = self._stream(unit, batch, 0)
+            stream.memory.extend(r for r in records if r.seq > max(stream.delivered, stream.head))
+            stream.head = max(stream.head, records[-1].seq)
+        self._wake()
+
+    def event(self, unit: str, batch: str, record: Record) -> None:
+        """Queue a committed record."""
+        with self._lock:
+            stream = self._stream(unit, batch, record.seq - 1)
+            stream.memory.append(record)
+            stream.head = record.seq
+        self._wake()
+
+    def scanned(self, scan: Scan) -> None:
+        """Replace the latest scan."""
+        with self._lock:
+            self._scans[scan.unit] = scan
+
+    # --- the thread's side
+
+    def on_change(self, wake: Callable[[], None]) -> None:
+        """Call `wake`, from any thread, whenever something waits."""
+        self._wake = wake
+
+    def connected(self) -> None:
+        """Begin a connection: all kept topics go out again."""
+        with self._lock:
+            self._connected = True
+            self._changed = dict.fromkeys(self._kept)
+
+    def lost(self) -> None:
+        """End a connection: kept topics wait in their latest value, nothing else is remembered."""
+        with self._lock:
+            self._connected = False
+            self._changed.clear()
+
+    def take_answers(self, limit: int) -> list[Post]:
+        """Remove and return the oldest answers."""
+        with self._lock:
+            return [self._answers.popleft() for _ in range(min(limit, len(self._answers)))]
+
+    def give_back(self, posts: Sequence[Post]) -> None:
+        """Put answers back that could not be sent."""
+        with self._lock:
+            self._answers.extendleft(reversed(posts))
+
+    def take_kept(self, limit: int) -> list[tuple[str, bytes]]:
+        """Return topics that changed with their value now (empty: remove), and regard them as sent."""
+        with self._lock:
+            topics = list(self._changed)[:limit]
+            for topic in topics:
+                del self._changed[topic]
+            return [(topic, self._kept.get(topic, b"")) for topic in topics]
+
+    def is_kept(self, topic: str) -> bool:
+        """Return whether a retained topic is still ours."""
+        with self._lock:
+            return topic in self._kept
+
+    def next_stream(self) -> Stream | None:
+        """Return a batch with undelivered events, the oldest first."""
+        with self._lock:
+            return next((s for s in self._streams.values() if s.delivered < s.head), None)
+
+    def next_events(self, stream: Stream, limit: int) -> list[Record]:
+        """Return the next undelivered records of a batch, from memory or from its file.
+
+        What neither has is counted as dropped and left out: a consumer sees the gap in `seq`.
+        """
+        with self._lock:
+            after = stream.delivered
+            records = [r for r in stream.memory if after < r.seq <= after + limit]
+            oldest = stream.memory[0].seq if stream.memory else stream.head + 1
+        if records and records[0].seq == after + 1:
+            return records
+        if self.replay is not None:
+            from_file = [r for r in self.replay(stream.unit, stream.batch, after, limit) if r.seq <= stream.head]
+            if from_file:
+                return from_file
+        with self._lock:
+            self.counts.events_dropped += oldest - 1 - after
+            stream.delivered = oldest - 1
+        return []
+
+    def confirm(self, stream: Stream, seq: int) -> None:
+        """Mark a batch as delivered up to `seq`; forget batches that are done with."""
+        with self._lock:
+            stream.delivered = max(stream.delivered, seq)
+            self._delivered[stream.unit] = (stream.batch, stream.delivered)
+            while stream.memory and stream.memory[0].seq <= stream.delivered:
+                stream.memory.popleft()
+
+    def take_scans(self) -> list[Scan]:
+        """Remove and return the latest scan of each unit."""
+        with self._lock:
+            scans = list(self._scans.values())
+            self._scans.clear()
+        return scans
+
+    def cursor(self) -> dict[str, tuple[str, int]]:
+        """Return per unit up to which event of which batch was delivered."""
+        with self._lock:
+            return dict(self._delivered)
+
+    @property
+    def waiting(self) -> int:
+        """Return how much waits: answers, changed topics and undelivered events."""
+        with self._lock:
+            return len(self._answers) + len(self._changed) + sum(s.head - s.delivered for s in self._streams.values())
+
+    def _stream(self, unit: str, batch: str, start: int) -> Stream:
+        """Return the stream of a batch, made if need be (delivered up to `start` if we know no better); locked."""
+        stream = self._streams.get((unit, batch))
+        if stream is None:
+            earlier, seq = self._delivered.get(unit, ("", 0))
+            delivered = seq if earlier == batch else start
+            stream = Stream(unit, batch, delivered, delivered)
+            self._forget_finished(unit)
+            self._streams[unit, batch] = stream
+        return stream
+
+    def _forget_finished(self, unit: str) -> None:
+        """Drop earlier streams of a unit that are delivered; if too many are not, the oldest (counted)."""
+        for key in [k for k, s in self._streams.items() if s.unit == unit and s.delivered >= s.head]:
+            del self._streams[key]
+        while len(self._streams) >= MAX_STREAMS:
+            lost = self._streams.pop(next(iter(self._streams)))
+            self.counts.events_dropped += lost.head - lost.delivered
+
+
+def _nobody() -> None:
+    """Wake nobody: no thread is attached."""

@@ -1,0 +1,120 @@
+"""The core's side of the gateway: turns commits and scans into what is published, on the core's loop.
+
+Called after each commit and each scan. It replaces values and appends to the bounded outbox, nothing else. The
+state of a unit is made once for all commits of one turn of the loop, outside the call stack of whoever committed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from devices.clock import Clock
+from devices.reading import Reading
+from tilctl.engine.machine import NUMBERS, State
+from tilctl.engine.port import ControllerPort
+from tilctl.gateway.outbox import Outbox, Scan
+from tilctl.gateway.topics import Topics
+from tilctl.journal.store import Record
+
+_NOT_STATE = ("readings", "waits", "alarms")
+
+
+class Projector:
+    """Keeps the outbox in step with the controller. All methods are for the core's loop."""
+
+    def __init__(self, controller: ControllerPort, clock: Clock, outbox: Outbox, topics: Topics) -> None:
+        self._controller = controller
+        self._clock = clock
+        self._outbox = outbox
+        self._topics = topics
+        self._batches: dict[str, str] = {}
+        self._heads: dict[str, dict[str, Any]] = {}
+        self._kept: dict[str, set[str]] = {}
+        self._changed: dict[str, None] = {}
+        self._planned: asyncio.Handle | None = None
+
+    def attach(self, unit: str, batch: str, records: Sequence[Record]) -> None:
+        """Take up a batch (or, as unit `site`, the site's own journal) after it was created or opened."""
+        self._batches[unit] = batch
+        if records:
+            self._outbox.attach(unit, batch, records)
+            self._note_head(unit, records[-1])
+        self.refresh(unit)
+
+    def on_record(self, unit: str, record: Record) -> None:
+        """Publish a committed record, and the state that follows from it."""
+        batch = self._batches.get(unit, unit)
+        self._outbox.event(unit, batch, record)
+        self._note_head(unit, record)
+        self.refresh(unit)
+
+    def on_scan(self, readings: Mapping[str, Reading], unit: str = "plant") -> None:
+        """Replace the latest readings, by tag, of a unit (or of the whole plant)."""
+        self._outbox.scanned(Scan(unit, dict(readings), self._clock.now(), self._clock.monotonic()))
+
+    def refresh(self, unit: str) -> None:
+        """Publish a unit's state, prompts and alarms as they are at the next turn of the loop."""
+        self._changed[unit] = None
+        if self._planned is None:
+            self._planned = asyncio.get_running_loop().call_soon(self._project)
+
+    def flush(self) -> None:
+        """Publish now what is planned for the next turn, as before closing."""
+        if self._planned is not None:
+            self._planned.cancel()
+            self._project()
+
+    def _note_head(self, unit: str, record: Record) -> None:
+        self._heads[unit] = {
+            "journal": self._batches.get(unit, unit),
+            "seq": record.seq,
+            "hash": record.hash,
+            "t": record.t,
+        }
+
+    def _project(self) -> None:
+        self._planned = None
+        units, self._changed = list(self._changed), {}
+        self._outbox.keep(self._topics.head, encode(self._heads))
+        known = self._controller.units()
+        for unit in units:
+            if unit in known:
+                self._project_unit(unit)
+
+    def _project_unit(self, unit: str) -> None:
+        status = self._controller.status(unit)
+        kept = {self._topics.run(unit): encode(self._run_state(unit, status))}
+        waits: list[dict[str, Any]] = list(status.get("waits") or [])
+        paths = dict.fromkeys(str(wait["path"]) for wait in waits if wait.get("path"))
+        if status.get("path"):
+            paths.setdefault(str(status["path"]))
+        for path in paths:
+            phase = {"path": path, "waits": [wait for wait in waits if wait.get("path") == path]}
+            kept[self._topics.phase(unit, path)] = encode(phase)
+        alarms: list[dict[str, Any]] = list(status.get("alarms") or [])
+        for alarm in alarms:
+            kept[self._topics.alarm(unit, str(alarm["alarm"]))] = encode(alarm)
+        for prompt in self._controller.prompts(unit):
+            kept[self._topics.prompt(unit, str(prompt["id"]))] = encode(prompt)
+        for topic in self._kept.get(unit, set()) - set(kept):
+            self._outbox.clear(topic)
+        for topic, payload in kept.items():
+            self._outbox.keep(topic, payload)
+        self._kept[unit] = set(kept)
+
+    def _run_state(self, unit: str, status: Mapping[str, Any]) -> dict[str, Any]:
+        state = {key: value for key, value in status.items() if key not in _NOT_STATE}
+        state["state_number"] = NUMBERS[State(str(status["state"]))]
+        state["waits"] = status.get("waits") or []
+        alarms: list[dict[str, Any]] = list(status.get("alarms") or [])
+        state["alarms"] = [alarm["alarm"] for alarm in alarms]
+        state["journal_seq"] = self._heads.get(unit, {}).get("seq", 0)
+        return state
+
+
+def encode(value: object) -> bytes:
+    """Return a payload; raises ValueError for NaN, which is never published."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()

@@ -1,0 +1,1 @@
+"""Alarms and conditions: always on, beside the engine, not inside it."""

@@ -1,0 +1,1 @@
+"""Trends in packed blocks, in a file of their own."""

@@ -1,0 +1,1 @@
+"""Process image, standing targets, containers and ledger, the output gate, scanning."""
