@@ -60,17 +60,16 @@ def load_profile(id_or_path: str | Path) -> Profile:
 
 @cache
 def _packaged(profile_id: str) -> Profile:
-    """Load a profile of the product once; profiles are immutable."""
-    name = f"profiles/{profile_id}.yaml"
+    name = f"{profile_id}.yaml"
     if profile_id not in profile_ids():
         hint = f"one of {', '.join(profile_ids())}, or the path of a .yaml file"
         finding = Diagnostic(Severity.ERROR, "profile-unknown", "there is no such profile", name, 1, 1, hint)
         raise DocumentError((finding,))
-    document = parse((files("devices") / "profiles" / f"{profile_id}.yaml").read_text("utf-8"), name)
+    document = parse((files("devices") / "profiles" / name).read_text("utf-8"), name)
     profile = compile_profile(document)
     if profile.id != profile_id:
         line, column = document.at(("profile", "id"))
-        text = f"the file is named {profile_id} but declares {profile.id}"
+        text = f"the file is {name} but declares {profile.id}"
         raise DocumentError((Diagnostic(Severity.ERROR, "profile-unknown", text, name, line, column),))
     return profile
 

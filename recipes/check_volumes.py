@@ -112,7 +112,8 @@ class VolumeCheck:
         if step.in_ not in self._limits:
             return
         self._need(step.in_, state, (*path, "in"))
-        least, most = state.mounted.get(step.in_, (1, 1))
+        most = max(1, state.mounted.get(step.in_, (1, 1))[1])
+        least = min(state.mounted.get(step.in_, (1, 1))[0], most)
         entry, outer = dict(state.volumes), dict(state.members)
         touched: dict[str, Bound] = {}
         ends: list[State] = []
@@ -180,7 +181,7 @@ class VolumeCheck:
                 self._say("count", path, message, "no number of these fits")
             else:
                 self._say("count", path, message, f"write clamp({text}, {least}, {most})", warn=True)
-        return (max(least, math.ceil(max(low, least))), min(most, math.floor(min(high, most))))
+        return (math.ceil(min(max(low, least), most)), math.floor(max(min(high, most), least)))
 
     def _transfer(self, step: verbs.Transfer, state: State, path: DataPath) -> None:
         source, target = self._need(step.from_, state, (*path, "from")), self._need(step.to, state, (*path, "to"))

@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from devices.quantity import parse_as
-from recipes.steps import Amount, Frozen, Id, Span, Text
+from recipes.steps import SOME, Amount, Frozen, Id, Span, Text
 
 MAX_ROWS = 11
 """Rows of a profile; the device's table of 12 keeps one for the end."""
@@ -129,7 +129,7 @@ class FreezeProfile(Frozen):
     description: Text | None = None
     sources: dict[str, Text]
     lasts: Amount
-    rows: tuple[Row, ...] = Field(min_length=1, max_length=MAX_ROWS)
+    rows: Annotated[tuple[Row, ...], SOME, Field(max_length=MAX_ROWS)]
     acceptance: Acceptance
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
-from recipes.steps import Amount, AnyVerb, Choose, Expr, Flag, ForEach, Frozen, Id, Span, Step, Text
+from recipes.steps import SOME, Amount, AnyVerb, Choose, Expr, Flag, ForEach, Frozen, Id, Span, Step, Text
 
 Title = Annotated[str, StringConstraints(pattern="^[a-z0-9][a-z0-9-]*$", max_length=60)]
 Version = Annotated[str, StringConstraints(pattern=r"^\d+\.\d+\.\d+$")]
@@ -114,7 +114,7 @@ class Operation(Frozen):
     id: Id = Field(alias="operation")
     title: Text | None = None
     using: tuple[Id, ...] = ()
-    steps: tuple[Step, ...] = Field(min_length=1)
+    steps: Annotated[tuple[Step, ...], SOME]
 
 
 class Recipe(Frozen):
@@ -132,7 +132,7 @@ class Recipe(Frozen):
     results: dict[Id, Result] = Field(default_factory=dict[Id, Result])
     clocks: dict[Id, BiologicalClock] = Field(default_factory=dict[Id, BiologicalClock])
     guards: tuple[Guard, ...] = ()
-    procedure: tuple[Operation, ...] = Field(min_length=1)
+    procedure: Annotated[tuple[Operation, ...], SOME]
 
 
 def children(step: AnyVerb) -> tuple[tuple[AnyVerb, ...], ...]:

@@ -11,7 +11,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, cast
 
-from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
 
 ID_PATTERN = "^[a-z][a-z0-9_]*$"
 MAX_TEXT = 2000
@@ -31,6 +40,13 @@ def _listed(raw: Any) -> Any:
     return (raw,) if isinstance(raw, str) else raw
 
 
+def _some(items: Any) -> Any:
+    """Refuse an empty list, once its items are known to be good: what failed must not count as missing."""
+    if not items:
+        raise ValueError("at least one is needed here")
+    return items
+
+
 Id = Annotated[str, StringConstraints(pattern=ID_PATTERN, max_length=40)]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=MAX_TEXT)]
 Expr = Annotated[str, StringConstraints(min_length=1, max_length=MAX_TEXT)]
@@ -40,7 +56,9 @@ Amount = Annotated[str, StringConstraints(min_length=1, max_length=80)]
 Span = Annotated[str, StringConstraints(min_length=3, max_length=80)]
 """Two bounds: `10 d..12 d`; see `recipes.ranges.parse_range`."""
 Flag = Annotated[bool, BeforeValidator(_flag, json_schema_input_type=Literal["true", "false"])]
-_Listed = Annotated[tuple[Text, ...], Field(min_length=1)]
+SOME = AfterValidator(_some)
+"""For a list that may not be empty."""
+_Listed = Annotated[tuple[Text, ...], SOME]
 Names = Annotated[_Listed, BeforeValidator(_listed, json_schema_input_type=Text | _Listed)]
 OnRestart = Literal["resume", "redo", "reattach", "hold", "ask"]
 
@@ -123,7 +141,7 @@ class Choose(Verb):
     """Take the first branch whose condition is true; an INVALID condition waits and alarms."""
 
     verb: Literal["choose"]
-    cases: tuple[Case, ...] = Field(min_length=1)
+    cases: Annotated[tuple[Case, ...], SOME]
 
 
 class Set(Verb):
@@ -133,7 +151,7 @@ class Set(Verb):
     """
 
     verb: Literal["set"]
-    targets: dict[str, Expr] = Field(min_length=1)
+    targets: Annotated[dict[str, Expr], SOME]
     on_restart: OnRestart = "resume"
 
     @model_validator(mode="before")
@@ -203,7 +221,7 @@ class ForEach(Verb):
     verb: Literal["for_each"]
     as_: Id = Field(alias="as")
     in_: Id = Field(alias="in")
-    steps: tuple[Step, ...] = Field(min_length=1)
+    steps: Annotated[tuple[Step, ...], SOME]
     on_restart: OnRestart = "resume"
 
 
@@ -255,7 +273,7 @@ class Sample(Verb):
 
     verb: Literal["sample"]
     from_: Text = Field(alias="from")
-    results: tuple[Id, ...] = Field(min_length=1)
+    results: Annotated[tuple[Id, ...], SOME]
     defer: tuple[Id, ...] = ()
     wait: Flag = True
     volume: Expr = "0 mL"
@@ -309,7 +327,7 @@ class Let(Verb):
     """Compute values once and freeze them: `ID.NAME`; a value may use those above it."""
 
     verb: Literal["let"]
-    values: dict[Id, Expr] = Field(min_length=1)
+    values: Annotated[dict[Id, Expr], SOME]
 
 
 class Balance(Verb):
@@ -357,7 +375,7 @@ def unwrap(raw: Any) -> Any:
     verb, body = next(iter(step.items()))
     if verb not in VERBS:
         raise ValueError(f"no verb '{verb}'; the verbs are {', '.join(VERBS)}")
-    if body is not None and not isinstance(body, Mapping):
+    if body not in (None, "") and not isinstance(body, Mapping):
         raise ValueError(f"the fields of {verb} must be a mapping: {verb}: {{id: ...}}")
     fields = cast("Mapping[str, Any]", body or {})
     if "verb" in fields:

@@ -188,7 +188,7 @@ def _parser() -> lark.Lark:
 @lru_cache(maxsize=4096)
 def parse(text: str) -> Node:
     """Return the tree of an expression; raises ExprError with a column."""
-    import lark  # noqa: PLC0415
+    import lark  # noqa: PLC0415 - see _parser
 
     if len(text) > MAX_EXPRESSION:
         raise ExprError(f"the expression has {len(text)} characters", 1, f"at most {MAX_EXPRESSION}; use let")

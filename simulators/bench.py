@@ -14,6 +14,7 @@ from typing import Any
 from simulators import sight
 from simulators.physics.contents import Contents, draw, mixed
 from simulators.physics.fluid import CLASSES, Container
+from simulators.physics.freezing import FULL
 from simulators.physics.freezing import bag as freezing_bag
 from simulators.physics.noise import between, gauss, stream, uniform
 from simulators.plant import STATION, WASTE, Plant
@@ -251,11 +252,12 @@ class Bench:
         return self._do(at, act)
 
     def unload_freezer(self, at: When = None) -> dict[str, Any]:
-        """Take all bags out of the freezer, to storage (the shelf)."""
+        """Take all bags out of the freezer, to storage (the shelf), and fill up its LN2."""
 
         def act() -> dict[str, Any]:
             with self.plant.change() as t:
                 bags = self.plant.freezer.unload(t)
+                self.plant.freezer.ln2 = FULL
                 taken, self.plant.aside.in_freezer = self.plant.aside.in_freezer, []
                 for container, frozen in zip(taken, bags, strict=True):
                     container.contents.temperature = frozen.temperature

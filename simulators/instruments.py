@@ -141,17 +141,17 @@ def scales(host: Host, fluidics: Fluidics) -> SimDevice:
         t = host.time()
         return fluidics.mass(port, t) + gauss(keys[port], int(t), WASTE_NOISE if port == WASTE_PORT else SCALE_NOISE)
 
-    def unstable() -> list[str]:
+    def unstable() -> int:
         t = host.time()
         held = [(port, fluidics.at[port]) for port in ports]
-        return [
-            f"unstable_{port}"
+        return sum(
+            1 << (port - 1)
             for port, container in held
             if container is not None and (fluidics.moving(port) or t - container.disturbed < UNSETTLED)
-        ]
+        )
 
     values: dict[str, Callable[[], Value]] = {f"mass_{port}": partial(mass, port) for port in ports}
-    return SimDevice(load_profile("sim-scales"), {**values, "status": unstable, "seq": lambda: int(host.time())}, {})
+    return SimDevice(load_profile("sim-scales"), {**values, "unstable": unstable, "seq": lambda: int(host.time())}, {})
 
 
 def freezer(host: Host, unit: Freezer) -> SimDevice:

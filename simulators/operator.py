@@ -236,7 +236,7 @@ class Operator:
     def _value(self, prompt: Prompt, name: str, spec: Mapping[str, Any], known: Mapping[str, Any]) -> str | float:
         kind = str(spec.get("type", "text"))
         if kind == "choice":
-            return self._choice(prompt, name, [str(c) for c in spec.get("choices", [])])
+            return _choice(prompt, [str(c) for c in spec.get("choices", [])])
         if kind == "scan" or name.startswith("scan."):
             return f"{name.rpartition('.')[2].upper()}-{int(self._draw(prompt, name, 1e5, 1e6))}"
         if name.startswith("sign."):
@@ -254,12 +254,6 @@ class Operator:
             value = float(low or 0.0) + share * (float(1.0 if high is None else high) - float(low or 0.0))
         value = min(float(value) if high is None else float(high), max(float(low or 0.0), float(value)))
         return f"{value:.4g} {unit}".strip()
-
-    def _choice(self, prompt: Prompt, name: str, choices: list[str]) -> str:
-        if prompt["kind"] == "sample" and "pending" in choices:
-            return "pending"
-        del name
-        return next((c for c in GOOD if c in choices), choices[0] if choices else "")
 
     # when and how much -------------------------------------------------------------------------------------------
 
@@ -289,6 +283,13 @@ class Operator:
             args = args | {"at": moment.isoformat().replace("+00:00", "Z")}
         what = args.get("name") or args.get("port") or ""
         self._bench(name, args | {"key": _key(prompt, f"{name} {what}")})
+
+
+def _choice(prompt: Prompt, choices: list[str]) -> str:
+    """Return the good news where there is some; a culture that was only just started is pending."""
+    if prompt["kind"] == "sample" and "pending" in choices:
+        return "pending"
+    return next((c for c in GOOD if c in choices), choices[0] if choices else "")
 
 
 def _step(prompt: Prompt) -> str:

@@ -39,7 +39,7 @@ MOST_ACTIONS = 10_000
 
 @dataclass(slots=True)
 class Aside:
-    """What is not on a port: containers on the shelf and in the freezer; liquid ever brought in, and gone for good (mL).
+    """What is not on a port: what is on the shelf and in the freezer; liquid ever brought in, and gone for good (mL).
 
     Gone are samples, wash waste and what was thrown away.
     """
@@ -53,7 +53,7 @@ class Aside:
 class Plant:
     """The physics of a suite and its instruments; `devices` are what a controller can reach.
 
-    Truth for oracles: `pumps[...].log`, `place(port)`, `volume_total()` (always `aside.brought_ml`), `trace`.
+    Truth for oracles: `pumps[...].log`, `place(port)`, `volume_total()` (equals `aside.brought_ml`), `trace`.
     Times inside are seconds since the plant was built, by `clock`.
     """
 

@@ -49,26 +49,32 @@ class BenchServer:
     def __init__(self, bench: Bench) -> None:
         self._bench = bench
         self._server: asyncio.Server | None = None
-        self._open: dict[asyncio.StreamWriter, asyncio.Task[Any] | None] = {}
+        self._open: dict[asyncio.StreamWriter, asyncio.Task[None]] = {}
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> int:
         """Listen, and return the port; raises OSError when it is taken."""
-        self._server = await asyncio.start_server(self._serve, host, port, limit=LINE)
+        self._server = await asyncio.start_server(self._accept, host, port, limit=LINE)
         return int(self._server.sockets[0].getsockname()[1])
 
     async def close(self) -> None:
         """Close all connections and stop listening."""
         if self._server is None:
             return
-        self._server.close()
-        tasks = [task for task in self._open.values() if task is not None]
+        server, self._server = self._server, None
+        server.close()
+        tasks = list(self._open.values())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self._server.wait_closed()
+        await server.wait_closed()
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._server is None:  # came in while it was closing
+            writer.close()
+            return
+        self._open[writer] = asyncio.create_task(self._serve(reader, writer), name="bench connection")
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._open[writer] = asyncio.current_task()
         try:
             while line := await reader.readline():
                 writer.write(self._reply(line))

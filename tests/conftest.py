@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import inspect
 import os
 import shutil
 import threading
@@ -13,12 +14,14 @@ import pytest
 import pytest_asyncio
 
 
-@pytest_asyncio.fixture(autouse=True)
+@pytest_asyncio.fixture
 async def no_leaked_tasks(request: pytest.FixtureRequest) -> AsyncIterator[None]:
     """Fail an async test that leaves a task behind or loses an exception in the background."""
     loop = asyncio.get_running_loop()
     lost: list[str] = []
-    loop.set_exception_handler(lambda _loop, context: lost.append(f"{context.get('message')}: {context.get('exception')!r}"))
+    loop.set_exception_handler(
+        lambda _loop, context: lost.append(f"{context.get('message')}: {context.get('exception')!r}")
+    )
     before = asyncio.all_tasks()
     yield
     for _ in range(3):  # what was cancelled at the very end of a test may need a turn to finish
@@ -43,6 +46,12 @@ def no_leaked_threads() -> Iterator[None]:
         thread.join(timeout=2.0)
     names = [t.name for t in left if t.is_alive()]
     assert not names, f"threads left behind: {names}"
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Watch every async test for leaks; sync tests need no loop for that."""
+    if inspect.iscoroutinefunction(metafunc.function):
+        metafunc.fixturenames.insert(0, "no_leaked_tasks")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -26,6 +26,7 @@ TRACKING = 3.0  # K: a chamber ramp is done when its set point is, and the chamb
 FOLLOW_GAIN, FOLLOW_TIME = 6.0, 240.0  # K/K and s: how a ramp of the sample steers the chamber
 FOLLOW_REACH = 11.0  # K: how far from the sample's course it may steer it; 100 mL at -1 K/min needs 9 [D]
 SLEW = 50.0  # K/min, fastest change of the set point
+FULL = 92.0  # % of the LN2 supply after filling up
 KEPT = 10_000  # rows of the trace, one each 10 s
 LN2_PER_S = 0.15 / 60.0  # % of the supply a second of a run (15 L of 120 L in 100 min) [GKU]
 
@@ -120,8 +121,10 @@ class Freezer:
         self.chamber = IDLE_CHAMBER
         self.setpoint = IDLE_CHAMBER
         self.nucleated = False
-        self.ln2 = 92.0  # % of the supply
-        self.trace: deque[tuple[float, float, float | None, float]] = deque(maxlen=KEPT)  # s, chamber, sample, set point; every 10 s
+        self.ln2 = FULL  # % of the supply
+        self.trace: deque[tuple[float, float, float | None, float]] = deque(
+            maxlen=KEPT
+        )  # s, chamber, sample, set point; every 10 s
         self._leg = _Leg(0.0, 0.0)
         self._recent: list[float] = []
 

@@ -65,20 +65,32 @@ class Desk:
         self.now = NOW
         self.clock = SystemClock()
         self.door = Door(
-            controller, self.clock, lambda: self.now, scheduled=scheduled, on_refusal=self.refusals.append,
+            controller,
+            self.clock,
+            lambda: self.now,
+            scheduled=scheduled,
+            on_refusal=self.refusals.append,
         )
 
-    def send(self, verb: str = "pause", command_id: str = "c-1", *, answer: Callable[[Reply], None] | None = None, **data: Any) -> list[Reply]:
+    def send(
+        self,
+        verb: str = "pause",
+        command_id: str = "c-1",
+        *,
+        answer: Callable[[Reply], None] | None = None,
+        **data: Any,
+    ) -> list[Reply]:
         replies: list[Reply] = []
         self.door.submit(message(verb, command_id, **data), answer or replies.append)
         return replies
 
     async def idle(self) -> None:
-        while self.door.under_way:
-            await asyncio.sleep(0)
+        await until(lambda: not self.door.under_way)
 
 
-def message(verb: str, command_id: str, *, unit: str = "cell1", args: dict[str, Any] | None = None, **data: Any) -> RawCommand:
+def message(
+    verb: str, command_id: str, *, unit: str = "cell1", args: dict[str, Any] | None = None, **data: Any
+) -> RawCommand:
     content = {
         "specversion": "1.0",
         "id": command_id,
@@ -116,7 +128,9 @@ async def test_a_command_is_accepted_and_then_done(desk: Desk, controller: Small
     assert len(controller.executed) == 1
 
 
-async def test_a_repetition_after_the_end_gets_the_stored_answer_and_runs_nothing(desk: Desk, controller: SmallController):
+async def test_a_repetition_after_the_end_gets_the_stored_answer_and_runs_nothing(
+    desk: Desk, controller: SmallController
+):
     controller.outcome = Outcome("refused", "illegal_state", "not while held")
     first = desk.send()
     await desk.idle()
@@ -171,7 +185,9 @@ async def test_an_id_is_never_used_for_two_commands(desk: Desk, controller: Smal
 async def test_a_command_of_a_dead_process_is_answered_from_the_record(desk: Desk, controller: SmallController):
     desk.send()
     await desk.idle()
-    controller.record["c-1"] = StoredAnswer(controller.record["c-1"].content_sha256, {"status": "accepted", "journal_seq": 9})
+    controller.record["c-1"] = StoredAnswer(
+        controller.record["c-1"].content_sha256, {"status": "accepted", "journal_seq": 9}
+    )
     replies = desk.send()
     assert [(r.status, r.journal_seq) for r in replies] == [("accepted", 9)]
     assert len(controller.executed) == 1
@@ -179,7 +195,9 @@ async def test_a_command_of_a_dead_process_is_answered_from_the_record(desk: Des
 
 @pytest.mark.parametrize("verb", ["pause", "resume", "restart", "stop", "reset", "prompt-answer"])
 @pytest.mark.parametrize("expect", [{"state": "held"}, {"state_version": 2}])
-async def test_a_command_from_an_old_screen_is_refused(desk: Desk, controller: SmallController, verb: str, expect: dict[str, Any]):
+async def test_a_command_from_an_old_screen_is_refused(
+    desk: Desk, controller: SmallController, verb: str, expect: dict[str, Any]
+):
     replies = desk.send(verb, expect=expect, args={"prompt": "p1"} if verb == "prompt-answer" else None)
     await desk.idle()
     assert [r.code for r in replies] == ["version_mismatch"]
@@ -227,9 +245,15 @@ async def test_an_unknown_unit_is_refused_with_the_known_ones(desk: Desk, contro
 
 @pytest.mark.parametrize(
     ("scheduled", "verb", "code"),
-    [(False, "prompt-answer", "scheduled_not_allowed"), (True, "hold", "scheduled_not_allowed"), (True, "prompt-answer", "")],
+    [
+        (False, "prompt-answer", "scheduled_not_allowed"),
+        (True, "hold", "scheduled_not_allowed"),
+        (True, "prompt-answer", ""),
+    ],
 )
-async def test_only_answers_in_rehearsals_carry_their_time_of_effect(controller: SmallController, scheduled: bool, verb: str, code: str):
+async def test_only_answers_in_rehearsals_carry_their_time_of_effect(
+    controller: SmallController, scheduled: bool, verb: str, code: str
+):
     desk = Desk(controller, scheduled=scheduled)
     args = {"prompt": "p1", "inputs": {}} if verb == "prompt-answer" else {}
     replies = desk.send(verb, args=args, effective="2026-01-09T08:00:00Z")
@@ -281,5 +305,7 @@ async def test_closing_gives_up_what_is_under_way(desk: Desk, controller: SmallC
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(5):
-        while not condition():
+        while True:
+            if condition():
+                return
             await asyncio.sleep(0)

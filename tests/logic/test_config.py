@@ -50,7 +50,12 @@ def test_shipped_site_files_differ_only_where_a_rehearsal_differs():
     assert not deploy.scheduled_commands
     assert (demo.scan.active, demo.scan.quiet, demo.scan.idle) == (1.0, 60.0, 600.0)
     assert (deploy.scan.active, deploy.scan.quiet, deploy.scan.idle) == (1.0, 1.0, 1.0)
-    assert (demo.units, demo.devices, demo.buses, demo.shared) == (deploy.units, deploy.devices, deploy.buses, deploy.shared)
+    assert (demo.units, demo.devices, demo.buses, demo.shared) == (
+        deploy.units,
+        deploy.devices,
+        deploy.buses,
+        deploy.shared,
+    )
 
 
 def test_first_line_that_fits_is_taken(tmp_path: Path):
@@ -76,8 +81,14 @@ def test_a_safe_value_is_read_in_canonical_units(tmp_path: Path):
 
 def test_overrides_replace_single_entries_and_only_addresses_leave_the_hash_alone(tmp_path: Path):
     plain = load(tmp_path)
-    changed = load(tmp_path, **{"buses.climate.port": "15020", "mqtt.url": "mqtt://broker:1884", "data": str(tmp_path / "d")})
-    assert (changed.buses["climate"].port, changed.mqtt_url, changed.data) == (15020, "mqtt://broker:1884", tmp_path / "d")
+    changed = load(
+        tmp_path, **{"buses.climate.port": "15020", "mqtt.url": "mqtt://broker:1884", "data": str(tmp_path / "d")}
+    )
+    assert (changed.buses["climate"].port, changed.mqtt_url, changed.data) == (
+        15020,
+        "mqtt://broker:1884",
+        tmp_path / "d",
+    )
     assert changed.sha256 == plain.sha256
     assert load(tmp_path, **{"scan.quiet": "30 s"}).sha256 != plain.sha256
 

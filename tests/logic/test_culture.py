@@ -24,7 +24,7 @@ from simulators.physics.culture import (
 )
 
 STEP = 600.0 / DAY
-# 5e6 cells and 5e8 feeders in a 100 cm2 flask with 400 mL, changed on day 5, in three from day 7, fed on day 11; mu 0.80
+# 5e6 cells and 5e8 feeders on 100 cm2 in 400 mL, changed on day 5, in three from day 7, fed on day 11; mu 0.80
 SERIES = [
     5.0e6,
     4.85e6,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tilctl.commands.envelope import MAX_BYTES, RawCommand, RefusedError, check_fresh, open_envelope, peek_id
@@ -179,7 +180,11 @@ def test_the_content_hash_is_of_what_is_meant_not_of_when_it_was_sent():
     digest = open_envelope(raw(body()))[1].content_sha256
     later = body(time="2026-01-05T08:00:10Z", exp="2026-01-05T08:00:40Z", ctr=9)
     assert open_envelope(raw(later))[1].content_sha256 == digest
-    for other in (body(data={"args": {}, "batch": "b"}), body(actor={"user": "u", "role": "r"}), body(subject="cell1/rep")):
+    for other in (
+        body(data={"args": {}, "batch": "b"}),
+        body(actor={"user": "u", "role": "r"}),
+        body(subject="cell1/rep"),
+    ):
         assert open_envelope(raw(other))[1].content_sha256 != digest
 
 
@@ -189,17 +194,18 @@ def test_no_payload_raises_anything_but_a_refusal(payload: bytes):
         open_envelope(raw(payload))
 
 
+@settings(max_examples=50)
 @given(
     st.dictionaries(
         st.sampled_from([*body(), "actor", "ctr", "sig"]),
-        st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda x: st.lists(x) | st.dictionaries(st.text(), x)),
+        st.recursive(
+            st.none() | st.booleans() | st.integers() | st.text(), lambda x: st.lists(x) | st.dictionaries(st.text(), x)
+        ),
     ),
 )
 def test_no_content_raises_anything_but_a_refusal(changes: dict[str, Any]):
-    try:
-        open_envelope(raw({**body(), **changes}))
-    except RefusedError as error:
-        assert error.text
+    with contextlib.suppress(RefusedError):
+        assert open_envelope(raw({**body(), **changes}))[1].id
 
 
 TOPICS = Topics("til/v1/demo/suite1")
@@ -207,7 +213,13 @@ TOPICS = Topics("til/v1/demo/suite1")
 
 def test_command_topics_are_read_back_and_others_are_not():
     assert TOPICS.read_command(TOPICS.command("desk", "cell1", "hold")) == ("desk", "cell1", "hold")
-    for other in ("cmd/desk/cell1", "cmd/desk/cell1/hold/x", "cmd//cell1/hold", "cmd/de sk/cell1/hold", "rsp/desk/cell1/hold"):
+    for other in (
+        "cmd/desk/cell1",
+        "cmd/desk/cell1/hold/x",
+        "cmd//cell1/hold",
+        "cmd/de sk/cell1/hold",
+        "rsp/desk/cell1/hold",
+    ):
         assert TOPICS.read_command(f"{TOPICS.prefix}/{other}") is None
 
 

@@ -301,6 +301,7 @@ async def test_the_bench_over_tcp_and_from_another_thread():
 
     hung, refused, found = await asyncio.to_thread(visit)
     idle = await asyncio.to_thread(BenchClient, "127.0.0.1", port, 10.0)
+    await asyncio.to_thread(idle.call, "time", {})
     await server.close()
     with pytest.raises(ConnectionError):
         await asyncio.to_thread(idle.call, "time", {})

@@ -251,9 +251,15 @@ class Driver:
             return [kind, listen, *f32(rate), *f32(target), end, timeout]
 
         rows = [
-            row(1, 1, 0, 4, 0, 1800), row(1, 0, 0, 4, 1, 180), row(2, 1, -1, -4, 0, 1800), row(2, 0, -25, -40, 2, 180),
-            row(2, 0, 10, -12, 0, 600), row(2, 1, -1, -40, 0, 5400), row(2, 0, -10, -90, 0, 900), row(1, 1, 0, -82, 0, 1800),
-        ]  # fmt: skip
+            row(1, 1, 0, 4, 0, 1800),
+            row(1, 0, 0, 4, 1, 180),
+            row(2, 1, -1, -4, 0, 1800),
+            row(2, 0, -25, -40, 2, 180),
+            row(2, 0, 10, -12, 0, 600),
+            row(2, 1, -1, -40, 0, 5400),
+            row(2, 0, -10, -90, 0, 900),
+            row(1, 1, 0, -82, 0, 1800),
+        ]
         freezer = self.plant.devices["freezer"]
         freezer.write(16, 100, [word for words in rows for word in words] + [0] * 8 * (12 - len(rows)))
         freezer.write(16, 0, [1, 1])

@@ -123,7 +123,7 @@ def test_refused_at_its_place(line: str, message: str) -> None:
 def test_nothing_changes_after_loading() -> None:
     step = only("mark: {}")
     with pytest.raises(ValidationError):
-        step.id = "other"  # type: ignore[misc]
+        step.id = "other"
 
 
 def test_walk_gives_paths_of_ids() -> None:

@@ -615,7 +615,7 @@ async def test_a_write_that_failed_inside_the_device_is_read_back(bench: Bench):
 
 async def test_a_command_that_must_not_be_repeated_is_refused_when_its_evidence_is_there_already(bench: Bench):
     bench.device.registers[2] = 41
-    with pytest.raises(CommandRefused, match="sequence = 41.0 already"):
+    with pytest.raises(CommandRefused, match=r"sequence = 41.0 already"):
         await bench.probe.command("dose", {"sequence": 41})
     assert bench.device.executed == []
 

@@ -2,7 +2,9 @@
 
 The policy (`answer`) is called once for each prompt, in a thread of its own pool, so that it may wait for the bench.
 In a rehearsal an answer carries its time of effect, the prompt's start and the operator's delay: when it really
-arrives makes no difference. Ids follow from name, batch and prompt, so that the record is the same in every run.
+arrives makes no difference, and one prompt is answered after the other. At real pace the delay is waited for, for
+each prompt on its own: a result that takes days keeps nobody from hanging up a bag. Ids follow from name, batch and
+prompt, so that the record is the same in every run, and an operator that was started again repeats its answers.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from concurrent.futures import Future
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
+from devices.clock import SystemClock
 from tilctl.commands.envelope import rfc3339
 from tilctl.gateway.client import StationClient
 from tilctl.gateway.topics import Topics
@@ -53,7 +56,7 @@ class OperatorRunner:
         scheduled: bool = True,
         on_trouble: Callable[[str], None] | None = None,
     ) -> None:
-        """Prepare. `scheduled`: answers carry their time of effect; else the delay is waited for in real time.
+        """Prepare. `scheduled`: answers carry their time of effect; else the delay since asking passes in real time.
 
         `on_trouble` is called in the thread when a prompt cannot be answered or an answer is refused: nobody else will
         answer that prompt.
@@ -117,21 +120,44 @@ class OperatorRunner:
 
     async def _answer_prompts(self, station: StationClient) -> None:
         done: set[tuple[str, str]] = set()
-        while True:
-            prompt = await station.next_prompt()
-            key = (str(prompt.get("batch")), str(prompt["id"]))
-            if key not in done:
-                done.add(key)
-                await self._answer(station, prompt)
+        tasks: dict[asyncio.Task[None], tuple[str, str]] = {}
+        hands = asyncio.Lock()  # one person: the policy is asked for one prompt at a time
 
-    async def _answer(self, station: StationClient, prompt: dict[str, Any]) -> None:
-        answer = await asyncio.to_thread(self._policy, prompt)
+        def ended(task: asyncio.Task[None]) -> None:
+            key = tasks.pop(task)
+            fault = None if task.cancelled() else task.exception()
+            if fault is not None:
+                done.discard(key)  # when the prompt comes again, so does another attempt
+                self._tell(f"prompt {key[1]} of {key[0]} was not answered: {type(fault).__name__}: {fault}")
+
+        try:
+            while True:
+                prompt = await station.next_prompt()
+                key = (str(prompt.get("batch")), str(prompt["id"]))
+                if key in done:
+                    continue
+                done.add(key)
+                if self._scheduled:
+                    await self._answer(station, prompt, hands)
+                else:
+                    task = asyncio.create_task(self._answer(station, prompt, hands), name=f"answer {key[1]}")
+                    tasks[task] = key
+                    task.add_done_callback(ended)
+        finally:
+            left = list(tasks)
+            for task in left:
+                task.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
+
+    async def _answer(self, station: StationClient, prompt: dict[str, Any], hands: asyncio.Lock) -> None:
+        async with hands:
+            answer = await asyncio.to_thread(self._policy, prompt)
         data: dict[str, Any] = {}
         if self._scheduled:
-            asked = datetime.fromisoformat(str(prompt["asked"]))
-            data["effective"] = rfc3339(asked + timedelta(seconds=answer.delay_s))
+            data["effective"] = rfc3339(_asked(prompt) + timedelta(seconds=answer.delay_s))
         else:
-            await asyncio.sleep(answer.delay_s)
+            passed = (SystemClock().now() - _asked(prompt)).total_seconds()
+            await asyncio.sleep(answer.delay_s - min(answer.delay_s, max(0.0, passed)))
         roles = prompt.get("sign") or ["operator"]
         reply = await station.request(
             str(prompt["unit"]),
@@ -151,3 +177,7 @@ class OperatorRunner:
     def _tell(self, text: str) -> None:
         if self._on_trouble is not None:
             self._on_trouble(text)
+
+
+def _asked(prompt: Mapping[str, Any]) -> datetime:
+    return datetime.fromisoformat(str(prompt["asked"]))

@@ -14,6 +14,7 @@ from typing import Any
 from simulators.bench import Bench
 from simulators.operator import Operator
 from simulators.plant import Plant
+from simulators.remote import threaded
 from simulators.suite import Suite as Servers
 from simulators.suite import wire
 from simulators.virtual import VirtualClock
@@ -96,21 +97,7 @@ def _site(order: Order, ports: dict[str, int]) -> Any:
 
 def _policy(clock: VirtualClock, plant: Plant, seed: int) -> Callable[[dict[str, Any]], Any]:
     """Return the operator's policy; what it does at the bench is done on the plant's loop, at a quiet point."""
-    bench = Bench(plant)
-
-    def call(name: str, args: dict[str, Any]) -> Any:
-        done: Future[Any] = Future()
-
-        def act() -> None:
-            try:
-                done.set_result(bench.call(name, args))
-            except Exception as error:  # noqa: BLE001 - handed to the thread that asked
-                done.set_exception(error)
-
-        clock.enter(act)
-        return done.result(timeout=30.0)
-
-    return Operator(seed, call).answer
+    return Operator(seed, threaded(Bench(plant), clock)).answer
 
 
 async def _run(

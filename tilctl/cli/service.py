@@ -15,18 +15,18 @@ import structlog
 from devices.clock import Clock
 from devices.reading import Reading
 from tilctl import __version__
-from tilctl.commands.door import Door
+from tilctl.commands.door import Door, Refusal
 from tilctl.config import Site
 from tilctl.engine.controller import Controller
 from tilctl.engine.machine import NUMBERS, State
 from tilctl.gateway.http import HttpGateway
 from tilctl.gateway.metrics import Snapshot, Timing, UnitFigures, registry
 from tilctl.gateway.mqtt import MqttGateway, read_cursor
-from tilctl.gateway.outbox import Outbox
+from tilctl.gateway.outbox import Outbox, replay_from
 from tilctl.gateway.projector import Projector
 from tilctl.gateway.topics import Topics
+from tilctl.journal import events as ev
 from tilctl.journal.chain import Record
-from tilctl.journal.verify import read
 from tilctl.plant.suite import Suite
 
 TURNS_WITHIN = 2.0  # s of real time in which a healthy loop finds a moment for a question
@@ -48,11 +48,9 @@ class Service:
         self.topics = Topics(site.topic_prefix)
         self.http_port = site.http_port
         cursor = site.data / "mqtt-cursor.json"
-        self._outbox = Outbox(self._replay, read_cursor(cursor))
+        self._outbox = Outbox(replay_from(self._file_of), read_cursor(cursor))
         self._projector = Projector(self.controller, clock, self._outbox, self.topics)
-        self._door = Door(
-            self.controller, clock, wall, scheduled=site.scheduled_commands, on_refusal=lambda _refusal: None
-        )
+        self._door = Door(self.controller, clock, wall, scheduled=site.scheduled_commands, on_refusal=self._refused)
         self.mqtt = MqttGateway(
             site.mqtt_url,
             self.topics,
@@ -109,6 +107,14 @@ class Service:
         runner = self.controller.runner(unit) if unit in self.controller.units() else None
         journal = self.controller.journal if runner is None else runner.batch.journal
         self._commits.observe(journal.statistics.last_s)
+
+    def _refused(self, refusal: Refusal) -> None:
+        """Put a command that the door turned away on the site's record."""
+        self.controller.note_refusal(
+            ev.CommandRefused(
+                refusal.client, refusal.unit, refusal.verb, refusal.command_id, refusal.code, refusal.text[:500]
+            )
+        )
 
     # --- called in threads of the HTTP server ---------------------------------------------------------------------
 
@@ -183,12 +189,10 @@ class Service:
 
     # --- called in the MQTT thread --------------------------------------------------------------------------------
 
-    def _replay(self, unit: str, batch: str, after: int, limit: int) -> Sequence[Record]:
-        """Read events that fell out of the outbox's memory back from the record."""
+    def _file_of(self, unit: str, batch: str) -> Path:
+        """Return the record that a stream of events is read from."""
         if unit == "site":
-            path = self.site.data / "site.db"
-        else:
-            folder = self.site.data / "batches"
-            path = next((p for p in (folder / f"{batch}.db", folder / "closed" / f"{batch}.db") if p.exists()), folder)
-        records, _ = read(path)
-        return [record for record in records if record.seq > after][:limit]
+            return self.site.data / "site.db"
+        folder = self.site.data / "batches"
+        closed = folder / "closed" / f"{batch}.db"
+        return closed if closed.exists() else folder / f"{batch}.db"

@@ -30,7 +30,7 @@ MAX_WAITERS = 8
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One answer. `t` is the controller's time; `data` is what was asked for (`status`)."""
+    """One answer. `t` is the controller's time; `data` is what was asked for (`status`, and the open `prompts`)."""
 
     correlation: str
     status: str
@@ -148,7 +148,8 @@ class Door:
             return
         check_fresh(envelope, self._wall())
         if command.verb == "status":
-            answer(self._reply(command, Outcome("done"), data=self._controller.status(command.unit)))
+            status = self._controller.status(command.unit) | {"prompts": self._controller.prompts(command.unit)}
+            answer(self._reply(command, Outcome("done"), data=status))
             self.counts.answered["done"] += 1
             return
         self._admit(envelope, command)

@@ -65,7 +65,7 @@ def _compile(model: SiteFile, path: Path, sha256: str, findings: Findings) -> Si
     scan = Scan(
         *(
             findings.number(("scan", name), getattr(model.scan, name), "s", positive=True)
-            for name in ("active", "quiet", "idle")
+            for name in ("active", "quiet", "idle", "trend")
         ),
     )
     buses = {

@@ -6,11 +6,10 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from devices.role import ROLES
-
 from devices.document import Diagnostic, Document, Severity
 from devices.profile import Profile
 from devices.quantity import QuantityError, parse_as
+from devices.role import ROLES
 from tilctl.config.schema import LineEntry, PlaceEntry, RoleEntry, UnitEntry
 from tilctl.config.site import Device, Line, Place, RoleBinding, Safe, UnitSite
 

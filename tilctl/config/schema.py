@@ -44,6 +44,7 @@ class ScanEntry(Entry):
     active: str = "1 s"
     quiet: str = "1 s"
     idle: str = "1 s"
+    trend: str = "1 s"
 
 
 class BusEntry(Entry):

@@ -12,11 +12,15 @@ PlaceClass = Literal["station", "hook", "waste"]
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """Periods of the scan classes in s: an output acts; nothing acts; an instrument nobody uses."""
+    """Periods of the scan classes in s: an output acts; nothing acts; an instrument nobody uses.
+
+    `trend` (s) is the shortest time between two points of a trend.
+    """
 
     active: float
     quiet: float
     idle: float
+    trend: float
 
 
 @dataclass(frozen=True, slots=True)

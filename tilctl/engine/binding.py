@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from devices.document import Document, DocumentError
 from devices.instrument import DeviceState
 from devices.quantity import QuantityError, parse_as
 from devices.quantity import parse as parse_quantity
+from recipes import shelf
 from recipes.catalog import load_text
-from recipes.model import Recipe
+from recipes.model import Recipe, walk
 from recipes.ranges import parse_range
+from recipes.steps import Freeze
 from tilctl.config import Site
 from tilctl.plant.suite import Suite
 from tilctl.plant.unit import UnitPlant
@@ -28,24 +31,25 @@ class NotBindable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """A recipe, and which device stands for each piece of its equipment; `shared` are those that `using` takes."""
+    """A recipe, and which device stands for each piece of its equipment; `shared` are those that `using` takes.
+
+    `profiles` are the texts of the freezing profiles that the recipe names.
+    """
 
     recipe: Recipe
     text: str
     sha256: str
     equipment: Mapping[str, str]
     shared: tuple[str, ...]
+    profiles: Mapping[str, str]
 
 
-def read_recipe(text: str, name: str) -> Recipe:
-    """Return a recipe from its text; raises DocumentError when it does not pass its check."""
-    return load_text(text, name)
-
-
-def bind(document: Document, site: Site, unit: UnitPlant) -> Bound:
+def bind(document: Document, site: Site, unit: UnitPlant, folders: Sequence[Path]) -> Bound:
     """Bind a checked recipe to a unit; raises NotBindable."""
     try:
-        recipe = read_recipe(document.text, document.name)
+        recipe = load_text(document.text, document.name, folders)
+        named = {step.profile for op in recipe.procedure for _, step in walk(op.steps, "") if isinstance(step, Freeze)}
+        profiles = {name: shelf.read(name, shelf.FREEZING, folders).text for name in sorted(named)}
     except DocumentError as error:
         raise NotBindable("bad_recipe", str(error)) from error
     equipment: dict[str, str] = {}
@@ -66,7 +70,7 @@ def bind(document: Document, site: Site, unit: UnitPlant) -> Bound:
             raise NotBindable("not_ready", f"{name} needs {wanted.positions} positions; {unit.name} has {positions}")
         equipment[name] = device
     digest = hashlib.sha256(document.text.encode()).hexdigest()
-    return Bound(recipe, document.text, digest, equipment, tuple(shared))
+    return Bound(recipe, document.text, digest, equipment, tuple(shared), profiles)
 
 
 def check_parameters(recipe: Recipe, given: Mapping[str, str]) -> None:

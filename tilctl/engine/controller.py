@@ -36,7 +36,9 @@ from tilctl.journal.store import Journal, JournalError
 from tilctl.plant.suite import Suite
 
 SETTLE_WITHIN = 180.0  # s; a command is answered by then, whatever its transient state still does
+BEAT_EVERY = 10.0  # s between signs of life, which bound an outage
 HEAD_EVERY = 3600.0  # s between copies of batch heads into the site's journal
+REFUSALS_AN_HOUR = 1000
 KNOWN_COMMANDS = 2000  # commands of the site that are remembered for idempotency
 _AFTER: dict[str, frozenset[State]] = {
     "start": frozenset({State.RUNNING}), "pause": frozenset({State.PAUSED, State.PAUSING}),
@@ -55,6 +57,7 @@ class _Slot:
         self.guard: GuardBoard | None = None
         self.history: History | None = None
         self.starting = False
+        self.trended: dict[str, float] = {}  # instrument -> when its readings last went into the trends
         self.idle = ExitStack()  # while nothing runs, a virtual clock stands: the suite waits for a person
 
 
@@ -75,6 +78,7 @@ class Controller:
         self._journal: SiteJournal | None = None
         self._site_commands: dict[str, tuple[str, dict[str, Any]]] = {}
         self._tasks: list[asyncio.Task[None]] = []
+        self._refusals = (0, 0)  # hour, how many in it
         self._log = structlog.get_logger("controller")
         suite.image.watch(self._scanned)
 
@@ -186,6 +190,17 @@ class Controller:
                 self._log.error("record_failed", error=str(error))
         return outcome
 
+    def note_refusal(self, refused: ev.CommandRefused) -> None:
+        """Put a refusal on the site's record; at most so many an hour, so that nobody can fill the disk with them."""
+        hour = int(self.clock.monotonic() // 3600)
+        if hour != self._refusals[0]:
+            self._refusals = (hour, 0)
+        self._refusals = (hour, self._refusals[1] + 1)
+        if self._refusals[1] > REFUSALS_AN_HOUR or self._journal is None or self._journal.failed:
+            self._log.warning("refused", client=refused.client, code=refused.code, text=refused.text)
+            return
+        self._journal.append(refused)
+
     # --- commands -------------------------------------------------------------------------------------------------
 
     def _protect(self, slot: _Slot, command: Command) -> Outcome:
@@ -245,7 +260,7 @@ class Controller:
             return Outcome("refused", "unknown_recipe" if missing else "bad_recipe", str(error))
         parameters = {str(key): str(value) for key, value in dict(command.args.get("parameters", {})).items()}
         try:
-            bound = bind(document, self.site, unit)
+            bound = bind(document, self.site, unit, self._recipes)
             check_parameters(bound.recipe, parameters)
             check_devices(self.suite, unit, bound)
         except NotBindable as error:
@@ -263,7 +278,7 @@ class Controller:
             name += "x"
         created = ev.BatchCreated(
             name, slot.name, bound.recipe.recipe, bound.recipe.version, bound.sha256, bound.text, parameters,
-            {**bound.equipment}, __version__, self.journal.head[1],
+            {**bound.equipment}, __version__, self.journal.head[1], {**bound.profiles},
         )  # fmt: skip
         journal = await Journal.create(self._batches / f"{name}.db", self.clock, created)
         return Batch(
@@ -345,11 +360,13 @@ class Controller:
         named = {f"{device}.{point}": reading for point, reading in readings.items()}
         now = self.clock.now().timestamp()
         for slot in self._slots.values():
-            if slot.guard is not None:
-                slot.guard.scan()
-            if slot.history is None or slot.runner is None:
+            if slot.history is None or slot.guard is None or slot.runner is None:
                 continue
-            if self.suite.gate.owner(device) in (None, slot.runner.batch.name):
+            if device in slot.runner.batch.equipment.values():  # what conditions of a recipe can read
+                slot.guard.scan()
+            due = self.clock.monotonic() - slot.trended.get(device, -1e9) >= self.site.scan.trend
+            if due and self.suite.gate.owner(device) in (None, slot.runner.batch.name):
+                slot.trended[device] = self.clock.monotonic()
                 values = {name: _trend(reading) for name, reading in named.items()}
                 slot.history.sample(now, values, {name: reading.quality for name, reading in named.items()})
         for callback in self.on_scan:
@@ -357,7 +374,7 @@ class Controller:
 
     async def _keep_alive(self) -> None:
         """Write the sign of life, and hourly the heads of the batches and the hashes of the trends."""
-        period = max(10.0, self.site.scan.idle)
+        period = max(BEAT_EVERY, 6 * self.site.scan.idle)  # a rehearsal beats as seldom as it scans
         next_head = self.clock.monotonic() + HEAD_EVERY
         while True:
             await self.clock.sleep(period)

@@ -66,7 +66,7 @@ async def resolve(context: Context, intent: Intent) -> None:
         "why": {"type": "text", "label": "how you know"},
         "sign.operator": {"type": "text", "label": "operator (name or badge)"},
     }
-    text = f"How many mL went from {source} to {destination}? {ordered:g} mL were commanded; the evidence does not close"
+    text = f"How many mL went from {source} to {destination}? {ordered:g} mL were commanded, the evidence is open"
     prompt = await context.prompts.ask(
         context.path,
         "reconcile",

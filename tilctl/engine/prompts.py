@@ -203,7 +203,10 @@ def _number(value: Any, spec: dict[str, Any]) -> float:
     canonical, shown = _canonical(spec), str(spec.get("unit", ""))
     if isinstance(value, bool):
         raise TypeError("a number is expected")
-    text = f"{value} {shown}".strip() if isinstance(value, (int, float)) else str(value)
+    text = str(value).strip()
+    with contextlib.suppress(ValueError):  # a bare number is in the unit that the question shows
+        float(text)
+        text = f"{text} {shown}".strip()
     try:
         number = parse_as(text, canonical)
     except QuantityError as error:

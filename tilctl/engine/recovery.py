@@ -15,13 +15,13 @@ from typing import Any
 import structlog
 
 from devices.clock import Clock
+from devices.document import DocumentError, parse, validate
 from devices.instrument import DeviceError
 from devices.quantity import parse_as
-from recipes.model import walk
+from recipes.model import Recipe, walk
 from recipes.steps import AnyVerb
 from tilctl.config import Site
 from tilctl.engine.batch import Batch
-from tilctl.engine.binding import read_recipe
 from tilctl.engine.intents import settle, way_of
 from tilctl.engine.machine import FINAL, QUIESCENT, State
 from tilctl.engine.runner import Runner
@@ -42,7 +42,11 @@ async def reopen(path: Path, site: Site, suite: Suite, clock: Clock) -> Batch:
     if not isinstance(created, ev.BatchCreated) or created.unit not in site.units:
         await journal.close()
         raise JournalError(f"{path}: this is no batch of a unit of this site ({', '.join(site.units)})")
-    recipe = read_recipe(created.recipe_text, f"{created.recipe} as frozen in {path.name}")
+    try:  # the schema only: it was checked when it was started, and a later, stricter check does not unseat it
+        recipe = validate(parse(created.recipe_text, f"{created.recipe} as frozen in {path.name}"), Recipe, "schema")
+    except DocumentError as error:
+        await journal.close()
+        raise JournalError(f"{path}: this version cannot run the recipe frozen in it:\n{error}") from error
     shared = {role.device for role in site.shared.values()}
     taken = tuple(device for device in created.bindings.values() if device in shared)
     return Batch(created.batch, journal, recipe, suite.units[created.unit], clock, created.bindings, taken)

@@ -25,6 +25,8 @@ from tilctl.gateway.topics import Topics
 
 REPEAT_S = 2.0
 """After how long an unanswered command is sent again."""
+UNSENT_S = 0.2
+"""After how long one is sent again that the broker did not take."""
 LIFE_S = 30
 """How long a command is valid, s."""
 MAX_PROMPTS = 1000
@@ -44,6 +46,7 @@ class StationClient:
         self._topics = topics
         self._name = name
         self._watch = watch_prompts
+        self._tag = uuid4().hex[:8]
         self._clock: Clock = SystemClock()
         self._stop = asyncio.Event()
         self._online = asyncio.Event()
@@ -103,8 +106,8 @@ class StationClient:
             async with asyncio.timeout(timeout_s):
                 while True:
                     await self._online.wait()
-                    await self._send(unit, verb, command_id, body)
-                    answer = await self._final(answers)
+                    sent = await self._send(unit, verb, command_id, body)
+                    answer = await self._final(answers, REPEAT_S if sent else UNSENT_S)
                     if answer is not None:
                         return answer
         except TimeoutError:
@@ -119,7 +122,7 @@ class StationClient:
             if topic in self._prompts:
                 return self._prompts[topic]
 
-    async def _send(self, unit: str, verb: str, command_id: str, body: Mapping[str, Any]) -> None:
+    async def _send(self, unit: str, verb: str, command_id: str, body: Mapping[str, Any]) -> bool:
         now = self._clock.now()
         envelope = {
             "specversion": "1.0",
@@ -137,16 +140,20 @@ class StationClient:
             response_topic=self._topics.reply(self._name, command_id),
             content_type="application/json",
         )
-        connection = self._connection
-        if connection is not None:
-            with contextlib.suppress(aiomqtt.MqttError):  # sent again until the answer comes
-                topic = self._topics.command(self._name, unit, verb)
-                await connection.send(topic, json.dumps(envelope).encode(), properties=properties)
+        if self._connection is None:
+            return False
+        topic = self._topics.command(self._name, unit, verb)
+        try:
+            await self._connection.send(topic, json.dumps(envelope).encode(), properties=properties)
+        except aiomqtt.MqttError as error:  # sent again until the answer comes
+            self._trouble = str(error)
+            return False
+        return True
 
-    async def _final(self, answers: asyncio.Queue[dict[str, Any]]) -> dict[str, Any] | None:
+    async def _final(self, answers: asyncio.Queue[dict[str, Any]], patience_s: float) -> dict[str, Any] | None:
         """Return the final answer, None when it is time to send again."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(REPEAT_S):
+            async with asyncio.timeout(patience_s):
                 while True:
                     answer = await answers.get()
                     if answer.get("code") == Code.BUSY:
@@ -170,7 +177,8 @@ class StationClient:
                 await backoff.wait(self._stop)
 
     async def _session(self, backoff: Backoff) -> None:
-        identifier = f"{self._topics.prefix.replace('/', '-')}-{self._name}"
+        # its own for each station: a broker cuts off the elder of two with one identifier
+        identifier = f"{self._topics.prefix.replace('/', '-')}-{self._name}-{self._tag}"
         async with Connection(self._url, identifier) as connection, asyncio.TaskGroup() as group:
             reader = group.create_task(self._read(connection))
             topics = [self._topics.reply(self._name, "+"), self._topics.status]
@@ -201,7 +209,7 @@ class StationClient:
             else:
                 self._online.clear()
         elif self._topics.is_reply_of(topic, self._name):
-            answers = self._waiting.get(str(body.get("correlation")))
+            answers = self._waiting.get(topic.rpartition("/")[2])  # a command that could not be read is answered there
             if answers is not None and not answers.full():
                 answers.put_nowait(body)
         elif not body:

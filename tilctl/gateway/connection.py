@@ -18,6 +18,7 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 import aiomqtt
+from aiomqtt.types import PahoSocket
 from paho.mqtt.client import MQTT_ERR_SUCCESS
 from paho.mqtt.client import Client as PahoClient
 from paho.mqtt.packettypes import PacketTypes
@@ -125,12 +126,13 @@ class Connection(aiomqtt.Client):
         answer: asyncio.Future[ReasonCode] = asyncio.get_running_loop().create_future()
         self._acknowledged[info.mid] = answer
         try:
-            async with asyncio.timeout(TIMEOUT):
-                reason = await answer
-        except TimeoutError:
-            raise aiomqtt.MqttError(f"the broker did not acknowledge {topic} within {TIMEOUT:.0f} s") from None
+            ends: set[asyncio.Future[Any]] = {answer, self._disconnected}
+            await asyncio.wait(ends, timeout=TIMEOUT, return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._acknowledged.pop(info.mid, None)
+        if not answer.done():
+            raise aiomqtt.MqttError(f"the broker did not acknowledge {topic} within {TIMEOUT:.0f} s, or is gone")
+        reason = answer.result()
         if reason.is_failure:
             raise BrokerRefusedError(f"the broker refused a publish to {topic}: {reason}")
 
@@ -159,14 +161,23 @@ class Connection(aiomqtt.Client):
             answer.set_result(reason_code)
         super()._on_publish(client, userdata, mid, reason_code, properties)
 
+    def _on_socket_register_write(self, client: PahoClient, userdata: Any, sock: PahoSocket) -> None:
+        # aiomqtt takes the descriptor now and registers it a turn later, when it may be closed or another's
+        def register() -> None:
+            if sock.fileno() >= 0:
+                self._loop.add_writer(sock.fileno(), client.loop_write)
+
+        self._loop.call_soon_threadsafe(register)
+
     def _abandon(self) -> None:
         """Close what a failed or broken connection left open."""
         self._client.disconnect()
+        self._client.loop_write()
         left = self._client.socket()
-        if isinstance(left, socket.socket) and left.fileno() >= 0:
-            self._loop.remove_reader(left.fileno())
-            self._loop.remove_writer(left.fileno())
-            left.close()
+        if isinstance(left, socket.socket):  # a frozen broker does not even take the farewell
+            with contextlib.suppress(OSError):
+                left.shutdown(socket.SHUT_RDWR)
+            self._client.loop_write()
         if self._misc_task is not None:
             self._misc_task.cancel()
         for ended in (self._connected, self._disconnected):

@@ -12,12 +12,10 @@ where it has no readable id either, it can only be refused, and the refusal is c
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import json
 import threading
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
@@ -29,13 +27,13 @@ from paho.mqtt.properties import Properties
 from devices.clock import Clock
 from devices.reading import Reading
 from tilctl.commands.door import Door, Reply
-from tilctl.commands.envelope import RawCommand, peek_id, rfc3339
+from tilctl.commands.envelope import RawCommand, peek_id
 from tilctl.commands.verbs import Code
 from tilctl.gateway.connection import Backoff, BrokerRefusedError, Connection, properties_for_publish
-from tilctl.gateway.outbox import Outbox, Post, Scan, Stream
-from tilctl.gateway.projector import encode
+from tilctl.gateway.outbox import Outbox, Post, Stream
+from tilctl.gateway.payloads import encode, event_payload, value_payload
 from tilctl.gateway.topics import Topics
-from tilctl.journal.store import Record
+from tilctl.journal.chain import Record
 
 MAX_HANDED = 256
 """Commands handed to the core and not taken yet; more are answered as busy from here."""
@@ -44,12 +42,12 @@ WINDOW = 20
 REPLY_EXPIRY = 300
 EVENT_EXPIRY = 7 * 24 * 3600
 WILL_DELAY = 5
+QUIET = 100
+"""Of the failed attempts after the first, one in so many is logged: a line in eight minutes."""
 SWEEP = 3.0
 """How long after connecting retained topics of an earlier process are looked for, s."""
 REMEMBER = 5.0
 """How often the delivered position is written down, s."""
-MAX_PACKET = 60 * 1024
-"""Largest event that is published whole; brokers are set to 64 KiB."""
 
 _log = structlog.get_logger("mqtt")
 
@@ -134,13 +132,16 @@ class MqttGateway:
         self._stop = _from_any_thread(loop, stop.set)
         self._outbox.on_change(_from_any_thread(loop, wake.set))
         ready.set()
-        backoff = Backoff()
+        backoff, attempt = Backoff(), 0
         while not stop.is_set():
+            connections = self.counts.connections
             try:
                 await self._connect(stop, wake, backoff)
             except* (aiomqtt.MqttError, OSError) as group:
                 self.counts.failures += 1
-                _log.warning("broker lost or refused", url=self._url, why=_reasons(group), attempt=self.counts.failures)
+                attempt = 1 if self.counts.connections > connections else attempt + 1
+                if attempt == 1 or attempt % QUIET == 0:
+                    _log.warning("broker lost or refused", url=self._url, why=_reasons(group), attempt=attempt)
             finally:
                 self._session.clear()
                 self._outbox.lost()
@@ -326,39 +327,14 @@ class MqttGateway:
 
     async def _sweep(self, connection: Connection) -> None:
         """Find retained topics that an earlier process left behind; `_receive` clears them."""
-        await connection.listen(self._topics.kept)
+        try:
+            await connection.listen(self._topics.kept)
+        except BrokerRefusedError as error:
+            _log.error("what an earlier process left retained cannot be removed", why=str(error))
+            return
         await asyncio.sleep(SWEEP)
-        await connection.unsubscribe(list(self._topics.kept))
-
-
-def event_payload(topics: Topics, stream: Stream, record: Record) -> bytes:
-    """Return a record as a structured CloudEvent; one too large for the brokers goes without its data, and says so."""
-    event = dataclasses.asdict(record.event)
-    envelope = {
-        "specversion": "1.0",
-        "id": f"{stream.batch}/{record.seq}",
-        "source": f"{topics.prefix}/{stream.unit}",
-        "type": f"til.evt.{record.event.kind}.v1",
-        "subject": stream.batch,
-        "time": record.t,
-        "datacontenttype": "application/json",
-        "seq": record.seq,
-        "prevhash": record.prev,
-        "hash": record.hash,
-        "data": event,
-    }
-    payload = encode(envelope)
-    if len(payload) <= MAX_PACKET:
-        return payload
-    envelope["data"] = {"kind": record.event.kind, "omitted": f"{len(payload)} bytes: read it in the batch file"}
-    return encode(envelope)
-
-
-def value_payload(scan: Scan, reading: Reading) -> bytes:
-    """Return a reading as it is published, its source time as a moment."""
-    at: datetime = scan.now + timedelta(seconds=reading.at - scan.monotonic)
-    value = {"value": reading.value, "unit": reading.unit, "quality": reading.quality.value, "t": rfc3339(at)}
-    return encode(value)
+        for topic in self._topics.kept:  # one by one: rumqttd acknowledges each filter of a list
+            await connection.unsubscribe(topic)
 
 
 def read_cursor(path: Path) -> dict[str, tuple[str, int]]:

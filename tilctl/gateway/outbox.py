@@ -4,7 +4,7 @@
 - kept topics (state, prompts, alarms, heads): the latest value only;
 - journal events: the journal itself is the outbox. A short memory holds the latest records; what has fallen out of
   it, or was committed before this process began, is read again from the batch file through `replay`;
-- the latest scan: one object, replaced.
+- readings: the latest of each tag, replaced.
 
 Nothing here waits, and nothing raises into the core.
 """
@@ -16,9 +16,11 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 
 from devices.reading import Reading
-from tilctl.journal.store import Record
+from tilctl.journal.chain import Record
+from tilctl.journal.verify import read
 
 MEMORY = 2000
 """Records of a batch that are held in memory for delivery; older ones are read from the file."""
@@ -61,6 +63,8 @@ class Stream:
     delivered: int
     head: int
     memory: deque[Record] = field(default_factory=lambda: deque[Record](maxlen=MEMORY))
+    older: list[Record] = field(default_factory=list[Record])
+    """What was last read from the file, for a batch whose delivery has fallen behind `memory`; the thread's own."""
 
 
 @dataclass(slots=True)
@@ -134,9 +138,11 @@ class Outbox:
         self._wake()
 
     def scanned(self, scan: Scan) -> None:
-        """Replace the latest scan."""
+        """Replace the latest readings: each tag's latest counts, whether a scan reads one instrument or all."""
         with self._lock:
-            self._scans[scan.unit] = scan
+            waiting = self._scans.get(scan.unit)
+            readings = {**waiting.readings, **scan.readings} if waiting is not None else scan.readings
+            self._scans[scan.unit] = Scan(scan.unit, readings, scan.now, scan.monotonic)
 
     # --- the thread's side
 
@@ -190,15 +196,16 @@ class Outbox:
         What neither has is counted as dropped and left out: a consumer sees the gap in `seq`.
         """
         with self._lock:
-            after = stream.delivered
-            records = [r for r in stream.memory if after < r.seq <= after + limit]
-            oldest = stream.memory[0].seq if stream.memory else stream.head + 1
-        if records and records[0].seq == after + 1:
-            return records
-        if self.replay is not None:
-            from_file = [r for r in self.replay(stream.unit, stream.batch, after, limit) if r.seq <= stream.head]
-            if from_file:
-                return from_file
+            after, memory = stream.delivered, list(stream.memory)
+        oldest = memory[0].seq if memory else stream.head + 1
+        if oldest <= after + 1:
+            stream.older = []
+            return [r for r in memory if r.seq > after][:limit]
+        if not any(r.seq == after + 1 for r in stream.older) and self.replay is not None:
+            stream.older = [*self.replay(stream.unit, stream.batch, after, MEMORY)]
+        follows = [r for r in stream.older if after < r.seq < oldest][:limit]
+        if follows and follows[0].seq == after + 1:
+            return follows
         with self._lock:
             self.counts.events_dropped += oldest - 1 - after
             stream.delivered = oldest - 1
@@ -248,6 +255,16 @@ class Outbox:
         while len(self._streams) >= MAX_STREAMS:
             lost = self._streams.pop(next(iter(self._streams)))
             self.counts.events_dropped += lost.head - lost.delivered
+
+
+def replay_from(path_of: Callable[[str, str], Path]) -> Replay:
+    """Return a replay that reads the batch files; `path_of` gives the file of a unit's batch."""
+
+    def replay(unit: str, batch: str, after: int, limit: int) -> Sequence[Record]:
+        records, _ = read(path_of(unit, batch))  # an unreadable file gives no records
+        return records[after : after + limit]
+
+    return replay
 
 
 def _nobody() -> None:

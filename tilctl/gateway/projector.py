@@ -7,7 +7,6 @@ state of a unit is made once for all commits of one turn of the loop, outside th
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,8 +15,9 @@ from devices.reading import Reading
 from tilctl.engine.machine import NUMBERS, State
 from tilctl.engine.port import ControllerPort
 from tilctl.gateway.outbox import Outbox, Scan
+from tilctl.gateway.payloads import encode
 from tilctl.gateway.topics import Topics
-from tilctl.journal.store import Record
+from tilctl.journal.chain import Record
 
 _NOT_STATE = ("readings", "waits", "alarms")
 
@@ -113,8 +113,3 @@ class Projector:
         state["alarms"] = [alarm["alarm"] for alarm in alarms]
         state["journal_seq"] = self._heads.get(unit, {}).get("seq", 0)
         return state
-
-
-def encode(value: object) -> bytes:
-    """Return a payload; raises ValueError for NaN, which is never published."""
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()

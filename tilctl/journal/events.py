@@ -22,6 +22,7 @@ from tilctl.journal.lifecycle import (
     BootStarted,
     CommandAnswered,
     CommandReceived,
+    CommandRefused,
     ConfigLoaded,
     HistoryBlock,
     Outage,
@@ -330,7 +331,7 @@ class FreezeReported:
 
 
 RecordEvent = SiteOpened | BootStarted | BatchHead | ConfigLoaded | Outage | Recovered | HistoryBlock
-BatchEvent = BatchCreated | BatchEnded | BatchClosed | CommandReceived | CommandAnswered | StateChanged
+BatchEvent = BatchCreated | BatchEnded | BatchClosed | CommandReceived | CommandRefused | CommandAnswered | StateChanged
 StepEvent = StepStarted | StepPhase | StepCompleted | StepHeld | StepFailed | StepInDoubt | FreezeReported
 EffectEvent = IntentOpened | IntentClosed | TargetSet | TargetConfirmed | Mounted | Unmounted | Moved
 PersonEvent = PromptOpened | AnswerReceived | PromptAnswered | PromptWithdrawn | Noted | ValuesSet | Marked

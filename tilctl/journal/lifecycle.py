@@ -5,7 +5,7 @@ Conventions as in `tilctl.journal.events`, which gathers these with the others.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 
@@ -49,7 +49,10 @@ class ConfigLoaded:
 
 @dataclass(frozen=True, slots=True)
 class BatchCreated:
-    """The first event of a batch: the control recipe frozen with everything that it depends on."""
+    """The first event of a batch: the control recipe frozen with everything that it depends on.
+
+    `profiles` are the texts of the freezing profiles that it names.
+    """
 
     batch: str
     unit: str
@@ -61,7 +64,7 @@ class BatchCreated:
     bindings: dict[str, str]
     software: str
     site_head: str
-    seed_note: str = ""
+    profiles: dict[str, str] = field(default_factory=dict[str, str])
     kind: Literal["batch_created"] = "batch_created"
 
 
@@ -79,6 +82,19 @@ class BatchClosed:
     """The last event of a batch: the unit is free."""
 
     kind: Literal["batch_closed"] = "batch_closed"
+
+
+@dataclass(frozen=True, slots=True)
+class CommandRefused:
+    """A command that was turned away at the door: malformed, late, repeated with other content, not understood."""
+
+    client: str
+    unit: str
+    verb: str
+    command_id: str
+    code: str
+    text: str
+    kind: Literal["command_refused"] = "command_refused"
 
 
 @dataclass(frozen=True, slots=True)

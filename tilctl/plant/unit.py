@@ -36,8 +36,8 @@ class Way:
 
     @property
     def devices(self) -> tuple[str, ...]:
-        """The instruments that act or testify on this way."""
-        return (self.pump, self.valves, self.source_scale[0], self.destination_scale[0])
+        """The instruments that have to be watched while liquid flows: the pump and both scales."""
+        return (self.pump, self.source_scale[0], self.destination_scale[0])
 
 
 class UnitPlant:

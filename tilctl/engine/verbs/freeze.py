@@ -6,9 +6,9 @@ import asyncio
 from dataclasses import asdict
 from typing import Any
 
+from devices.document import DocumentError, parse, validate
 from devices.instrument import DeviceError, OutcomeUnknown
 from devices.reading import Quality
-from recipes.catalog import load_freezing
 from recipes.freezing import accept
 from recipes.freezing_model import FreezeProfile, longest, program
 from recipes.steps import Freeze
@@ -21,14 +21,14 @@ from tilctl.plant.outputs import OutputRefused
 SILENT_S = 60.0  # s without a reading before it is an alarm; the device goes on by itself
 KEEP_EVERY_S = 10.0  # s between the readings that are kept for the report
 REPORT_EVERY = 3  # every third of those goes into the record as a series
-Sample = tuple[float, float | None, float | None]
+Sample = tuple[float, float | None, float | None, float | None]  # s, chamber, sample, set point in degC
 
 
 async def run(context: Context, step: Freeze) -> dict[str, Any]:
     """Load the programme, start it once, follow the device to its end, judge the run."""
     batch = context.batch
     device = batch.equipment[step.with_]
-    profile = load_freezing(step.profile)
+    profile = _frozen(context, step)
     with batch.plant.scanner.active(device):
         intents = batch.state.intents_of(context.path)
         intent = intents[-1] if intents else await _start(context, step, device, profile)
@@ -42,6 +42,16 @@ async def run(context: Context, step: Freeze) -> dict[str, Any]:
             "rescue the bags to vapour by hand if they are not cold, then stop the batch and hand over to quality",
         )
     return {"profile": profile.id, "intent": intent.number}
+
+
+def _frozen(context: Context, step: Freeze) -> FreezeProfile:
+    """Return the profile as it was frozen at the start of the batch."""
+    created = context.batch.state.created
+    texts = {} if created is None else created.profiles
+    try:
+        return validate(parse(texts.get(step.profile, ""), step.profile), FreezeProfile, "schema")
+    except DocumentError as error:
+        raise StepError(f"{context.path}: the profile on record cannot be used: {error}", "stop the batch") from error
 
 
 async def _start(context: Context, step: Freeze, device: str, profile: FreezeProfile) -> Intent:
@@ -97,11 +107,10 @@ async def _follow(context: Context, device: str, intent: Intent, profile: Freeze
             context.clear(silent)
         now = batch.clock.monotonic()
         if not samples or now - samples[-1][0] - began >= KEEP_EVERY_S:
-            chamber, sample = (
-                image.number(f"{device}.chamber_temperature"),
-                image.number(f"{device}.sample_temperature"),
+            chamber, sample, wanted = (
+                image.number(f"{device}.{point}") for point in ("chamber_temperature", "sample_temperature", "setpoint")
             )
-            samples.append((now - began, chamber, sample))
+            samples.append((now - began, chamber, sample, wanted))
         if image.number(f"{device}.sequence") != intent.args["sequence"]:
             raise InDoubt(
                 intent.number, f"{context.path}: {device} does not know this run (it was restarted or operated by hand)"
@@ -124,7 +133,8 @@ async def _close(
     batch = context.batch
     reading = batch.image.get(f"{device}.program_state")
     state = str(reading.value) if reading is not None else "unknown"
-    findings = accept(profile, samples) if step.accept else []
+    readings = [(t, chamber, sample) for t, chamber, sample, _ in samples]
+    findings = accept(profile, readings, [wanted for *_, wanted in samples]) if step.accept else []
     data: dict[str, Any] = {
         "profile": profile.id,
         "device": device,

@@ -1,0 +1,126 @@
+"""A cell suite of real processes: broker, plant, controller, and an operator in the test."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from simulators.operator import Operator
+from simulators.remote import BenchClient
+from tilctl.cli.operator_runner import OperatorRunner
+from tilctl.gateway.broker import EmbeddedBroker
+from tilctl.gateway.topics import Topics
+from tilctl.journal.chain import Record
+from tilctl.journal.verify import read
+
+TILCTL = [sys.executable, "-m", "tilctl.cli.main"]
+BUSES = ("climate", "fluidics", "weighing", "freezing")
+
+
+def until(condition: Callable[[], Any], what: str, within: float = 60.0) -> Any:
+    """Wait for a condition of another process; the only place of these tests that looks again and again."""
+    end = time.monotonic() + within
+    while time.monotonic() < end:
+        if found := condition():
+            return found
+        time.sleep(0.05)
+    raise AssertionError(f"not within {within:g} s: {what}")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Cell:
+    """Processes of one suite, ended when the block is left."""
+
+    def __init__(self, folder: Path, mqtt_url: str | None = None) -> None:
+        self.folder = folder
+        self.site = folder / "site.yaml"
+        self._broker = None if mqtt_url else EmbeddedBroker()
+        self._url = mqtt_url
+        self._processes: list[subprocess.Popen[str]] = []
+        self.controller: subprocess.Popen[str] | None = None
+        self.operator: OperatorRunner | None = None
+        self._bench: BenchClient | None = None
+
+    def __enter__(self) -> Cell:
+        url = self._url or (self._broker.start().url if self._broker else "")
+        text = (files("tilctl.cli") / "demo-site.yaml").read_text()
+        for bus, port in zip(BUSES, range(5020, 5024), strict=True):
+            text = text.replace(f"port: {port}", f"port: {free_port()}")
+        text = text.replace("mqtt://127.0.0.1:1883", url).replace("port: 9464", f"port: {free_port()}")
+        text = text.replace("scheduled: accept", "scheduled: refuse").replace(
+            "quiet: 60 s, idle: 10 min", "quiet: 1 s, idle: 1 s"
+        )
+        self.site.write_text(text)
+        self.topics = Topics("til/v1/demo/suite1")
+        plant = self._spawn("simulate", "--site", str(self.site), "--seed", "3", stdout=subprocess.PIPE)
+        assert plant.stdout is not None
+        self.ports = json.loads(plant.stdout.readline())
+        self._bench = BenchClient("127.0.0.1", self.ports["bench"])
+        policy = Operator(3, self._bench.call, haste=0.001).answer
+        self.operator = OperatorRunner(url, self.topics, policy, scheduled=False)
+        self.operator.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.operator is not None:
+            self.operator.close()
+        if self._bench is not None:
+            self._bench.close()
+        for process in reversed(self._processes):
+            if process.poll() is None:
+                process.terminate()
+        for process in self._processes:
+            process.wait(timeout=30)
+            if process.stdout is not None:
+                process.stdout.close()
+        if self._broker is not None:
+            self._broker.stop()
+
+    def start_controller(self) -> None:
+        self.controller = self._spawn("run", "--site", str(self.site), "--recipes", str(Path(__file__).parent))
+
+    def kill_controller(self) -> None:
+        assert self.controller is not None
+        self.controller.send_signal(signal.SIGKILL)
+        self.controller.wait(timeout=10)
+
+    def command(self, verb: str, **args: Any) -> dict[str, Any]:
+        assert self.operator is not None
+        return self.operator.request("cell1", verb, args, timeout_s=60).result(timeout=70)
+
+    def bench(self, name: str, **args: Any) -> Any:
+        assert self._bench is not None
+        return self._bench.call(name, args)
+
+    def records(self) -> list[Record]:
+        path = next(iter(self.folder.glob("data/batches/*.db")), None)
+        return [] if path is None else read(path)[0]
+
+    def has(self, kind: str, **fields: Any) -> Record | None:
+        for record in self.records():
+            if record.event.kind == kind and all(getattr(record.event, k) == v for k, v in fields.items()):
+                return record
+        return None
+
+    def _spawn(self, *words: str, stdout: int | None = None) -> subprocess.Popen[str]:
+        log = (self.folder / f"{words[0]}.log").open("a")
+        process = subprocess.Popen(
+            [*TILCTL, *words], stdout=stdout or log, stderr=log, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}
+        )
+        log.close()
+        self._processes.append(process)
+        return process

@@ -1,0 +1,188 @@
+"""The HTTP face over real sockets: metrics with base units, health, and a server that nobody can block."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from devices.reading import Quality, Reading, bad
+from tilctl.gateway.http import MAX_CONNECTIONS, HttpGateway
+from tilctl.gateway.metrics import BOUNDS_S, Snapshot, Timing, UnitFigures, registry
+
+
+class Suite:
+    """What the server asks."""
+
+    def __init__(self) -> None:
+        self.snapshot: Snapshot | None = None
+        self.healthy = True
+        self.ready = False
+
+    def healthz(self) -> tuple[bool, dict[str, Any]]:
+        return self.healthy, {"beat_age_s": 0.1}
+
+    def readyz(self) -> tuple[bool, dict[str, Any]]:
+        return self.ready, {"units": {"cell1": "recovering"}}
+
+
+@pytest.fixture
+def suite() -> Suite:
+    return Suite()
+
+
+@pytest.fixture
+def port(suite: Suite) -> Iterator[int]:
+    figures = registry(lambda: suite.snapshot, {"version": "0.1.0"})
+    server = HttpGateway("127.0.0.1", 0, figures, suite.healthz, suite.readyz)
+    yield server.start()
+    server.close()
+    server.close()
+
+
+def get(port: int, path: str, method: str = "GET") -> tuple[int, str, bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request(method, path)
+        response = connection.getresponse()
+        return response.status, response.getheader("Content-Type", ""), response.read()
+    finally:
+        connection.close()
+
+
+def figures(port: int) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    text = get(port, "/metrics")[2].decode()
+    families = text_string_to_metric_families(text)
+    return {(s.name, tuple(sorted(s.labels.items()))): s.value for family in families for s in family.samples}
+
+
+def full_snapshot() -> Snapshot:
+    timing = Timing()
+    for seconds in (0.0004, 0.002, 0.3, 60.0):
+        timing.observe(seconds)
+    return Snapshot(
+        units={"cell1": UnitFigures(50, 7, 1.5, 2, {"high": 1})},
+        readings={
+            "station.temperature": Reading(37.0, "degC", Quality.GOOD, 99.0),
+            "station.co2": Reading(5.0, "%", Quality.UNCERTAIN, 98.0),
+            "p1.mass": Reading(1000.0, "g", Quality.STALE, 10.0),
+            "pump.rate": Reading(60.0, "mL/min", Quality.GOOD, 99.5),
+            "freezer.state": Reading("running", "symbol", Quality.GOOD, 99.0),
+            "pump.running": Reading(value=True, unit="", quality=Quality.GOOD, at=99.0),
+            "p2.mass": bad("g", 5.0),
+        },
+        now=100.0,
+        timings={"commit": timing.frozen()},
+        depths={"journal": 3},
+        drops={"telemetry": 4},
+        commands={"done": 5},
+        refusals={"expired": 1},
+        bus_requests={"climate": 10},
+        bus_timeouts={"climate": 1},
+        mqtt_connected=True,
+    )
+
+
+def test_before_the_first_snapshot_there_is_the_build_alone(port: int):
+    assert figures(port) == {("tilctl_build_info", (("version", "0.1.0"),)): 1.0}
+
+
+def test_figures_are_in_base_units_with_their_age_beside(suite: Suite, port: int):
+    suite.snapshot = full_snapshot()
+    found = figures(port)
+
+    def of(name: str, **labels: str) -> float | None:
+        return found.get((f"tilctl_{name}", tuple(sorted(labels.items()))))
+
+    assert of("unit_state", unit="cell1") == 50
+    assert of("unit_transitions_total", unit="cell1") == 7
+    assert of("batch_biological_seconds", unit="cell1") == 129_600
+    assert of("alarms_active", unit="cell1", priority="high") == 1
+    assert of("alarms_active", unit="cell1", priority="critical") == 0
+    assert of("reading_celsius", tag="station.temperature") == 37.0
+    assert of("reading_ratio", tag="station.co2") == pytest.approx(0.05)
+    assert of("reading_litres_per_second", tag="pump.rate") == pytest.approx(0.001)
+    assert of("reading_value", tag="pump.running") == 1.0
+    assert of("reading_age_seconds", tag="p1.mass") == 90.0
+    assert of("reading_oldest_seconds") == 95.0
+    assert of("reading_good", tag="p2.mass") == 0.0
+    assert of("commit_seconds_bucket", le="0.001") == 1
+    assert of("commit_seconds_bucket", le="0.0025") == 2
+    assert of("commit_seconds_bucket", le=str(BOUNDS_S[-1])) == 3
+    assert of("commit_seconds_bucket", le="+Inf") == of("commit_seconds_count") == 4
+    assert of("commit_seconds_sum") == pytest.approx(60.3024)
+    assert of("dropped_total", queue="telemetry") == 4
+    assert of("commands_refused_total", code="expired") == 1
+    assert of("modbus_timeouts_total", bus="climate") == 1
+    assert of("mqtt_connected") == 1
+
+
+def test_a_stale_or_bad_reading_has_no_value(suite: Suite, port: int):
+    suite.snapshot = full_snapshot()
+    valued = {labels for name, labels in figures(port) if name.startswith("tilctl_reading_k")}
+    assert valued == set(), "the stale mass and the bad one are not exported as kilograms"
+
+
+def test_no_label_names_a_batch_or_a_person(suite: Suite, port: int):
+    suite.snapshot = full_snapshot()
+    labels = {label for _, pairs in figures(port) for label, _ in pairs}
+    assert labels <= {"unit", "tag", "priority", "queue", "status", "code", "bus", "le", "version"}
+
+
+@pytest.mark.debian("promtool")
+def test_promtool_finds_nothing_to_say(suite: Suite, port: int):
+    suite.snapshot = full_snapshot()
+    promtool = shutil.which("promtool") or "promtool"
+    checked = subprocess.run(
+        [promtool, "check", "metrics"], input=get(port, "/metrics")[2], capture_output=True, check=False
+    )
+    assert (checked.returncode, checked.stderr) == (0, b"")
+
+
+def test_health_and_readiness_are_codes_and_facts(suite: Suite, port: int):
+    status, kind, body = get(port, "/healthz")
+    assert (status, kind, json.loads(body)) == (200, "application/json", {"ok": True, "beat_age_s": 0.1})
+    status, _, body = get(port, "/readyz")
+    assert (status, json.loads(body)["units"]) == (503, {"cell1": "recovering"})
+    suite.ready, suite.healthy = True, False
+    assert get(port, "/readyz")[0] == 200
+    assert get(port, "/healthz?x=1")[0] == 503
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"), [("GET", "/", 404), ("POST", "/metrics", 501), ("HEAD", "/healthz", 200)]
+)
+def test_nothing_else_is_served(port: int, method: str, path: str, status: int):
+    found, _, body = get(port, path, method)
+    assert found == status
+    if method == "HEAD":
+        assert body == b""
+
+
+def test_an_occupied_port_is_named(port: int, suite: Suite):
+    second = HttpGateway("127.0.0.1", port, registry(lambda: None, {}), suite.healthz, suite.readyz)
+    with pytest.raises(OSError, match=f"127.0.0.1:{port} cannot be opened"):
+        second.start()
+    second.close()
+
+
+def test_silent_connections_take_no_more_than_their_room(suite: Suite, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("tilctl.gateway.http._Handler.timeout", 0.3)
+    server = HttpGateway("127.0.0.1", 0, registry(lambda: None, {}), suite.healthz, suite.readyz)
+    port = server.start()
+    silent = [socket.create_connection(("127.0.0.1", port), 5) for _ in range(MAX_CONNECTIONS)]
+    refused = socket.create_connection(("127.0.0.1", port), 5)
+    assert refused.recv(1) == b"", "one more is closed at once"
+    for connection in silent:
+        assert connection.recv(1) == b"", "and the silent ones when their patience is over"
+    assert get(port, "/healthz")[0] == 200
+    for connection in (*silent, refused):
+        connection.close()
+    server.close()

@@ -1,0 +1,71 @@
+"""The command line: `tilctl COMMAND ...`.  Each command is a module, imported only when it is asked for."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Protocol, cast
+
+from tilctl import __version__
+from tilctl.cli.exits import CommandFailed, Exit
+
+COMMANDS = {
+    "demo": "22 days of til-22d on a simulated suite, start to freezing, in under a minute",
+    "run": "run the controller of a site (a service)",
+    "simulate": "run a site's instruments as simulators, in a process of their own",
+    "operator": "answer the prompts of a simulated site as a person would",
+    "batch": "start, hold, answer, ... a batch, as an MQTT client",
+    "recipe": "check and list recipes, export their schema",
+    "journal": "verify and show the record of a batch",
+}
+
+
+class Module(Protocol):
+    """What a command's module has."""
+
+    def arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Add the arguments of the command."""
+        ...
+
+    def run(self, args: argparse.Namespace) -> int:
+        """Carry it out; return the exit code or raise CommandFailed."""
+        ...
+
+
+def _module(command: str) -> Module:
+    return cast("Module", import_module(f"tilctl.cli.{command}"))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code (`tilctl.cli.exits`)."""
+    given = list(sys.argv[1:] if argv is None else argv)
+    parser = argparse.ArgumentParser(
+        prog="tilctl",
+        description="Controller for cell-expansion suites. Recipes are illustrative, not clinical protocols.",
+        epilog="Exit codes: 0 done, 1 the answer is no, 2 bad input, 3 something is not there, 4 the record, "
+        "9 stuck, 70 internal, 130 interrupted.",
+    )
+    parser.add_argument("--version", action="version", version=f"tilctl {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    wanted = next((word for word in given if not word.startswith("-")), "")
+    for name, text in COMMANDS.items():
+        sub = commands.add_parser(name, help=text, description=text)
+        if name == wanted:
+            _module(name).arguments(sub)
+    args = parser.parse_args(given)
+    try:
+        return _module(args.command).run(args)
+    except CommandFailed as failed:
+        print(f"tilctl {args.command}: {failed}", file=sys.stderr)
+        return failed.code
+    except KeyboardInterrupt:
+        return Exit.INTERRUPTED
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our output has gone; there is nobody to tell
+        return Exit.OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,125 @@
+"""`tilctl operator`: the simulated operator in a process of its own, at real pace.
+
+It answers the prompts of a site over MQTT and does at the bench of `tilctl simulate` what a person would do. It keeps
+nothing: started again it gives the same answers, for they follow from the seed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import signal
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any
+
+import structlog
+
+from simulators.operator import Answer, Operator
+from simulators.remote import BenchClient
+from tilctl.cli import station
+from tilctl.cli.exits import CommandFailed, Exit
+from tilctl.cli.logs import configure
+from tilctl.cli.operator_runner import OperatorRunner
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `tilctl operator`."""
+    parser.add_argument(
+        "--bench",
+        type=_host_port,
+        required=True,
+        metavar="HOST:PORT",
+        help="the bench of the simulated suite, as `tilctl simulate` prints it when it is ready",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=1, help="what the operator finds and how long it takes (default: 1)"
+    )
+    parser.add_argument(
+        "--haste",
+        type=_haste,
+        default=1.0,
+        metavar="X",
+        help="all delays times X: 0.01 makes an hour 36 s (default: 1)",
+    )
+    parser.add_argument("--console", action="store_true", help="log for a person instead of JSON lines")
+    station.arguments(parser, "operator")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Answer until SIGTERM or SIGINT; raises CommandFailed, also when the bench goes away."""
+    configure(json=not args.console)
+    log = structlog.get_logger("operator")
+    target = station.target_of(args)
+    host, port = args.bench
+    try:
+        bench = BenchClient(host, port)
+    except OSError as error:
+        text = f"no bench at {host}:{port}: {error}; `tilctl simulate` prints its port when it is ready"
+        raise CommandFailed(Exit.UNAVAILABLE, text) from error
+    policy = Operator(args.seed, bench.call, args.haste)
+    gone: list[OSError] = []
+    with _until_told() as (ending, why):
+
+        def answer(prompt: dict[str, Any]) -> Answer:
+            try:
+                found = policy.answer(prompt)
+            except OSError as error:
+                gone.append(error)
+                ending.set()
+                raise
+            log.info("prompt", id=prompt["id"], path=prompt.get("path"), does=found.text, answers_in_s=found.delay_s)
+            return found
+
+        runner = OperatorRunner(
+            target.url,
+            target.topics,
+            answer,
+            name=target.client,
+            scheduled=False,
+            on_trouble=lambda text: log.warning("trouble", text=text),
+        )
+        try:
+            runner.start()
+            log.info("ready", broker=target.url, topics=target.topics.prefix, bench=f"{host}:{port}")
+            ending.wait()
+        finally:
+            runner.close()
+            bench.close()
+    if gone:
+        raise CommandFailed(Exit.UNAVAILABLE, f"the bench at {host}:{port} is gone: {gone[0]}")
+    log.info("ended", why=why[0], answered=runner.answered)
+    return Exit.INTERRUPTED if why[0] == "SIGINT" else Exit.OK
+
+
+@contextmanager
+def _until_told() -> Generator[tuple[threading.Event, list[str]]]:
+    """Yield an event that SIGTERM and SIGINT set, and the name of the one that came."""
+    ending = threading.Event()
+    why: list[str] = []
+
+    def told(number: int, _frame: object) -> None:
+        why.append(signal.Signals(number).name)
+        ending.set()
+
+    before = {number: signal.signal(number, told) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield ending, why
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _host_port(text: str) -> tuple[str, int]:
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not 0 < int(port) < 65536:
+        raise ValueError(text)
+    return host.strip("[]"), int(port)
+
+
+def _haste(text: str) -> float:
+    value = float(text)
+    if not (math.isfinite(value) and 0 <= value <= 100):
+        raise ValueError(text)
+    return value

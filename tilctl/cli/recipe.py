@@ -1,0 +1,151 @@
+"""`tilctl recipe ...`: check and list recipes, export the schema of the language."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from devices.diagnostic import Diagnostic, DocumentError, Severity
+from devices.document import Document
+from recipes import shelf
+from recipes.catalog import catalog
+from recipes.check import check
+from recipes.freezing_check import check_profile
+from recipes.schema import freezing_schema, recipe_schema
+from tilctl.cli.exits import CommandFailed, Exit
+from tilctl.cli.plain import one_line
+
+_UNREADABLE = ("file-missing", "file-unreadable")
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What the check of one file found; `kind` is "recipe" or "freezing profile"."""
+
+    asked: str
+    kind: str
+    name: str
+    version: str
+    found: tuple[Diagnostic, ...]
+
+    def count(self, severity: Severity) -> int:
+        """Return how many findings weigh that much."""
+        return sum(item.severity is severity for item in self.found)
+
+    @property
+    def readable(self) -> bool:
+        """Return whether there was a file to check."""
+        return not any(item.code in _UNREADABLE for item in self.found)
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `tilctl recipe`."""
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    text = "print everything that is wrong with recipes or freezing profiles, with place and hint"
+    checking = verbs.add_parser("check", help=text, description=text + ". Exit code 1: errors; 2: no such file.")
+    checking.add_argument("recipes", nargs="+", metavar="FILE_OR_NAME", help="a file, or a name of the library")
+    checking.add_argument("--strict", action="store_true", help="count warnings as errors")
+    listing = verbs.add_parser("list", help="the recipes of the library, and of folders")
+    for sub in (checking, listing):
+        sub.add_argument(
+            "--folder",
+            type=Path,
+            action="append",
+            default=[],
+            metavar="DIR",
+            help="a folder with recipes, and with freezing/ profiles, that comes before the library (may be repeated)",
+        )
+        sub.add_argument("--json", action="store_true", help="print one JSON object")
+    schema = verbs.add_parser("schema", help="the JSON Schema of a recipe, for editors")
+    schema.add_argument("--freezing", action="store_true", help="that of a freezing profile instead")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check, list or export; raises CommandFailed."""
+    if args.verb == "schema":
+        return _schema(freezing=args.freezing)
+    folders = tuple(args.folder)
+    for folder in folders:
+        if not folder.is_dir():
+            raise CommandFailed(Exit.BAD_INPUT, f"--folder: {one_line(folder)} is no folder")
+    return _list(args, folders) if args.verb == "list" else _check(args, folders)
+
+
+def _check(args: argparse.Namespace, folders: Sequence[Path]) -> int:
+    checked = [_checked(asked, folders) for asked in args.recipes]
+    bad = [each for each in checked if each.count(Severity.ERROR) or (args.strict and each.count(Severity.WARNING))]
+    if args.json:
+        print(json.dumps({"ok": not bad, "files": [_as_json(each, ok=each not in bad) for each in checked]}))
+    else:
+        for each in checked:
+            print("\n".join([*(one_line(item) for item in each.found), _summary(each)]))
+    if not all(each.readable for each in checked):
+        return Exit.BAD_INPUT
+    return Exit.NOT_WELL if bad else Exit.OK
+
+
+def _checked(asked: str, folders: Sequence[Path]) -> Checked:
+    try:
+        document = _find(asked, folders)
+    except DocumentError as error:
+        return Checked(asked, "recipe", "", "", error.diagnostics)
+    kind = "freezing profile" if "profile" in document.data and "recipe" not in document.data else "recipe"
+    found = (check_profile(document) if kind == "freezing profile" else check(document, folders))[1]
+    name, version = (_text(document.data.get(key)) for key in (kind.rpartition(" ")[2], "version"))
+    return Checked(asked, kind, name, version, tuple(found))
+
+
+def _find(asked: str, folders: Sequence[Path]) -> Document:
+    """Return the document of a path or a name; a name that is no recipe's may be a freezing profile's."""
+    kind = shelf.RECIPES
+    if asked not in shelf.paths(kind, folders) and asked in shelf.paths(shelf.FREEZING, folders):
+        kind = shelf.FREEZING
+    return shelf.read(asked, kind, folders)
+
+
+def _summary(each: Checked) -> str:
+    if not each.readable:
+        return f"{one_line(each.asked)}: not checked"
+    errors, warnings = each.count(Severity.ERROR), each.count(Severity.WARNING)
+    name = f"{each.kind} {each.name} {each.version}".rstrip() if each.name else each.kind
+    return f"{one_line(each.asked)}: {one_line(name)}: {_number(errors, 'error')}, {_number(warnings, 'warning')}"
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count or 'no'} {what}{'' if count == 1 else 's'}"
+
+
+def _as_json(each: Checked, *, ok: bool) -> dict[str, Any]:
+    found = [asdict(item) for item in each.found]
+    return {
+        "file": each.asked, "kind": each.kind, "name": each.name, "version": each.version, "ok": ok,
+        "readable": each.readable, "diagnostics": found,
+    }  # fmt: skip
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _list(args: argparse.Namespace, folders: Sequence[Path]) -> int:
+    entries = catalog(folders)
+    if args.json:
+        print(json.dumps({"recipes": [asdict(entry) for entry in entries]}))
+        return Exit.OK
+    for entry in entries:
+        if entry.problem:
+            print(f"{one_line(entry.name)}: cannot be used: {one_line(entry.problem)}")
+        else:
+            print(f"{one_line(entry.name):16} {entry.version:8} {entry.status:12} {one_line(entry.title)}")
+    return Exit.OK
+
+
+def _schema(*, freezing: bool) -> int:
+    json.dump(freezing_schema() if freezing else recipe_schema(), sys.stdout, indent=2)
+    print()
+    return Exit.OK

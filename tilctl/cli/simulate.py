@@ -1,0 +1,69 @@
+"""`tilctl simulate`: the instruments of a site as simulators, in a process of their own, at real pace."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import signal
+from pathlib import Path
+
+from devices.clock import SystemClock
+from simulators.bench import Bench
+from simulators.plant import Plant
+from simulators.remote import BenchServer
+from simulators.suite import Suite, wire
+from tilctl.cli.exits import CommandFailed, Exit
+from tilctl.cli.logs import configure
+from tilctl.cli.run import read_site
+from tilctl.config import Site
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `tilctl simulate`."""
+    parser.add_argument("--site", type=Path, required=True, help="the site file, whose buses say where to listen")
+    parser.add_argument("--seed", type=int, default=1, help="the donor and all noise (default: 1)")
+    parser.add_argument("--bench-port", type=int, default=0, help="where the hands at the bench connect (default: any)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until SIGTERM or SIGINT; raises CommandFailed."""
+    configure(json=True)
+    site = read_site(args.site)
+    try:
+        return asyncio.run(_serve(site, args.seed, args.bench_port))
+    except (OSError, OverflowError) as error:
+        raise CommandFailed(Exit.UNAVAILABLE, str(error)) from error
+
+
+def layout_of(site: Site, known: set[str]) -> dict[str, dict[int, str]]:
+    """Return bus -> unit id -> instrument; raises CommandFailed for instruments that have no simulator."""
+    strange = [name for name in site.devices if name not in known]
+    if strange:
+        text = f"no simulator for {', '.join(strange)}; the simulated suite has {', '.join(sorted(known))}"
+        raise CommandFailed(Exit.BAD_INPUT, text)
+    layout: dict[str, dict[int, str]] = {bus: {} for bus in site.buses}
+    for name, device in site.devices.items():
+        layout[device.bus][device.unit] = name
+    return layout
+
+
+async def _serve(site: Site, seed: int, bench_port: int) -> int:
+    clock = SystemClock()
+    loop = asyncio.get_running_loop()
+    ending = asyncio.Event()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, ending.set)
+    plant = Plant(clock, seed)
+    suite = Suite(wire(plant.devices, layout_of(site, set(plant.devices))), clock)
+    bench = BenchServer(Bench(plant))
+    try:
+        ports = await suite.start({name: bus.port for name, bus in site.buses.items()})
+        bench_at = await bench.start("127.0.0.1", bench_port)
+        print(json.dumps({"ready": True, "ports": ports, "bench": bench_at}), flush=True)
+        await ending.wait()
+    finally:
+        await bench.close()
+        await suite.close()
+        clock.close()
+    return Exit.OK

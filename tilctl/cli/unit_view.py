@@ -1,0 +1,130 @@
+"""What a unit does, why it waits and what it asks, as text for a person."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, cast
+
+from devices.quantity import show
+from tilctl.cli.plain import one_line
+
+Fields = Mapping[str, Any]
+
+
+def status(unit: str, data: Fields) -> str:
+    """Return the status of a unit (`ControllerPort.status`, with `prompts`) as lines."""
+    return "\n".join(_status(unit, data))
+
+
+def prompts(unit: str, opened: Iterable[Fields]) -> str:
+    """Return the open prompts of a unit as lines, each with its inputs and how to answer it."""
+    found = [line for prompt in opened for line in _prompt(prompt)]
+    return "\n".join(found) or f"{one_line(unit)} asks nothing"
+
+
+def _status(unit: str, data: Fields) -> Iterator[str]:
+    batch, day = data.get("batch"), data.get("day")
+    head = f"{one_line(unit)} is {one_line(data.get('state'))}"
+    if batch:
+        head += f": batch {one_line(batch)}, recipe {one_line(data.get('recipe'))}"
+    if isinstance(day, int | float):
+        head += f", day {day:.2f}"
+    yield head
+    if data.get("reason"):
+        yield f"  reason   {one_line(data['reason'])}"
+    if data.get("record") not in (None, "ok"):
+        yield "  record   FAILED: nothing is recorded any more, look at the disk"
+    if data.get("path"):
+        yield f"  step     {one_line(data['path'])}"
+    for title, entries in (("waits", _each(data, "waits")), ("alarms", _each(data, "alarms"))):
+        write = _wait if title == "waits" else _alarm
+        for index, line in enumerate(line for entry in entries for line in write(entry)):
+            yield f"  {title if index == 0 else '':8} {line}"
+    for index, prompt in enumerate(_each(data, "prompts")):
+        yield f"  {'prompts' if index == 0 else '':8} {_headline(prompt)}: {one_line(prompt.get('text'))}"
+    legal = ", ".join(one_line(command) for command in cast("list[object]", data.get("legal") or []))
+    if legal:
+        yield f"  next     {legal}"
+
+
+def _wait(wait: Fields) -> Iterator[str]:
+    path = f"{one_line(wait['path'])}: " if wait.get("path") else ""
+    yield f"{path}{one_line(wait.get('text'))}" + _due(wait)
+    for operand in _each(wait, "operands"):
+        age = operand.get("age_s")
+        seen = f", {show(float(age), 's')} old" if isinstance(age, int | float) and age >= 1 else ""
+        value = _amount(operand.get("value"), str(operand.get("unit") or ""))
+        yield f"  {one_line(operand.get('name'))} = {value} ({one_line(operand.get('quality'))}{seen})"
+
+
+def _alarm(alarm: Fields) -> Iterator[str]:
+    words = [alarm.get("priority"), alarm.get("alarm"), alarm.get("text")]
+    since = f" (since {one_line(alarm['since'])})" if alarm.get("since") else ""
+    yield f"{one_line(words[0])} {one_line(words[1])}: {one_line(words[2])}{since}"
+
+
+def _prompt(prompt: Fields) -> Iterator[str]:
+    yield f"{_headline(prompt)}{_due(prompt)}"
+    yield f"    {one_line(prompt.get('text'))}"
+    for container in _each(prompt, "containers"):
+        yield f"    {_container(container)}"
+    for source in _each(prompt, "from"):
+        volume = _amount(source.get("volume_ml"), "mL")
+        yield f"    from {one_line(source.get('container'))} at {one_line(source.get('place'))}, {volume}"
+    inputs = cast("Mapping[str, Fields]", prompt.get("inputs") or {})
+    width = max((len(name) for name in inputs), default=0)
+    for name, spec in inputs.items():
+        label = one_line(spec.get("label") or "")
+        yield f"      {one_line(name):{width}}  {_wanted(spec)}" + (f"  ({label})" if label and label != name else "")
+    example = " ".join(f"'{one_line(name)}=...'" for name, spec in inputs.items() if not spec.get("optional"))
+    yield f"    answer: tilctl batch answer {one_line(prompt.get('id'))} {example}".rstrip()
+
+
+def _headline(prompt: Fields) -> str:
+    return f"{one_line(prompt.get('id'))} {one_line(prompt.get('kind'))} {one_line(prompt.get('path'))}"
+
+
+def _container(container: Fields) -> str:
+    name, kind, place = (one_line(container.get(key)) for key in ("name", "class", "place"))
+    text = f"{name} ({kind}) at {place}"
+    if container.get("holds"):
+        text += f", holds {one_line(container['holds'])}"
+    if container.get("volume_ml") is not None:
+        text += f", {_amount(container['volume_ml'], 'mL')}"
+    return f"{text}, at most {_amount(container.get('limit_ml'), 'mL')}"
+
+
+def _wanted(spec: Fields) -> str:
+    """Return what an input takes, in words."""
+    kind, low, high = spec.get("type"), spec.get("min"), spec.get("max")
+    unit = str(spec.get("canonical", spec.get("unit")) or "")
+    if kind == "choice":
+        choices = cast("list[object]", spec.get("choices") or [])
+        text = f"one of {', '.join(one_line(choice) for choice in choices)}"
+    elif kind != "number":
+        text = "a scanned label" if kind == "scan" else "a text"
+    elif low is not None and high is not None:
+        text = f"{_amount(low, unit)} to {_amount(high, unit)}"
+    elif low is not None or high is not None:
+        text = f"at least {_amount(low, unit)}" if high is None else f"at most {_amount(high, unit)}"
+    else:
+        text = f"a number in {one_line(spec.get('unit') or '')}" if spec.get("unit") else "a number"
+    return text + (", may be left out" if spec.get("optional") else "")
+
+
+def _due(entry: Fields) -> str:
+    return f" (due {one_line(entry['due'])})" if entry.get("due") else ""
+
+
+def _amount(value: object, unit: str) -> str:
+    if value is None:
+        return "unknown"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return one_line(show(float(value), unit) if isinstance(value, int | float) else f"{value} {unit}".rstrip())
+
+
+def _each(data: Fields, key: str) -> list[Fields]:
+    """Return a list of objects, empty when there is none; a single object counts as a list of one."""
+    found: Any = data.get(key) or []
+    return [cast("Fields", found)] if isinstance(found, Mapping) else list(cast("Iterable[Fields]", found))
