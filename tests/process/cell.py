@@ -102,7 +102,7 @@ class Cell:
         assert self.operator is not None
         return self.operator.request("cell1", verb, args, timeout_s=60).result(timeout=70)
 
-    def bench(self, name: str, **args: Any) -> Any:
+    def bench(self, name: str, args: dict[str, Any]) -> Any:
         assert self._bench is not None
         return self._bench.call(name, args)
 

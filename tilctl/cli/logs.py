@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Any
+from typing import Any, TextIO
 
 import structlog
 
 
-def configure(*, json: bool, level: str = "info") -> None:
-    """Send all logs to stderr, through the standard library, whose handlers swallow what the disk refuses."""
+def configure(*, json: bool, level: str = "info", stream: TextIO | None = None) -> None:
+    """Send all logs to `stream` (stderr) through the standard library: its handlers swallow what the disk refuses."""
     renderer: Any = (
         structlog.processors.JSONRenderer() if json else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     )
@@ -27,7 +27,7 @@ def configure(*, json: bool, level: str = "info") -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=False,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,

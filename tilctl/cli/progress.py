@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -201,7 +200,7 @@ class Lines:
 class Progress:
     """Shows a rehearsal; `attach` it once the service stands, `close` it when all is over."""
 
-    def __init__(self, recipe: Recipe, unit: str, stream: TextIO = sys.stderr) -> None:
+    def __init__(self, recipe: Recipe, unit: str, stream: TextIO) -> None:
         """Show on `stream`, as bars if that is a terminal that can move its cursor."""
         bars = stream.isatty() and not Console(file=stream).is_dumb_terminal
         self._display: Screen | Lines | None = Screen(stream) if bars else Lines(stream)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -69,24 +69,36 @@ async def rehearse(
     servers = Servers(wire(plant.devices), clock)
     ports = await servers.start()
     trouble: list[str] = []
+    ended = asyncio.Event()
+
+    def in_trouble(text: str) -> None:  # called in the operator's thread; no record may ever come again
+        trouble.append(text)
+        clock.enter(ended.set)
+
     try:
         service = Service(_site(order, ports), clock, f"boot-{order.seed}", order.folders)
         await service.open()
         operator = OperatorRunner(
-            order.mqtt_url, service.topics, _policy(clock, plant, order.seed), on_trouble=trouble.append
+            order.mqtt_url, service.topics, _policy(clock, plant, order.seed), on_trouble=in_trouble
         )
         try:
             operator.start()
             watch(service, plant)
             began = time.monotonic()
-            runner = await _run(order, clock, service, operator, trouble)
+            runner = await _run(order, clock, service, operator, trouble, ended)
             wall = time.monotonic() - began
             finish(Rehearsal(order.recipe, order.seed, service, plant, runner, wall, operator.answered, trouble))
         finally:
-            await asyncio.to_thread(operator.close)
+            await _beside(clock, operator.close)
             await service.close()
     finally:
         await servers.close()
+
+
+async def _beside(clock: VirtualClock, work: Callable[[], None]) -> None:
+    """Do blocking work in a thread while the loop turns and time stands: it may be waiting for the bench."""
+    with ThreadPoolExecutor(1, "beside") as pool, clock.outside("a thread ends"):
+        await asyncio.get_running_loop().run_in_executor(pool, work)
 
 
 def _site(order: Order, ports: dict[str, int]) -> Any:
@@ -101,15 +113,21 @@ def _policy(clock: VirtualClock, plant: Plant, seed: int) -> Callable[[dict[str,
 
 
 async def _run(
-    order: Order, clock: VirtualClock, service: Service, operator: OperatorRunner, trouble: list[str]
+    order: Order,
+    clock: VirtualClock,
+    service: Service,
+    operator: OperatorRunner,
+    trouble: list[str],
+    ended: asyncio.Event,
 ) -> Runner:
     """Start by MQTT and wait for the end; a held batch, or an operator in trouble, ends the rehearsal."""
-    ended = asyncio.Event()
     args = {"recipe": order.recipe, "parameters": order.parameters}
     answer = operator.request(UNIT, "start", args)
     refused: list[dict[str, Any]] = []
 
     def answered(done: Future[dict[str, Any]]) -> None:
+        if done.cancelled():  # the operator was closed
+            return
         reply = {"status": "failed", "text": repr(done.exception())} if done.exception() else done.result()
         if reply["status"] != "done":
             refused.append(reply)

@@ -69,12 +69,12 @@ class Count:
 
 @dataclass(frozen=True, slots=True)
 class FreezeRun:
-    """A freezing run: (s, chamber degC, sample degC) rows, and the findings of its acceptance as they are on record."""
+    """A freezing run: rows (s, chamber, sample, set point in degC), and the findings of its acceptance."""
 
     path: str
     profile: str
     ended_as: str
-    series: tuple[tuple[float, float | None, float | None], ...]
+    series: tuple[tuple[float, float | None, float | None, float | None], ...]
     findings: tuple[Mapping[str, Any], ...]
 
 
@@ -241,6 +241,11 @@ def _freeze_run(event: ev.FreezeReported) -> FreezeRun:
         event.path,
         str(data.get("profile", "")),
         str(data.get("ended_as", "")),
-        tuple((float(t), _number(chamber), _number(sample)) for t, chamber, sample in rows if t is not None),
+        tuple(_row(row) for row in rows),
         tuple(cast("list[Mapping[str, Any]]", data.get("findings", []))),
     )
+
+
+def _row(row: Sequence[Any]) -> tuple[float, float | None, float | None, float | None]:
+    t, chamber, sample, setpoint = (*row, None, None, None)[:4]  # earlier records have no set point
+    return float(t), _number(chamber), _number(sample), _number(setpoint)

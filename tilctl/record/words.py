@@ -1,0 +1,236 @@
+"""The events of the record in words: one phrase for each, for whoever reads a batch without this program's source."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, assert_never, cast
+
+from devices.quantity import show
+from tilctl.journal import events as ev
+
+LONGEST = 120
+"""Characters of one value that is data (a table, a list); the whole of it is in the record."""
+_DOSE = {"volume": "mL", "rate": "mL/min"}
+
+
+def describe(event: ev.Event) -> str:
+    """Return what happened as one phrase; its path, where it has one, is not repeated."""
+    match event:
+        case (
+            ev.SiteOpened()
+            | ev.BootStarted()
+            | ev.BatchHead()
+            | ev.ConfigLoaded()
+            | ev.Outage()
+            | ev.Recovered()
+            | ev.HistoryBlock()
+        ):
+            return _of_the_record(event)
+        case (
+            ev.BatchCreated()
+            | ev.BatchEnded()
+            | ev.BatchClosed()
+            | ev.CommandReceived()
+            | ev.CommandAnswered()
+            | ev.CommandRefused()
+            | ev.StateChanged()
+        ):
+            return _of_the_batch(event)
+        case (
+            ev.StepStarted()
+            | ev.StepPhase()
+            | ev.StepCompleted()
+            | ev.StepHeld()
+            | ev.StepFailed()
+            | ev.StepInDoubt()
+            | ev.FreezeReported()
+        ):
+            return _of_a_step(event)
+        case (
+            ev.IntentOpened()
+            | ev.IntentClosed()
+            | ev.TargetSet()
+            | ev.TargetConfirmed()
+            | ev.Mounted()
+            | ev.Unmounted()
+            | ev.Moved()
+        ):
+            return _of_an_effect(event)
+        case (
+            ev.PromptOpened()
+            | ev.AnswerReceived()
+            | ev.PromptAnswered()
+            | ev.PromptWithdrawn()
+            | ev.Noted()
+            | ev.ValuesSet()
+            | ev.Marked()
+        ):
+            return _of_a_person(event)
+        case ev.AlarmRaised():
+            values = _data(event.values)
+            return f"alarm {event.alarm} ({event.priority}): {event.text}" + (f" [{values}]" if values else "")
+        case ev.AlarmCleared():
+            return f"alarm {event.alarm} is over"
+        case ev.GuardActed():
+            return f"guard: {event.action} for alarm {event.alarm}"
+        case ev.ExceptionRaised():
+            return f"exception {event.code}: {event.text}"
+        case _:
+            assert_never(event)
+
+
+def _of_the_record(event: ev.RecordEvent) -> str:
+    match event:
+        case ev.SiteOpened():
+            return f"site {event.site}, node {event.node}: record opened by version {event.version}"
+        case ev.BootStarted():
+            before = f", last sign of life {event.previous_beat}" if event.previous_beat else ""
+            return f"the controller came up: boot {event.boot}, version {event.version}{before}"
+        case ev.BatchHead():
+            return f"head of batch {event.batch}: event {event.seq}, {event.hash}"
+        case ev.ConfigLoaded():
+            return f"site file in force: sha256 {event.hash}"
+        case ev.Outage():
+            return f"the controller was away for {show(event.seconds, 's')}, {event.from_t} to {event.to_t}"
+        case ev.Recovered():
+            return f"recovered: {_data(event.report)}"
+        case ev.HistoryBlock():
+            last = event.first + event.blocks - 1
+            return f"trends of {event.t0} to {event.t1}, blocks {event.first} to {last}: sha256 {event.sha256}"
+        case _:
+            assert_never(event)
+
+
+def _of_the_batch(event: ev.BatchEvent) -> str:
+    match event:
+        case ev.BatchCreated():
+            given = f" with {_data(event.parameters)}" if event.parameters else ""
+            recipe = f"recipe {event.recipe} {event.recipe_version} (sha256 {event.recipe_sha256})"
+            return f"batch {event.batch} on {event.unit}: {recipe}{given}, by version {event.software}"
+        case ev.BatchEnded():
+            return f"the procedure is over: {event.result}" + _because(event.reason)
+        case ev.BatchClosed():
+            return "the record is closed, the unit is free"
+        case ev.CommandReceived():
+            args = _data(event.args)
+            who = f"{event.client}, {event.actor}" if event.actor else event.client
+            return f"command {event.verb} from {who}" + (f": {args}" if args else "") + f" [{event.command_id}]"
+        case ev.CommandAnswered():
+            text = " ".join(part for part in (event.code, event.text) if part)
+            return f"answer: {event.status}" + _because(text) + f" [{event.command_id}]"
+        case ev.CommandRefused():
+            who = f"{event.client}, for {event.unit}" if event.unit else event.client
+            return (
+                f"command {event.verb} from {who} was refused: {event.code}{_because(event.text)} [{event.command_id}]"
+            )
+        case ev.StateChanged():
+            what = "the batch" if not event.path else "operation"
+            by = f" by {event.command}" if event.command else ""
+            return f"{what}: {event.from_state} -> {event.to_state}{by}" + _because(event.reason)
+        case _:
+            assert_never(event)
+
+
+def _of_a_step(event: ev.StepEvent) -> str:
+    match event:
+        case ev.StepStarted():
+            data = _data(event.data)
+            return f"{event.verb} begins" + (f": {data}" if data else "")
+        case ev.StepPhase():
+            data = _data(event.data, _DOSE if event.phase == "ordered" else {})
+            return f"phase {event.phase}" + (f": {data}" if data else "")
+        case ev.StepCompleted():
+            data = _data(event.data)
+            return "complete" + (f": {data}" if data else "")
+        case ev.StepHeld():
+            return "held" + _because(event.reason)
+        case ev.StepFailed():
+            return f"failed: {event.reason}; to do: {event.hint}"
+        case ev.StepInDoubt():
+            return f"in doubt about intent {event.intent}: {event.reason}"
+        case ev.FreezeReported():
+            findings = cast("list[Mapping[str, Any]]", event.data.get("findings") or [])
+            bad = [str(finding.get("criterion")) for finding in findings if not finding.get("ok")]
+            judged = f"not met: {', '.join(bad)}" if bad else "all met"
+            profile, ended = event.data.get("profile"), event.data.get("ended_as")
+            return f"freezing run {profile} ended as {ended}; {len(findings)} criteria, {judged}"
+        case _:
+            assert_never(event)
+
+
+def _of_an_effect(event: ev.EffectEvent) -> str:
+    match event:
+        case ev.IntentOpened():
+            return f"intent {event.intent}: {event.device} is to {event.action}, {_data(event.args, _DOSE)}"
+        case ev.IntentClosed():
+            delivered = f", {_volume(event.delivered_ml)} delivered" if event.delivered_ml is not None else ""
+            counted = f", {_volume(event.counted_ml)} counted" if event.counted_ml is not None else ""
+            return f"intent {event.intent} {event.outcome}{delivered}{counted} (by {event.by})"
+        case ev.TargetSet():
+            return f"target {event.tag} = {_value(event.value, event.unit)}"
+        case ev.TargetConfirmed():
+            return f"target {event.tag} = {_value(event.value)} read back"
+        case ev.Mounted():
+            scan = f", label {event.scan}" if event.scan else ""
+            mass = f", {show(event.mass_g, 'g')} gross" if event.mass_g is not None else ""
+            what = f"{event.container} ({event.vessel_class})"
+            return f"{what} mounted at {event.place} with {_volume(event.volume_ml)}{mass}{scan}"
+        case ev.Unmounted():
+            return f"{event.container} taken from {event.place} with {_volume(event.volume_ml)}"
+        case ev.Moved():
+            return f"{_volume(event.volume_ml)} from {event.from_container} to {event.to_container}"
+        case _:
+            assert_never(event)
+
+
+def _of_a_person(event: ev.PersonEvent) -> str:
+    match event:
+        case ev.PromptOpened():
+            due = f" (due {event.due})" if event.due else ""
+            return f"prompt {event.prompt} ({event.prompt_kind}): {event.text}{due}"
+        case ev.AnswerReceived():
+            who = f"answer to {event.prompt} from {event.client}, in force at {event.effective}"
+            return f"{who}: {_data(event.inputs)}" if event.inputs else who
+        case ev.PromptAnswered():
+            return f"prompt {event.prompt} is answered" + (f": {_data(event.inputs)}" if event.inputs else "")
+        case ev.PromptWithdrawn():
+            return f"prompt {event.prompt} is withdrawn" + _because(event.reason)
+        case ev.Noted():
+            return f"{'exception noted' if event.exception else 'note'}: {event.text}"
+        case ev.ValuesSet():
+            values = (f"{name} = {_value(value, event.units.get(name, ''))}" for name, value in event.values.items())
+            return ", ".join(values) or "no values"
+        case ev.Marked():
+            return f"mark {event.mark} at {event.t}"
+        case _:
+            assert_never(event)
+
+
+def _because(reason: str) -> str:
+    return f": {reason}" if reason else ""
+
+
+def _volume(volume: float) -> str:
+    return show(volume, "mL")
+
+
+def _value(value: object, unit: str = "") -> str:
+    if value is None:
+        return "unknown"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int | float):
+        return show(float(value), unit)
+    if isinstance(value, Mapping):
+        text = f"({_data(cast('Mapping[str, Any]', value))})"
+    elif isinstance(value, list):
+        text = ", ".join(_value(item) for item in cast("list[object]", value))
+    else:
+        text = str(value)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+
+
+def _data(data: Mapping[str, Any], units: Mapping[str, str] = MappingProxyType({})) -> str:
+    given = {name: value for name, value in data.items() if value not in ("", {}, [])}
+    return ", ".join(f"{name} {_value(value, units.get(name, ''))}" for name, value in given.items())
