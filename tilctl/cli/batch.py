@@ -117,9 +117,10 @@ async def _ask(
                 unit, verb, arguments, command_id=command, data=data, timeout_s=end - loop.time()
             )
         except NoAnswerError as error:
-            text = f"{error}\nWhether it was carried out is not known: see `tilctl batch status`"
-            again = f", or repeat it safely with --id {command}" if verb != "status" else ""
-            raise CommandFailed(Exit.UNAVAILABLE, f"{text}{again}.") from error
+            if verb == "status":
+                raise CommandFailed(Exit.UNAVAILABLE, f"{error}\n{LOOK}") from error
+            again = f"see `tilctl batch status`, or repeat it safely with --id {command}"
+            raise CommandFailed(Exit.UNAVAILABLE, f"{error}\nWhether it was carried out is not known: {again}") from error
 
 
 def _show(args: argparse.Namespace, unit: str, answer: Mapping[str, Any]) -> int:

@@ -20,6 +20,8 @@ WARNING = "simulated, uncalibrated"
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999")
 STYLES = ("-", "--", ":", "-.", (0, (6, 1, 1, 1, 1, 1)))
 LEAST_CELLS = 1e5  # below it a logarithmic axis shows noise
+LEAST_ML = 1.0  # a vessel with less is as good as empty: no concentration, no temperature
+CULTURE_S = 12 * 3600.0  # what holds cells for less is on their way, and only in the sum
 _LOOK: dict[str, Any] = {
     "svg.hashsalt": "tilctl",
     "font.size": 9.0,
@@ -36,13 +38,13 @@ _LOOK: dict[str, Any] = {
 def culture(path: Path, rows: Sequence[CultureRow], summary: Summary, title: str) -> bool:
     """Draw cells, glucose, temperature and volumes over the days since day 0; False where nothing ever lived.
 
-    Row times count from the first event on record.  Raises OSError when the file cannot be written.
+    Vessels that held cells for less than 12 hours are only in the sum, unless there are no others.  Row times count from the first event on record.  Raises OSError when the file cannot be written.
     """
     if not rows:
         return False
     begin = summary.marks.get("day0", summary.started)
     offset = seconds_between(summary.started, begin) if summary.started else 0.0
-    vessels = _by_name(rows)
+    vessels = _cultures(_by_name(rows))
     looks = _looks(vessels)
     with _drawing(path, 10.0) as figure:
         axes = figure.subplots(4, 1, sharex=True, height_ratios=(3, 2, 1.4, 2))
@@ -51,8 +53,9 @@ def culture(path: Path, rows: Sequence[CultureRow], summary: Summary, title: str
         _laboratory(axes[0], summary.counts, begin)
         for name, own in vessels.items():
             days = [(row.t - offset) / DAY_S for row in own]
-            axes[1].plot(days, [row.glucose for row in own], **looks[name])
-            axes[2].plot(days, [row.temperature for row in own], **looks[name])
+            filled = [(row.t - offset) / DAY_S for row in own if row.volume >= LEAST_ML]
+            axes[1].plot(filled, [row.glucose for row in own if row.volume >= LEAST_ML], **looks[name])
+            axes[2].plot(filled, [row.temperature for row in own if row.volume >= LEAST_ML], **looks[name])
             axes[3].plot(days, [row.volume / 1000.0 for row in own], **looks[name])
         axes[1].set_ylabel("glucose (mmol/L)")
         axes[1].set_ylim(bottom=0.0)
@@ -86,7 +89,7 @@ def freezing(path: Path, run: FreezeRun, title: str) -> bool:
         axis.set_ylabel("temperature (°C)")
         axis.set_xlim(left=0.0)
         axis.legend(loc="upper right")
-        notes = [f"{_mark(finding)} {finding['criterion']}: {finding['value']}" for finding in run.findings]
+        notes = [f"{finding['criterion']}: {finding['value']}, {_mark(finding)}" for finding in run.findings]
         if notes:
             axis.text(0.02, 0.03, "\n".join(notes), transform=axis.transAxes, va="bottom", fontsize=8.0)
     return True
@@ -122,6 +125,11 @@ def _by_name(rows: Iterable[CultureRow]) -> dict[str, list[CultureRow]]:
     return vessels
 
 
+def _cultures(vessels: dict[str, list[CultureRow]]) -> dict[str, list[CultureRow]]:
+    stayed = {name: own for name, own in vessels.items() if own[-1].t - own[0].t >= CULTURE_S}
+    return stayed or vessels
+
+
 def _looks(names: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Return colour, dashes and label of each vessel: a family has one colour, its members differ in dashes."""
     families: dict[str, list[str]] = {}
@@ -141,10 +149,12 @@ def _cells(
     looks: Mapping[str, dict[str, Any]],
     offset: float,
 ) -> None:
-    """Draw the viable cells of each vessel, and of all together."""
+    """Draw the viable cells of each vessel, and of all together while there is a culture."""
     total: dict[float, float] = {}
+    last = max(own[-1].t for own in vessels.values())
     for row in rows:
-        total[row.t] = total.get(row.t, 0.0) + row.viable
+        if row.t <= last:
+            total[row.t] = total.get(row.t, 0.0) + row.viable
     for name, own in vessels.items():
         shown = [row for row in own if row.viable >= LEAST_CELLS]
         axis.plot([(row.t - offset) / DAY_S for row in shown], [row.viable for row in shown], **looks[name])

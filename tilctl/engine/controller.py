@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +23,9 @@ from tilctl.engine.port import Command, Outcome, StoredAnswer
 from tilctl.engine.prompts import BadAnswer
 from tilctl.engine.recovery import reopen, resume
 from tilctl.engine.runner import Runner
+from tilctl.engine.slot import Slot
 from tilctl.engine.state import format_time
 from tilctl.engine.status import status_of
-from tilctl.engine.watches import watches_of
-from tilctl.guard.board import GuardBoard, Reactions
 from tilctl.history.store import History
 from tilctl.journal import events as ev
 from tilctl.journal.chain import Record
@@ -48,19 +46,6 @@ _AFTER: dict[str, frozenset[State]] = {
 }  # fmt: skip
 
 
-class _Slot:
-    """What runs on one unit."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.runner: Runner | None = None
-        self.guard: GuardBoard | None = None
-        self.history: History | None = None
-        self.starting = False
-        self.trended: dict[str, float] = {}  # instrument -> when its readings last went into the trends
-        self.idle = ExitStack()  # while nothing runs, a virtual clock stands: the suite waits for a person
-
-
 class Controller:
     """Implements `tilctl.engine.port.ControllerPort`."""
 
@@ -74,7 +59,7 @@ class Controller:
         self.on_scan: list[Callable[[Mapping[str, Reading]], None]] = []
         self.on_batch: list[Callable[[str, str, Sequence[Record]], None]] = []  # unit, batch, what is on record
         self._recipes = tuple(recipes)
-        self._slots = {name: _Slot(name) for name in site.units}
+        self._slots = {name: Slot(name, clock, site.scan.trend) for name in site.units}
         self._journal: SiteJournal | None = None
         self._site_commands: dict[str, tuple[str, dict[str, Any]]] = {}
         self._tasks: list[asyncio.Task[None]] = []
@@ -107,7 +92,7 @@ class Controller:
         self._tasks.append(asyncio.create_task(self._keep_alive(), name="heartbeat"))
         self.ready = True
         for slot in self._slots.values():
-            self._idle(slot)
+            slot.tell_clock()
 
     async def close(self) -> None:
         """Leave everything as it is on the record; outputs stay as they are."""
@@ -116,11 +101,7 @@ class Controller:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for slot in self._slots.values():
-            slot.idle.close()
-            if slot.runner is not None:
-                await slot.runner.close()
-            if slot.history is not None:
-                await slot.history.close()
+            await slot.clear()
         await self.suite.close()
         if self._journal is not None:
             await self._journal.close()
@@ -203,11 +184,11 @@ class Controller:
 
     # --- commands -------------------------------------------------------------------------------------------------
 
-    def _protect(self, slot: _Slot, command: Command) -> Outcome:
+    def _protect(self, slot: Slot, command: Command) -> Outcome:
         """Invariant: hold, stop and abort act before anything is written, and whatever the record does."""
         return self._transition(slot, command)
 
-    async def _carry_out(self, slot: _Slot, command: Command) -> Outcome:
+    async def _carry_out(self, slot: Slot, command: Command) -> Outcome:
         match command.verb:
             case "start":
                 return await self._start(slot, command)
@@ -221,7 +202,7 @@ class Controller:
             case _:
                 return self._transition(slot, command)
 
-    def _transition(self, slot: _Slot, command: Command) -> Outcome:
+    def _transition(self, slot: Slot, command: Command) -> Outcome:
         if slot.runner is None:
             return Outcome("refused", "illegal_state", f"{slot.name} is idle: there is no batch to {command.verb}")
         if slot.runner.fire(Machine(command.verb), command.reason or f"{command.verb} by {command.client}"):
@@ -240,7 +221,7 @@ class Controller:
         except TimeoutError:
             self._log.error("not_settled", state=runner.state.value)
 
-    async def _start(self, slot: _Slot, command: Command) -> Outcome:
+    async def _start(self, slot: Slot, command: Command) -> Outcome:
         if slot.runner is not None or slot.starting:
             state = "starting" if slot.runner is None else slot.runner.state.value
             return Outcome("refused", "illegal_state", f"start is not legal in state {state}: {slot.name} has a batch")
@@ -250,7 +231,7 @@ class Controller:
         finally:
             slot.starting = False
 
-    async def _started(self, slot: _Slot, command: Command) -> Outcome:
+    async def _started(self, slot: Slot, command: Command) -> Outcome:
         unit = self.suite.units[slot.name]
         name = str(command.args.get("recipe", ""))
         try:
@@ -268,11 +249,11 @@ class Controller:
         batch = await self._create(slot, bound, parameters)
         self._adopt(slot, batch)
         runner = Runner(batch, self.suite.sharing)
-        self._install(slot, runner)
+        slot.install(runner, History(self.site.data / "history" / f"{batch.name}.db", self.clock))
         runner.fire(Machine.START, f"start by {command.client}")
         return Outcome("done")
 
-    async def _create(self, slot: _Slot, bound: Bound, parameters: dict[str, str]) -> Batch:
+    async def _create(self, slot: Slot, bound: Bound, parameters: dict[str, str]) -> Batch:
         name = f"{slot.name}-{self.clock.now():%Y%m%dT%H%M%S}"
         while (self._batches / f"{name}.db").exists() or (self._batches / "closed" / f"{name}.db").exists():
             name += "x"
@@ -285,7 +266,7 @@ class Controller:
             name, journal, bound.recipe, self.suite.units[slot.name], self.clock, bound.equipment, bound.shared
         )
 
-    async def _answer(self, slot: _Slot, command: Command) -> Outcome:
+    async def _answer(self, slot: Slot, command: Command) -> Outcome:
         if slot.runner is None:
             return Outcome("refused", "no_prompt", f"{slot.name} has no batch")
         args = dict(command.args)
@@ -297,24 +278,21 @@ class Controller:
             return Outcome("refused", "no_prompt", f"no open prompt {args.get('prompt')!r}")
         return Outcome("done", "", f"prompt {number} is answered")
 
-    async def _reset(self, slot: _Slot, command: Command) -> Outcome:
+    async def _reset(self, slot: Slot, command: Command) -> Outcome:
         runner = slot.runner
         if runner is None or runner.state not in FINAL:
             return self._transition(slot, command)
         runner.fire(Machine.RESET, command.reason)
         batch = runner.batch
-        await self._roll_history(slot, final=True)
+        await slot.note_trends(final=True)
         await batch.record(ev.CommandAnswered(command.id, "done", "", f"{slot.name} is idle"))
         await batch.record(ev.BatchClosed())
         await self.journal.note_head(batch.name, batch.journal)
-        await runner.close()
-        if slot.history is not None:
-            await slot.history.close()
+        await slot.clear()
         self.suite.gate.release(batch.name)
         path = batch.journal.path
         await self.clock.offload(lambda: path.rename(path.parent / "closed" / path.name))
-        slot.runner = slot.guard = slot.history = None
-        self._idle(slot)
+        slot.tell_clock()
         return Outcome("done", "", f"{slot.name} is idle; the record is closed/{path.name}")
 
     # --- batches --------------------------------------------------------------------------------------------------
@@ -328,29 +306,14 @@ class Controller:
         slot = self._slots[batch.plant.name]
         self._adopt(slot, batch)
         runner = Runner(batch, self.suite.sharing)
-        self._install(slot, runner)
+        slot.install(runner, History(self.site.data / "history" / f"{batch.name}.db", self.clock))
         await resume(runner, self.suite, self.journal.last_beat())
 
-    def _adopt(self, slot: _Slot, batch: Batch) -> None:
+    def _adopt(self, slot: Slot, batch: Batch) -> None:
         self.suite.gate.claim(batch.name, batch.plant.devices)
         for callback in self.on_batch:
             callback(slot.name, batch.name, batch.journal.records())
         batch.observers.append(lambda record: self._recorded(slot.name, record))
-
-    def _install(self, slot: _Slot, runner: Runner) -> None:
-        slot.runner = runner
-        reactions = Reactions(runner.alarm, runner.clear, runner.act)
-        slot.guard = GuardBoard(self.clock, watches_of(runner.batch), reactions, runner.batch.state.alarms)
-        slot.history = History(self.site.data / "history" / f"{runner.batch.name}.db", self.clock)
-        runner.changed.append(lambda: self._idle(slot))
-        self._idle(slot)
-
-    def _idle(self, slot: _Slot) -> None:
-        """Tell a virtual clock whether this unit waits for a person to begin, to go on, or to clear away."""
-        slot.idle.close()
-        state = State.IDLE if slot.runner is None else slot.runner.state
-        if self.ready and (state in FINAL or state in (State.IDLE, State.HELD, State.PAUSED)):
-            slot.idle.enter_context(self.clock.outside(f"{slot.name} is {state.value}"))
 
     def _recorded(self, unit: str, record: Record) -> None:
         for callback in self.on_record:
@@ -358,17 +321,10 @@ class Controller:
 
     def _scanned(self, device: str, readings: Mapping[str, Reading]) -> None:
         named = {f"{device}.{point}": reading for point, reading in readings.items()}
-        now = self.clock.now().timestamp()
+        owner = self.suite.gate.owner(device)
         for slot in self._slots.values():
-            if slot.history is None or slot.guard is None or slot.runner is None:
-                continue
-            if device in slot.runner.batch.equipment.values():  # what conditions of a recipe can read
-                slot.guard.scan()
-            due = self.clock.monotonic() - slot.trended.get(device, -1e9) >= self.site.scan.trend
-            if due and self.suite.gate.owner(device) in (None, slot.runner.batch.name):
-                slot.trended[device] = self.clock.monotonic()
-                values = {name: _trend(reading) for name, reading in named.items()}
-                slot.history.sample(now, values, {name: reading.quality for name, reading in named.items()})
+            if slot.runner is not None and owner in (None, slot.runner.batch.name):
+                slot.scanned(device, named)
         for callback in self.on_scan:
             callback(named)
 
@@ -385,18 +341,10 @@ class Controller:
                 next_head += HEAD_EVERY
                 for slot in self._slots.values():
                     if slot.runner is not None:
-                        await self._roll_history(slot, final=False)
+                        await slot.note_trends(final=False)
                         await self.journal.note_head(slot.runner.batch.name, slot.runner.batch.journal)
             except JournalError as error:
                 self._log.error("record_failed", error=str(error))
-
-    async def _roll_history(self, slot: _Slot, *, final: bool) -> None:
-        if slot.history is None or slot.runner is None:
-            return
-        if final:
-            await slot.history.flush()
-        while (block := slot.history.roll(final=final)) is not None:
-            slot.runner.batch.note(ev.HistoryBlock(block.t0, block.t1, block.blocks, block.sha256, block.first))
 
     def _know(self, record: Record) -> None:
         """Remember the commands that the site's journal holds, the newest of them."""
@@ -415,7 +363,3 @@ def _reply(answer: ev.CommandAnswered | None) -> dict[str, Any]:
     if answer is None:
         return {"status": "accepted", "code": "", "text": "on record, not answered yet"}
     return {"status": answer.status, "code": answer.code, "text": answer.text}
-
-
-def _trend(reading: Reading) -> float | None:
-    return float(reading.value) if isinstance(reading.value, (bool, int, float)) else None

@@ -179,7 +179,7 @@ class StationClient:
     async def _session(self, backoff: Backoff) -> None:
         # its own for each station: a broker cuts off the elder of two with one identifier
         identifier = f"{self._topics.prefix.replace('/', '-')}-{self._name}-{self._tag}"
-        async with Connection(self._url, identifier) as connection, asyncio.TaskGroup() as group:
+        async with Connection(self._url, identifier, user=self._name) as connection, asyncio.TaskGroup() as group:
             reader = group.create_task(self._read(connection))
             topics = [self._topics.reply(self._name, "+"), self._topics.status]
             if self._watch:

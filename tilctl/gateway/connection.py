@@ -56,8 +56,11 @@ class _Queue(asyncio.Queue[aiomqtt.Message]):
 class Connection(aiomqtt.Client):
     """An MQTT 5 connection that looks at every reason code and leaves no socket behind."""
 
-    def __init__(self, url: str, identifier: str, will: aiomqtt.Will | None = None) -> None:
-        """Prepare a connection to `mqtt://host:port`; must be made inside the loop that uses it."""
+    def __init__(self, url: str, identifier: str, will: aiomqtt.Will | None = None, user: str | None = None) -> None:
+        """Prepare a connection to `mqtt://host:port`; must be made inside the loop that uses it.
+
+        `user` is who the broker's access list takes us for: its rules bind topics to it.
+        """
         host, port = address(url)
         properties = Properties(PacketTypes.CONNECT)
         properties.SessionExpiryInterval = SESSION_EXPIRY
@@ -65,6 +68,7 @@ class Connection(aiomqtt.Client):
             host,
             port,
             identifier=identifier,
+            username=user,
             protocol=aiomqtt.ProtocolVersion.V5,
             will=will,
             timeout=TIMEOUT,

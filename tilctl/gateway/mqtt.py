@@ -35,6 +35,8 @@ from tilctl.gateway.payloads import encode, event_payload, value_payload
 from tilctl.gateway.topics import Topics
 from tilctl.journal.chain import Record
 
+USER = "tilctl"
+"""The controller's name for the broker's access list (`deploy/mosquitto/tilctl.acl`)."""
 MAX_HANDED = 256
 """Commands handed to the core and not taken yet; more are answered as busy from here."""
 WINDOW = 20
@@ -152,7 +154,7 @@ class MqttGateway:
 
     async def _connect(self, stop: asyncio.Event, wake: asyncio.Event, backoff: Backoff) -> None:
         identifier = self._topics.prefix.replace("/", "-")
-        async with Connection(self._url, identifier, self._will()) as connection:
+        async with Connection(self._url, identifier, self._will(), USER) as connection:
             await connection.listen([self._topics.commands], old=False)
             await connection.send(self._topics.status, self._status("online"), retain=True)
             self.counts.connections += 1

@@ -247,5 +247,5 @@ def _freeze_run(event: ev.FreezeReported) -> FreezeRun:
 
 
 def _row(row: Sequence[Any]) -> tuple[float, float | None, float | None, float | None]:
-    t, chamber, sample, setpoint = (*row, None, None, None)[:4]  # earlier records have no set point
-    return float(t), _number(chamber), _number(sample), _number(setpoint)
+    chamber, sample, *rest = row[1:]
+    return float(row[0]), _number(chamber), _number(sample), _number(rest[0]) if rest else None

@@ -1,0 +1,214 @@
+"""`tilctl journal` as it is typed: the verdict, the record for people and for machines, the exit code."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import types
+import typing
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import pytest
+
+from devices.clock import SystemClock
+from tilctl.cli.journal import KINDS
+from tilctl.cli.main import main
+from tilctl.cli.plain import one_line
+from tilctl.journal import events as ev
+from tilctl.journal.chain import Record
+from tilctl.journal.store import Journal
+from tilctl.journal.verify import read
+from tilctl.record.words import describe
+
+EVENTS: list[ev.Event] = [
+    ev.SiteOpened("demo", "suite1", "0.1.0"),
+    ev.StepStarted("rep", "operation"),
+    ev.StepStarted("rep/medium", "transfer"),
+    ev.Noted("rep/medium", "first line\nsecond \x1b[2J line", exception=False),
+    ev.Marked("day0", "2026-01-05T08:00:00.000Z"),
+    ev.StepStarted("rep/medium2", "transfer"),
+    ev.AlarmRaised("warm", "high", "too warm", "rep/medium", {"station.temperature": 38.2}),
+]
+
+
+@pytest.fixture
+async def path(tmp_path: Path) -> Path:
+    """A closed journal of EVENTS."""
+    clock = SystemClock()
+    journal = await Journal.create(tmp_path / "batch.db", clock, EVENTS[0])
+    for event in EVENTS[1:]:
+        await journal.record(event)
+    await journal.close()
+    clock.close()
+    return journal.path
+
+
+def tilctl(capsys: pytest.CaptureFixture[str], *words: str | Path) -> tuple[int, str, str]:
+    code = main(["journal", *map(str, words)])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def damaged(path: Path, old: bytes, new: bytes) -> Path:
+    """Change bytes of the file, as a disk or a person would."""
+    content = path.read_bytes()
+    assert content.count(old) == 1
+    assert len(old) == len(new)
+    path.write_bytes(content.replace(old, new))
+    return path
+
+
+async def test_an_intact_record(capsys: pytest.CaptureFixture[str], path: Path):
+    head = read(path)[0][-1].hash
+    assert tilctl(capsys, "verify", path) == (0, f"{path}: intact, 7 events, head {head}\n", "")
+    code, out, _ = tilctl(capsys, "verify", path, "--json")
+    assert code == 0
+    assert json.loads(out) == {
+        "path": str(path), "ok": True, "events": 7, "head": head, "first_bad": None, "reason": "",
+    }  # fmt: skip
+
+
+async def test_a_changed_event_is_named(capsys: pytest.CaptureFixture[str], path: Path):
+    damaged(path, b"first line", b"First line")
+    code, out, _ = tilctl(capsys, "verify", path)
+    assert code == 1
+    assert "broken, first bad event 4: event 4 was altered" in out
+    assert "(3 good events)" in out
+    told = json.loads(tilctl(capsys, "verify", path, "--json")[1])
+    assert (told["ok"], told["first_bad"], told["events"]) == (False, 4, 3)
+
+
+async def test_a_record_cut_short_is_found_by_a_noted_head(capsys: pytest.CaptureFixture[str], path: Path):
+    noted = read(path)[0][4].hash
+    assert tilctl(capsys, "verify", path, "--head", noted.upper())[0] == 0
+    code, out, _ = tilctl(capsys, "verify", path, "--head", "ab" * 32)
+    assert code == 1
+    assert "cut short or rewritten" in out
+
+
+@pytest.mark.parametrize("head", ["", "abc", "z" * 64, "0" * 63, "--json"])
+async def test_a_head_that_is_no_hash_is_bad_input(capsys: pytest.CaptureFixture[str], path: Path, head: str):
+    code, out, err = tilctl(capsys, "verify", path, f"--head={head}")
+    assert (code, out) == (2, "")
+    assert "expected 64 hexadecimal digits" in err
+
+
+@pytest.mark.parametrize("verb", ["verify", "show"])
+async def test_what_is_no_record(capsys: pytest.CaptureFixture[str], path: Path, verb: str):
+    size = path.stat().st_size
+    cases = {
+        "truncated.db": path.read_bytes()[: size // 2],
+        "short.db": path.read_bytes()[:100],
+        "empty.db": b"",
+        "text.db": b"this is no database " * 1000,
+    }
+    for name, content in cases.items():
+        other = path.with_name(name)
+        other.write_bytes(content)
+        code, out, err = tilctl(capsys, verb, other)
+        assert code == 1, name
+        assert f"{other}: broken" in out + err
+    for missing in (path.with_name("none.db"), path.parent, Path("/dev/null")):
+        code, out, err = tilctl(capsys, verb, missing)
+        assert (code, out) == (2, "")
+        assert f"{missing}: there is no such file" in err
+
+
+async def test_show_gives_one_line_for_each_event(capsys: pytest.CaptureFixture[str], path: Path):
+    code, out, err = tilctl(capsys, "show", path)
+    lines = out.splitlines()
+    t = read(path)[0][0].t
+    assert (code, err, len(lines)) == (0, "", len(EVENTS))
+    assert lines[0] == f"     1  {t}  site demo, node suite1: record opened by version 0.1.0"
+    assert lines[3].endswith(r"  note: first line second \x1b[2J line  (rep/medium)")
+    assert lines[6].endswith("  alarm warm (high): too warm [station.temperature 38.2]  (rep/medium)")
+    assert "\x1b" not in out
+
+
+async def test_show_can_be_narrowed(capsys: pytest.CaptureFixture[str], path: Path):
+    def seen(*words: str) -> list[int]:
+        code, out, _ = tilctl(capsys, "show", path, *words)
+        assert code == 0
+        return [int(line.split()[0]) for line in out.splitlines()]
+
+    assert seen("--kind", "step_started") == [2, 3, 6]
+    assert seen("--kind", "marked", "--kind", "noted") == [4, 5]
+    assert seen("--path", "rep") == [2, 3, 4, 6, 7]
+    assert seen("--path", "rep/medium") == [3, 4, 7], "a path is not a prefix of a name"
+    assert seen("--path", "rep/") == [2, 3, 4, 6, 7]
+    assert seen("--from", "6") == [6, 7]
+    assert seen("--from", "6", "--kind", "step_started", "--path", "rep/medium2") == [6]
+    assert seen("--from", "99") == []
+
+
+async def test_json_lines_can_be_checked_without_this_program(capsys: pytest.CaptureFixture[str], path: Path):
+    code, out, _ = tilctl(capsys, "show", path, "--json")
+    prev = "0" * 64
+    assert code == 0
+    for number, line in enumerate(out.splitlines(), 1):
+        told: dict[str, Any] = json.loads(line)
+        event = json.dumps(told["event"], sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        text = f'[{told["seq"]},"{told["t"]}",{event},"{told["prev"]}"]'
+        assert (told["seq"], told["prev"]) == (number, prev)
+        assert hashlib.sha256(text.encode()).hexdigest() == told["hash"]
+        prev = told["hash"]
+    assert number == len(EVENTS)
+
+
+async def test_show_of_a_broken_record_gives_the_good_events_and_says_so(capsys: pytest.CaptureFixture[str], path: Path):
+    damaged(path, b"first line", b"First line")
+    code, out, err = tilctl(capsys, "show", path)
+    assert (code, len(out.splitlines())) == (1, 3)
+    assert "broken, first bad event 4" in err
+
+
+async def test_a_record_that_is_being_written_can_be_read(capsys: pytest.CaptureFixture[str], tmp_path: Path):
+    clock = SystemClock()
+    journal = await Journal.create(tmp_path / "live.db", clock, EVENTS[0])
+    await journal.record(EVENTS[1])
+    assert tilctl(capsys, "verify", journal.path)[0] == 0
+    assert len(tilctl(capsys, "show", journal.path)[1].splitlines()) == 2
+    await journal.close()
+    clock.close()
+
+
+async def test_looking_changes_nothing(capsys: pytest.CaptureFixture[str], path: Path):
+    kept = path.with_name("copy.db")
+    shutil.copy(path, kept)
+    tilctl(capsys, "verify", path)
+    tilctl(capsys, "show", path, "--json")
+    assert sorted(os.listdir(path.parent)) == ["batch.db", "copy.db"]
+    assert path.read_bytes() == kept.read_bytes()
+
+
+@pytest.mark.parametrize("words", [["show", "x.db", "--kind", "nonsense"], ["show", "x.db", "--from", "0"], ["verify"], []])
+def test_wrong_usage_is_2(words: list[str]):
+    with pytest.raises(SystemExit) as ended:
+        main(["journal", *words])
+    assert ended.value.code == 2
+
+
+@pytest.mark.parametrize("kind", get_args(ev.Event), ids=lambda kind: kind.__name__)
+def test_every_event_has_its_words(kind: type[Any]):
+    hints = get_type_hints(kind)
+    event = kind(**{item.name: sample(hints[item.name]) for item in fields(kind) if item.name != "kind"})
+    words = describe(event)
+    assert words
+    assert one_line(words) == words
+    assert event.kind in KINDS
+    assert Record(1, "t", event, "", "").event is event
+
+
+def sample(hint: Any) -> Any:
+    origin = get_origin(hint)
+    if origin is Literal:
+        return get_args(hint)[0]
+    if origin in (typing.Union, types.UnionType):
+        return sample(get_args(hint)[0])
+    if origin is dict:
+        return {"name": "value"}
+    return {str: "text", int: 3, float: 2.5, bool: True, dict: {}}[hint]
