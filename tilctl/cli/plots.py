@@ -38,7 +38,8 @@ _LOOK: dict[str, Any] = {
 def culture(path: Path, rows: Sequence[CultureRow], summary: Summary, title: str) -> bool:
     """Draw cells, glucose, temperature and volumes over the days since day 0; False where nothing ever lived.
 
-    Vessels that held cells for less than 12 hours are only in the sum, unless there are no others.  Row times count from the first event on record.  Raises OSError when the file cannot be written.
+    Vessels that held cells for less than 12 hours are only in the sum, unless there are no others.  Row times count
+    from the first event on record.  Raises OSError when the file cannot be written.
     """
     if not rows:
         return False

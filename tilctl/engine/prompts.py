@@ -29,6 +29,7 @@ class Prompts:
         self._answered: dict[str, asyncio.Event] = {}
         self._outside: dict[str, contextlib.ExitStack] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._taking: set[str] = set()
         batch.observers.append(self._observe)
 
     def resume(self) -> None:
@@ -89,7 +90,7 @@ class Prompts:
         """
         number = str(args.get("prompt", ""))
         prompt = self._batch.state.prompts[number]
-        if not prompt.open:
+        if not prompt.open or number in self._taking:
             raise KeyError(number)
         given = args.get("inputs", {})
         if not isinstance(given, dict):
@@ -97,7 +98,11 @@ class Prompts:
         inputs = check_answer(prompt, cast("dict[str, Any]", given))
         now = self._batch.clock.now()
         moment = max(now, parse_time(effective)) if effective else now
-        await self._batch.record(ev.AnswerReceived(number, command_id, client, inputs, format_time(moment)))
+        self._taking.add(number)  # a second answer that comes before this one is on disk finds the prompt taken
+        try:
+            await self._batch.record(ev.AnswerReceived(number, command_id, client, inputs, format_time(moment)))
+        finally:
+            self._taking.discard(number)
         return number
 
     async def withdraw_all(self, reason: str) -> None:
@@ -123,6 +128,8 @@ class Prompts:
             case ev.AnswerReceived(prompt=number):
                 self._release(number)
                 self._schedule(number)
+            case ev.PromptAnswered(prompt=number):
+                self._answered.setdefault(number, asyncio.Event()).set()
             case ev.PromptWithdrawn(prompt=number):
                 self._release(number)
             case _:
@@ -152,8 +159,7 @@ class Prompts:
         values = {name: prompt.answer.get(name) for name in specs}
         given = {name: unit for name, unit in units.items() if unit}
         self._batch.note(ev.ValuesSet(prompt.path, values, given))
-        await self._batch.record(ev.PromptAnswered(number, prompt.path, prompt.answer))
-        self._answered.setdefault(number, asyncio.Event()).set()
+        self._batch.note(ev.PromptAnswered(number, prompt.path, prompt.answer))
         self._tasks.pop(number, None)
 
 

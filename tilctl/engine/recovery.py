@@ -1,7 +1,8 @@
 """Recovery: a batch that was under way when the controller went down comes back by folding its record.
 
 In this order, each part harmless to repeat: the record is verified and folded; every device is read before anything
-is written; intents that nobody closed are resolved by evidence; then each step's `on_restart` decides.  The batch
+is written; standing targets that a device lost are written again; intents that nobody closed are resolved by evidence;
+then each step's `on_restart` decides.  The batch
 comes back Held unless every step under way may resume and the outage is within its limits.
 """
 
@@ -22,16 +23,20 @@ from recipes.model import Recipe, walk
 from recipes.steps import AnyVerb
 from tilctl.config import Site
 from tilctl.engine.batch import Batch
+from tilctl.engine.errors import StepError
 from tilctl.engine.intents import settle, way_of
 from tilctl.engine.machine import FINAL, QUIESCENT, State
 from tilctl.engine.runner import Runner
 from tilctl.engine.state import BatchState, Node, StepStatus, format_time, parse_time
+from tilctl.engine.verbs.set_target import write_target
 from tilctl.journal import events as ev
 from tilctl.journal.store import Journal, JournalError
 from tilctl.plant.suite import Suite
 from tilctl.plant.unit import PlantError
 
 RESUMES = ("resume", "redo", "reattach")
+GOING_ON = (State.RUNNING, State.PAUSING, State.RESTARTING)
+TARGET_OFF = 0.05  # in the unit of the target: a device that reads back further from it has lost it
 READ_WITHIN = 10.0  # s for each instrument to show itself before anything is written
 
 
@@ -65,6 +70,8 @@ async def resume(runner: Runner, suite: Suite, last_beat: str | None) -> None:
     for path in _granted(state):
         for device in state.nodes[path].phases["granted"][1]["devices"]:
             suite.sharing.restore(str(device), batch.name)
+    if state.state not in FINAL:
+        await _reestablish(runner)
     resolved = await _resolve(batch)
     seconds = 0.0 if outage is None else (now - outage).total_seconds()
     against = _against_resuming(batch, seconds)
@@ -75,15 +82,13 @@ async def resume(runner: Runner, suite: Suite, last_beat: str | None) -> None:
     await batch.record(ev.Recovered(report))
     runner.prompts.resume()
     log.info("recovered", **report)
-    if state.state in FINAL or state.state in (State.HELD, State.PAUSED):
+    if state.state in QUIESCENT:
         return
-    if state.state not in QUIESCENT and state.state is not State.RUNNING:
+    if state.state not in GOING_ON:
         runner.resume_transient("the controller was restarted")
         return
-    if state.state is State.IDLE:
-        return
     if not against:
-        runner.resume_walk()
+        runner.go_on()
         return
     runner.alarm("restarted", "high", f"the controller was down for {seconds:.0f} s: {'; '.join(against)}")
     await batch.record(ev.ExceptionRaised("restart", "; ".join(against), ""))
@@ -111,6 +116,20 @@ async def _read_everything(suite: Suite) -> dict[str, str]:
 
     names = list(suite.instruments)
     return dict(zip(names, await asyncio.gather(*(look(name) for name in names)), strict=True))
+
+
+async def _reestablish(runner: Runner) -> None:
+    """Write the standing targets that a device no longer has, as after a power cut; the cells do not wait."""
+    batch = runner.batch
+    for tag, (value, _unit) in batch.state.targets.items():
+        equipment, _, name = tag.partition(".")
+        now = batch.image.number(f"{batch.equipment[equipment]}.{name}_target")
+        if not isinstance(value, (int, float)) or (now is not None and abs(now - value) <= TARGET_OFF):
+            continue
+        try:
+            await write_target(batch, tag, float(value))
+        except StepError as error:
+            runner.alarm(f"target-lost-{tag}", "critical", f"{error.reason} ({error.hint})")
 
 
 def _granted(state: BatchState) -> list[str]:

@@ -78,6 +78,13 @@ class Runner:
         """Go on walking in the present (running) state: after boot, when every step may resume."""
         self._walk = asyncio.create_task(self._walking(), name=f"walk:{self.batch.name}")
 
+    def go_on(self) -> None:
+        """Go on after boot where every step may: walk, in Pausing to the next safe point, or finish restarting."""
+        if self.state is State.RESTARTING:
+            self.resume_transient("")
+        else:
+            self.resume_walk()
+
     def resume_transient(self, reason: str) -> None:
         """Begin again what a transient state has to do: after boot."""
         self._begin(self.state, reason)

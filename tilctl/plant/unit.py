@@ -96,11 +96,13 @@ class UnitPlant:
         return Way(line.id, line.pump, line.valves, from_.port, to.port, _scale(from_), _scale(to))
 
     async def weigh(self, places: list[str]) -> dict[str, float | None]:
-        """Return the gross mass in g at each place, freshly read; None where it is not to be trusted."""
-        scales = {place: _scale(self.site.places[place]) for place in places}
+        """Return the gross mass in g at each place, freshly read; None where there is none to be trusted."""
+        weighed = [place for place in places if self.site.places[place].scale_device]
+        scales = {place: _scale(self.site.places[place]) for place in weighed}
         for device in dict.fromkeys(device for device, _ in scales.values()):
             await self.scanner.fresh(device)
-        return {place: self.image.number(".".join(scale)) for place, scale in scales.items()}
+        masses = {place: self.image.number(".".join(scale)) for place, scale in scales.items()}
+        return {place: masses.get(place) for place in places}
 
     async def make_safe(self) -> list[Protected]:
         """Apply the declared outputs of the unit in order: pumps first, then valves; each group in parallel.
