@@ -88,7 +88,8 @@ def look(runner: Runner, recipe: Recipe, planned: float | None, note: str = "") 
         ("operation", done / len(ids), f"{min(done + 1, len(ids))} of {len(ids)}  {title}"),
         ("step", walked / len(steps) if steps else 0.0, f"{walked} of {whole}  {acting[-1] if acting else ''}"),
     )
-    rows = [("waits for" if i == 0 else "", _cut(_wait(wait), 90)) for i, wait in enumerate(waits_of(runner)[:WAITS])]
+    waits = [*map(_wait, waits_of(runner)), *_under_way(runner)][:WAITS] or ["-"]
+    rows = [("waits for" if i == 0 else "", _cut(wait, 110)) for i, wait in enumerate(waits)]
     rows += [(name, text) for name in recipe.equipment if (text := _values(runner, recipe, name))]
     held = [f"{c.name} {c.volume_ml:.0f}" for c in state.ledger if c.mounted]
     rows.append(("volumes", _cut(" · ".join(held) or "-", 110) + (" mL" if held else "")))
@@ -117,6 +118,13 @@ def _wait(wait: Mapping[str, Any]) -> str:
     return f"{wait['text']} ({', '.join(known)})" if known else str(wait["text"])
 
 
+def _under_way(runner: Runner) -> list[str]:
+    """Return what people are doing: answers that are given, and take effect when the work is done."""
+    prompts = [p for p in runner.batch.state.prompts.values() if p.effective and not p.answered and not p.withdrawn]
+    prompts.sort(key=lambda prompt: (prompt.effective, prompt.asked))
+    return [f"operator: {prompt.text} (done at {prompt.effective:%m-%d %H:%M})" for prompt in prompts]
+
+
 def _number(value: Any, unit: str) -> str:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return str(value)
@@ -132,7 +140,7 @@ def _values(runner: Runner, recipe: Recipe, equipment: str) -> str:
 
 def _reading(tag: str, reading: Reading) -> str:
     good = reading.quality in (Quality.GOOD, Quality.UNCERTAIN) and isinstance(reading.value, (int, float))
-    text = f"{reading.value:.1f} {reading.unit}" if good else reading.quality.value
+    text = f"{reading.value:.1f} {reading.unit}" if good else "-"
     return f"{_SHORT.get(tag, tag)} {text}".strip()
 
 
