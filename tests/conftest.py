@@ -12,6 +12,13 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import pytest_asyncio
+from hypothesis import HealthCheck, settings
+
+# A busy machine is no failure; and what CI refuses must be refused again when it is looked into.
+settings.register_profile(
+    "tilctl", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=bool(os.environ.get("TILCTL_CI"))
+)
+settings.load_profile("tilctl")
 
 
 @pytest_asyncio.fixture

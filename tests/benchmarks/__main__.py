@@ -1,4 +1,4 @@
-"""Measurements, always two things side by side in one run: `./run bench`.  Ratios matter, absolutes are this machine's."""
+"""Measurements, two things side by side in one run: `./run bench`.  Ratios matter; absolutes are the machine's."""
 
 from __future__ import annotations
 

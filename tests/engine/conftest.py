@@ -1,14 +1,35 @@
-"""Tests of this rung run in virtual time."""
+"""Tests of this rung run in virtual time; `suite` is a cell suite with its controller (see story.py)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 import pytest
+import pytest_asyncio
+import structlog
 
 from simulators.virtual import VirtualLoop
+
+sys.path.insert(0, str(Path(__file__).parent))
+from story import Story
 
 
 def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> dict[str, Callable[[], VirtualLoop]]:
     """Give every async test of this folder a virtual loop."""
     return {"virtual": VirtualLoop}
+
+
+@pytest_asyncio.fixture
+async def suite(tmp_path: Path) -> AsyncIterator[Story]:
+    """A suite that is ready for a recipe; at its end the invariants of every story are checked."""
+    story = Story(tmp_path)
+    before = structlog.get_config()["processors"]
+    structlog.configure(processors=[story.logs])
+    await story.open()
+    try:
+        yield story
+    finally:
+        await story.close()
+        structlog.configure(processors=before)

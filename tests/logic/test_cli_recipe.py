@@ -146,7 +146,9 @@ def test_a_file_cannot_write_to_the_terminal(capsys: pytest.CaptureFixture[str],
 
 
 def test_a_folder_comes_before_the_library(capsys: pytest.CaptureFixture[str], tmp_path: Path):
-    write(tmp_path, SMALL.replace("recipe: small", "recipe: shakedown").replace("A small one", "Ours"), "shakedown.yaml")
+    write(
+        tmp_path, SMALL.replace("recipe: small", "recipe: shakedown").replace("A small one", "Ours"), "shakedown.yaml"
+    )
     write(tmp_path, "recipe: [", "broken.yaml")
     code, out, _ = tilctl(capsys, "list", "--folder", str(tmp_path))
     assert code == 0

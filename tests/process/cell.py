@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from http.client import HTTPConnection
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,11 @@ def until(condition: Callable[[], Any], what: str, within: float = 60.0) -> Any:
     raise AssertionError(f"not within {within:g} s: {what}")
 
 
+def tilctl(*words: str | Path, within: float = 60.0) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end, which must come in time."""
+    return subprocess.run([*TILCTL, *map(str, words)], capture_output=True, text=True, timeout=within, check=False)
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -48,6 +54,7 @@ class Cell:
     def __init__(self, folder: Path, mqtt_url: str | None = None) -> None:
         self.folder = folder
         self.site = folder / "site.yaml"
+        self.http_port = free_port()
         self._broker = None if mqtt_url else EmbeddedBroker()
         self._url = mqtt_url
         self._processes: list[subprocess.Popen[str]] = []
@@ -60,7 +67,7 @@ class Cell:
         text = (files("tilctl.cli") / "demo-site.yaml").read_text()
         for bus, port in zip(BUSES, range(5020, 5024), strict=True):
             text = text.replace(f"port: {port}", f"port: {free_port()}")
-        text = text.replace("mqtt://127.0.0.1:1883", url).replace("port: 9464", f"port: {free_port()}")
+        text = text.replace("mqtt://127.0.0.1:1883", url).replace("port: 9464", f"port: {self.http_port}")
         text = text.replace("scheduled: accept", "scheduled: refuse").replace(
             "quiet: 60 s, idle: 10 min", "quiet: 1 s, idle: 1 s"
         )
@@ -101,6 +108,23 @@ class Cell:
     def command(self, verb: str, **args: Any) -> dict[str, Any]:
         assert self.operator is not None
         return self.operator.request("cell1", verb, args, timeout_s=60).result(timeout=70)
+
+    def get(self, path: str) -> tuple[int, str]:
+        """Ask the controller over HTTP; status 0 while nobody listens."""
+        connection = HTTPConnection("127.0.0.1", self.http_port, timeout=10)
+        try:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
+        except ConnectionError as error:
+            return 0, str(error)
+        finally:
+            connection.close()
+
+    def ready(self) -> dict[str, Any] | None:
+        """Return what the controller says of itself once it is ready."""
+        status, text = self.get("/readyz")
+        return json.loads(text) if status == 200 else None
 
     def bench(self, name: str, args: dict[str, Any]) -> Any:
         assert self._bench is not None

@@ -1,4 +1,4 @@
-"""Plant and controller in processes of their own: killed in the middle of a step, the batch goes on, nothing is repeated."""
+"""Plant and controller in two processes: killed in the middle of a step, the batch goes on, nothing is repeated."""
 
 from __future__ import annotations
 

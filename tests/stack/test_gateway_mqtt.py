@@ -667,7 +667,7 @@ async def test_a_broker_that_refuses_us_is_tried_again_and_harms_nothing(tmp_pat
 async def test_an_access_list_without_events_stops_events_only(tmp_path: Path):
     access = tmp_path / "acl"
     allowed = ("status", "cmd/#", "rsp/#")
-    access.write_text("".join(f"topic readwrite {TOPICS.prefix}/{name}\n" for name in allowed))
+    access.write_text("".join(f"pattern readwrite {TOPICS.prefix}/{name}\n" for name in allowed))
     access.chmod(0o600)
     broker = Mosquitto(tmp_path, f"allow_anonymous true\nacl_file {access}\n")
     broker.start()

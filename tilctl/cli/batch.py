@@ -120,7 +120,9 @@ async def _ask(
             if verb == "status":
                 raise CommandFailed(Exit.UNAVAILABLE, f"{error}\n{LOOK}") from error
             again = f"see `tilctl batch status`, or repeat it safely with --id {command}"
-            raise CommandFailed(Exit.UNAVAILABLE, f"{error}\nWhether it was carried out is not known: {again}") from error
+            raise CommandFailed(
+                Exit.UNAVAILABLE, f"{error}\nWhether it was carried out is not known: {again}"
+            ) from error
 
 
 def _show(args: argparse.Namespace, unit: str, answer: Mapping[str, Any]) -> int:

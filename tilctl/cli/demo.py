@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,7 +52,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--recipe", default="til-22d", help="a recipe of the library, or the path of a file (default: til-22d)"
     )
     parser.add_argument(
-        "--out", type=Path, help="the folder for journal, log and plots (default: out/demo-RECIPE-SEED)"
+        "--out", type=_folder, help="the folder for journal, log and plots (default: out/demo-RECIPE-SEED)"
     )
     parser.add_argument("--mqtt-url", help="a broker that is running, mqtt://HOST:PORT (default: one of its own)")
     parser.add_argument(
@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
             require_free(args.mqtt_url)
         stack.enter_context(taken(order.out))
         stack.enter_context(_logging(order.out / LOG))
-        demo = _Demo(replace(order, mqtt_url=args.mqtt_url or stack.enter_context(_own_broker()).url))
+        demo = _Demo(replace(order, mqtt_url=_broker(stack, args.mqtt_url)))
         try:
             demo.run(recipe, args.speed)
         except KeyboardInterrupt:
@@ -94,6 +94,12 @@ def _seed(text: str) -> int:
     if not 0 <= seed <= LARGEST_SEED:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0 to {LARGEST_SEED}")
     return seed
+
+
+def _folder(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("a folder is expected; '.' is the present one")
+    return Path(text)
 
 
 def _speed(text: str) -> float:
@@ -125,11 +131,18 @@ def _in_folder(recipe: str) -> tuple[str, tuple[Path, ...]]:
     return recipe, ()
 
 
-def _own_broker() -> AbstractContextManager[EmbeddedBroker]:
-    """Return a broker that a Ctrl-C at the terminal does not reach: we still need it to end in order."""
+def _broker(stack: ExitStack, given: str | None) -> str:
+    """Return the address of the broker: the given one, or one of our own that a Ctrl-C at the terminal does not reach.
+
+    Raises CommandFailed.
+    """
+    if given:
+        return given
+    broker = EmbeddedBroker()
+    stack.callback(broker.stop)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # a child inherits what is blocked
     try:
-        return EmbeddedBroker().start()
+        return broker.start().url
     except (OSError, RuntimeError) as error:
         raise CommandFailed(Exit.UNAVAILABLE, f"the MQTT broker does not start: {error}") from error
     finally:

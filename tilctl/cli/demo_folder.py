@@ -41,7 +41,7 @@ def taken(out: Path) -> Generator[None]:
         try:
             _take(out, stack)
         except OSError as error:
-            why = error.strerror or str(error)
+            why = "there is a file" if isinstance(error, FileExistsError) else error.strerror or str(error)
             text = f"the folder {out} cannot be written: {why}; give another one with --out"
             raise CommandFailed(Exit.UNAVAILABLE, text) from error
         yield

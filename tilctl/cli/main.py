@@ -50,15 +50,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"tilctl {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     wanted = next((word for word in given if not word.startswith("-")), "")
-    for name, text in COMMANDS.items():
-        sub = commands.add_parser(name, help=text, description=text)
-        if name == wanted:
-            _module(name).arguments(sub)
-    args = parser.parse_args(given)
     try:
+        for name, text in COMMANDS.items():
+            sub = commands.add_parser(name, help=text, description=text)
+            if name == wanted:
+                _module(name).arguments(sub)
+        args = parser.parse_args(given)
         return _module(args.command).run(args)
     except CommandFailed as failed:
-        print(f"tilctl {args.command}: {failed}", file=sys.stderr)
+        print(f"tilctl {wanted}: {failed}", file=sys.stderr)
         return failed.code
     except KeyboardInterrupt:
         return Exit.INTERRUPTED

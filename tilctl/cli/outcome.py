@@ -80,10 +80,10 @@ def as_json(outcome: Outcome) -> str:
         "prompts_answered": summary.prompts_answered,
         "alarms": [asdict(alarm) for alarm in summary.alarms],
         "exceptions": [asdict(remark) for remark in summary.exceptions],
-        "journal": str(outcome.journal),
+        "journal": str(outcome.journal.resolve()),
         "journal_events": outcome.events,
         "journal_head": outcome.head,
-        "plots": [str(plot) for plot in outcome.plots],
+        "plots": [str(plot.resolve()) for plot in outcome.plots],
     }
     return json.dumps(content, allow_nan=False)
 

@@ -36,7 +36,7 @@ from tilctl.journal.chain import Record
 
 PERIOD_S = 0.2  # real; five times a second at most
 SHARE = 0.015  # of the real time, at most, is spent on drawing
-BAR = 46
+BAR = 32
 DAY_S = 86400.0
 WAITS = 2  # lines of what it waits for
 GONE = (OSError, ValueError)  # what a terminal that was closed raises
@@ -149,16 +149,16 @@ def drawn(view: View) -> RenderableType:
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bold", width=9)
     grid.add_column(width=BAR)
-    grid.add_column(no_wrap=True, overflow="ellipsis")
+    grid.add_column()
     for name, share, text in view.bars:
-        bar = ProgressBar(total=None if share is None else 1.0, completed=share or 0.0, width=BAR, animation_time=0.0)
-        grid.add_row(name, bar, Text(text))
+        bar = ProgressBar(total=1.0, completed=share or 0.0, width=BAR)
+        grid.add_row(name, bar, Text(text, no_wrap=True, overflow="ellipsis"))
     rows = Table.grid(padding=(0, 2))
     rows.add_column(style="bold", width=9)
-    rows.add_column(no_wrap=True, overflow="ellipsis")
+    rows.add_column()
     for name, text in view.rows:
         style = "red" if name == "alarms" and text != "none" else ""
-        rows.add_row(name, Text(text, style=style))
+        rows.add_row(name, Text(text, style=style, no_wrap=True, overflow="ellipsis"))
     return Group(Text(view.head, style="bold", no_wrap=True, overflow="ellipsis"), grid, rows)
 
 

@@ -110,25 +110,25 @@ class Runner:
             case State.RUNNING:
                 self.resume_walk()
             case State.HOLDING:
-                self._spawn(self._holding(reason))
+                self._spawn(lambda: self._holding(reason))
             case State.RESTARTING:
-                self._spawn(self._restarting())
+                self._spawn(self._restarting)
             case State.STOPPING:
-                self._spawn(self._ending("stopped", reason))
+                self._spawn(lambda: self._ending("stopped", reason))
             case State.ABORTING:
-                self._spawn(self._ending("aborted", reason))
+                self._spawn(lambda: self._ending("aborted", reason))
             case _:
                 pass
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         older = self._transient
         if older is not None and not older.done():
             older.cancel()
         self._transient = asyncio.create_task(self._guarded(work), name=f"transient:{self.batch.name}")
 
-    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+    async def _guarded(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         try:
-            await work
+            await work()
         except JournalError as error:  # making safe is done by then; the record is dead and says so elsewhere
             self.batch.record_failed = str(error)
             self._log.error("record_failed", error=str(error))
@@ -168,7 +168,7 @@ class Runner:
     async def _ending(self, result: Literal["stopped", "aborted"], reason: str) -> None:
         await self._make_safe()
         await self.prompts.withdraw_all(f"batch {result}")
-        if not self.batch.state.result:
+        if self.batch.state.result != result:  # an abort is final, also of a batch that was stopped
             await self.batch.record(ev.BatchEnded(result, reason))
         self._give_back()
         self.fire(DONE, reason)
@@ -214,6 +214,12 @@ class Runner:
         if result == "stopped":
             self.fire(Command.STOP, reason)
             return
+        if self.state is State.PAUSING:  # paused after its last step: the end comes when it is resumed
+            self.fire(DONE)
+            return
+        operation = self.batch.state.operation  # `end` leaves the operation that it stands in
+        if self.batch.state.states.get(operation) is State.RUNNING:
+            self.batch.note(ev.StateChanged(operation, State.RUNNING, State.COMPLETE, DONE, reason))
         await self.batch.record(ev.BatchEnded(result, reason))
         self._give_back()
         self.fire(DONE, reason)

@@ -18,7 +18,7 @@ from tilctl.plant.ledger import Container
 from tilctl.plant.outputs import OutputRefused
 from tilctl.plant.unit import PlantError, Way
 
-MOST_INTENTS = 5  # a pump that needs more remainders than this is not doing its work
+MOST_TRIES = 5  # without a person in between; a pump that needs more remainders than this is not doing its work
 SMALLEST_ML = 0.5  # mL; a remainder below this is within what scales resolve
 FULL_MARGIN_ML = 5.0  # mL; a container may be filled to its limit but for this
 
@@ -43,6 +43,7 @@ async def run(context: Context, step: Transfer) -> dict[str, Any]:
     for intent in context.batch.state.intents_of(context.path):
         if intent.outcome in ("", "in_doubt"):
             await resolve(context, intent)
+    tries = 0
     while True:
         intents = context.batch.state.intents_of(context.path)
         delivered = sum(intent.delivered_ml or 0.0 for intent in intents)
@@ -51,11 +52,12 @@ async def run(context: Context, step: Transfer) -> dict[str, Any]:
             return await _report(context, order, delivered)
         if not intents and missing < SMALLEST_ML:
             return await _report(context, order, 0.0)
-        if len(intents) >= MOST_INTENTS:
+        if tries >= MOST_TRIES:
             raise StepError(
-                f"{context.path}: {delivered:.1f} of {order.volume:.1f} mL after {len(intents)} tries",
-                "look at pump, tubing, clamps and bag, then stop the batch or correct what is missing",
+                f"{context.path}: {delivered:.1f} of {order.volume:.1f} mL after {tries} tries",
+                "look at pump, tubing, clamps and bag, then restart or stop the batch",
             )
+        tries += 1
         await _move(context, order, missing, first=not intents)
         if order.empty and context.batch.state.intents_of(context.path)[-1].outcome == "partial":
             return await _report(context, order, delivered)  # it is empty: what the ledger missed is not there

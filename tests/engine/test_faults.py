@@ -1,0 +1,303 @@
+"""Trouble: a dead disk, hung and late instruments, silence at the wrong moment."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from pytest import approx
+from story import UNIT, Story
+
+LIQUIDS = ("pump_media", "pump_cells", "pump_waste", "valves_media", "valves_cells", "valves_waste")
+
+
+async def in_the_first_dose(suite: Story, moved: float = 20.0, recipe: str = "small", **parameters: str) -> None:
+    await suite.start(recipe, **parameters)
+    await suite.until_flowed("pump_media", moved)
+
+
+# --- the disk ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("verb", "state"), [("hold", "holding"), ("abort", "aborting"), ("stop", "stopping")])
+async def test_hold_stop_and_abort_act_when_the_disk_is_full(suite: Story, verb: str, state: str) -> None:
+    suite.announced = {"record_failed", "event_not_on_record"}
+    await in_the_first_dose(suite)
+    suite.clock.disk_full = True
+    before = suite.loop.time()
+    outcome = await suite.do(verb)
+    assert outcome.status == "done"
+    pump = suite.pump("pump_media")
+    assert pump.run is None, "the pump has stopped"
+    assert (pump.suction, pump.delivery) == (0, 0)
+    assert pump.log[-1].ended is not None
+    assert pump.log[-1].ended - before < 1.0, "at once"
+    assert suite.plant.climate.temperature.goal == 36.0
+    status = suite.controller.status(UNIT)
+    assert status["record"] == "failed"
+    assert status["state"] == state, "what is not on record is not claimed: the batch stays on its way"
+    suite.check_ledger = False
+
+
+async def test_a_dead_disk_ends_the_dose_and_nothing_more_is_commanded(suite: Story) -> None:
+    suite.announced = {"record_failed", "event_not_on_record"}
+    await in_the_first_dose(suite)
+    suite.clock.disk_full = True
+    await suite.when(lambda: suite.runner.state == "holding", "the engine notices")
+    assert suite.pump("pump_media").run is None
+    outcome = await suite.do("restart", expect="failed")
+    assert outcome.code == "journal_failed"
+    await asyncio.sleep(3600)
+    assert len(suite.pump("pump_media").log) == 1
+    suite.check_ledger = False
+
+
+async def test_a_dead_disk_refuses_a_start(suite: Story) -> None:
+    suite.announced = {"record_failed"}
+    suite.clock.disk_full = True
+    outcome = await suite.do("start", {"recipe": "small"}, expect="failed")
+    assert outcome.code == "journal_failed"
+    assert suite.runner_or_none is None
+
+
+# --- instruments that hang --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("hung", LIQUIDS)
+async def test_one_hung_instrument_does_not_keep_a_pump_running(suite: Story, hung: str) -> None:
+    suite.announced = {"protective_write_failed"}
+    suite.check_safe = suite.check_ledger = hung != "pump_media"
+    await in_the_first_dose(suite, 5.0, first="400 mL")
+    suite.faults(hung).silent = True
+    began = suite.loop.time()
+    outcome = await suite.do("hold", expect=None)
+    assert outcome.status == "done"
+    assert suite.runner.state == "held"
+    alarms = {alarm.id: alarm.priority for alarm in suite.state.alarms.values()}
+    assert alarms.get(f"not-safe-{hung}") == "critical", alarms
+    assert not {name for name in alarms if name.startswith("not-safe-")} - {f"not-safe-{hung}"}, alarms
+    ended = suite.pump("pump_media").log[0].ended
+    if hung == "pump_media":
+        assert (suite.pump("pump_media").suction, suite.pump("pump_media").delivery) == (0, 0), "pinched off"
+    assert ended is not None
+    assert ended - began < 12.0, "bounded: five seconds for the pumps, then the valves"
+    assert suite.loop.time() - began < 75.0
+
+
+async def test_all_pumps_hung_the_valves_close(suite: Story) -> None:
+    suite.announced = {"protective_write_failed"}
+    suite.check_safe = suite.check_ledger = False
+    await in_the_first_dose(suite, 5.0, first="400 mL")
+    for pump in ("pump_media", "pump_cells", "pump_waste"):
+        suite.faults(pump).silent = True
+    began = suite.loop.time()
+    await suite.do("abort")
+    assert suite.runner.state == "aborted"
+    ended = suite.pump("pump_media").log[0].ended
+    assert ended is not None
+    assert ended - began < 15.0
+    assert {n for n in suite.state.alarms if n.startswith("not-safe-pump")} == {
+        "not-safe-pump_media", "not-safe-pump_cells", "not-safe-pump_waste",
+    }  # fmt: skip
+
+
+async def test_an_instrument_that_answers_again_is_made_safe_and_its_alarm_clears(suite: Story) -> None:
+    suite.announced = {"protective_write_failed"}
+    suite.check_safe = False
+    await in_the_first_dose(suite, 5.0)
+    suite.faults("pump_cells").silent = True
+    await suite.do("hold")
+    assert "not-safe-pump_cells" in suite.state.alarms
+    suite.faults("pump_cells").silent = False
+    await asyncio.sleep(60)
+    await suite.do("stop")
+    assert "not-safe-pump_cells" not in suite.state.alarms
+
+
+# --- late and absent --------------------------------------------------------------------------------------------------
+
+
+async def test_a_pump_that_is_late_within_its_time_out_changes_nothing(suite: Story) -> None:
+    await in_the_first_dose(suite)
+    suite.faults("pump_media").delay_s = 0.7
+    await suite.until("fill/first", "complete")
+    assert suite.faults("pump_media").late > 3
+    assert [i.outcome for i in suite.intents("fill/first")] == ["done"]
+    assert suite.state.alarms == {}
+    assert suite.plant_suite.buses["fluidics"].statistics.timeouts == 0
+    suite.faults("pump_media").delay_s = 0.0
+    await suite.until_state("complete")
+
+
+async def test_a_pump_that_is_later_than_its_time_out_is_held_and_dosed_once(suite: Story) -> None:
+    suite.announced = {"protective_write_failed"}
+    suite.check_safe = False
+    await in_the_first_dose(suite)
+    suite.faults("pump_media").delay_s = 1.4
+    await suite.until_state("held")
+    assert suite.plant_suite.buses["fluidics"].statistics.timeouts > 0
+    assert len(suite.pump("pump_media").log) == 1
+    suite.faults("pump_media").delay_s = 0.0
+    await asyncio.sleep(120)
+    await suite.do("restart")
+    await suite.until("fill/first", "complete")
+    assert sum(run.moved_ml for run in suite.pump("pump_media").log) == approx(60.0, abs=3.0)
+    await suite.until_state("complete")
+
+
+async def test_scanning_a_late_incubator_in_time_and_too_late(suite: Story) -> None:
+    suite.announced = set()
+    await suite.start("still", wait="2 h")
+    await suite.until("stay/one", "acting")
+    suite.faults("incubator").delay_s = 0.9
+    await asyncio.sleep(300)
+    assert suite.controller.status(UNIT)["readings"]["incubator.temperature"]["q"] == "good"
+    suite.faults("incubator").delay_s = 1.1
+    await asyncio.sleep(300)
+    reading = suite.controller.status(UNIT)["readings"]["incubator.temperature"]
+    assert (reading["v"], reading["q"]) == (None, "bad"), "a lost instrument has no last value"
+    suite.faults("incubator").delay_s = 0.0
+    await asyncio.sleep(300)
+    assert suite.controller.status(UNIT)["readings"]["incubator.temperature"]["q"] == "good"
+    assert suite.runner.state == "running", "a slow reading is no reason to stop"
+
+
+@pytest.mark.parametrize("absent", ["incubator", "scales", "pump_waste", "freezer"])
+async def test_start_names_the_instruments_that_do_not_answer(suite: Story, absent: str) -> None:
+    suite.faults(absent).silent = True
+    await asyncio.sleep(3700)
+    outcome = await suite.do("start", {"recipe": "shakedown"}, expect="refused")
+    assert outcome.code == "not_ready"
+    assert f"{absent} is offline" in outcome.text, outcome.text
+    assert suite.runner_or_none is None
+    suite.faults(absent).silent = False
+    await asyncio.sleep(3700)
+    await suite.start("shakedown")
+
+
+async def test_start_before_the_instruments_were_ever_seen(suite: Story) -> None:
+    await suite.controller.close()
+    suite.alive = False
+    suite.faults("scales").silent = True
+    await suite.boot()
+    outcome = await suite.do("start", {"recipe": "small"}, expect="refused")
+    assert outcome.code == "not_ready"
+    assert "scales" in outcome.text
+
+
+# --- evidence that does not close -------------------------------------------------------------------------------------
+
+
+async def test_scales_silent_at_the_end_of_a_dose_go_to_a_person(suite: Story) -> None:
+    suite.hands.mine = {"reconcile"}
+    await in_the_first_dose(suite, 40.0)
+    suite.faults("scales").silent = True
+    await suite.until_state("held")
+    assert suite.node("fill/first").status == "in_doubt"
+    intent = suite.intents("fill/first")[0]
+    assert (intent.outcome, intent.delivered_ml) == ("in_doubt", None)
+    assert suite.pump("pump_media").log[0].counted_ml == approx(60.0)
+    assert suite.state.alarms["in-doubt-1"].priority == "high"
+    assert suite.state.ledger.get("flask").volume_ml == 0.0, "nothing is booked that is not known"
+
+    suite.faults("scales").silent = False
+    await asyncio.sleep(120)
+    await suite.do("restart")
+    await suite.when(lambda: suite.controller.prompts(UNIT), "a person is asked")
+    prompt = suite.controller.prompts(UNIT)[0]
+    assert (prompt["kind"], prompt["path"]) == ("reconcile", "fill/first")
+    assert "media" in prompt["text"]
+    assert "flask" in prompt["text"]
+    assert len(suite.pump("pump_media").log) == 1
+
+    wrong = await suite.answer(prompt["id"], expect="refused", delivered="900 mL", why="", **{"sign.operator": "x"})
+    assert wrong.code == "bad_answer"
+    real = suite.pump("pump_media").log[0].moved_ml
+    await suite.answer(prompt["id"], delivered=f"{real:.1f} mL", why="weighed", **{"sign.operator": "operator 7"})
+    await suite.until("fill/first", "complete")
+    closed = suite.events("intent_closed", path="fill/first")
+    assert [(e.outcome, e.by) for e in closed] == [("in_doubt", "device"), ("done", "person")]
+    assert suite.state.ledger.get("flask").volume_ml == approx(real, abs=0.1)
+    assert "in-doubt-1" not in suite.state.alarms
+    assert [run.sequence for run in suite.pump("pump_media").log] == [1], "never commanded again"
+    await suite.until_state("complete")
+
+
+async def test_a_person_says_that_less_went_over_and_the_rest_is_a_new_intent(suite: Story) -> None:
+    suite.hands.mine = {"reconcile"}
+    await in_the_first_dose(suite, 20.0)
+    suite.faults("scales").silent = True
+    await suite.do("hold")
+    assert suite.intents("fill/first")[0].outcome == "in_doubt"
+    real = suite.pump("pump_media").log[0].moved_ml
+    assert real < 50.0
+    suite.faults("scales").silent = False
+    await asyncio.sleep(60)
+    await suite.do("restart")
+    await suite.when(lambda: suite.controller.prompts(UNIT), "a person is asked")
+    await suite.answer("first", delivered=f"{real:.1f} mL", why="weighed", **{"sign.operator": "operator 7"})
+    await suite.until("fill/first", "complete")
+    assert [i.outcome for i in suite.intents("fill/first")] == ["partial", "done"]
+    assert sum(run.moved_ml for run in suite.pump("pump_media").log) == approx(60.0, abs=3.0)
+
+
+async def test_a_pump_that_falls_silent_in_a_dose(suite: Story) -> None:
+    suite.announced = {"protective_write_failed"}
+    suite.check_safe = False
+    await in_the_first_dose(suite, 10.0)
+    suite.faults("pump_media").silent = True
+    await suite.until_state("held")
+    assert suite.intents("fill/first")[0].outcome == "in_doubt"
+    assert suite.state.alarms["not-safe-pump_media"].priority == "critical"
+    assert "in-doubt-1" in suite.state.alarms, "whoever is called sees that a dose is in doubt"
+    assert suite.node("fill/first").status == "in_doubt"
+    suite.faults("pump_media").silent = False
+    await asyncio.sleep(120)
+    await suite.do("restart")
+    await suite.until_state("complete")
+    assert [run.sequence for run in suite.pump("pump_media").log] == [1, 2]
+    assert len(suite.intents("fill/first")) == 1, "all of it had gone over, as the person found"
+
+
+async def test_a_pump_that_loses_power_in_a_dose(suite: Story) -> None:
+    suite.hands.mine = {"reconcile"}
+    await in_the_first_dose(suite, 20.0)
+    with suite.plant.change() as t:
+        suite.pump("pump_media").power_cycle(t)
+        suite.plant.fluidics.refresh()
+    await suite.until_state("held")
+    assert suite.intents("fill/first")[0].outcome == "in_doubt", "a count that began again is no evidence"
+    await suite.do("restart")
+    await suite.when(lambda: suite.controller.prompts(UNIT), "a person is asked")
+    real = suite.pump("pump_media").log[0].moved_ml
+    await suite.answer("first", delivered=f"{real:.1f} mL", why="weighed", **{"sign.operator": "operator 7"})
+    await suite.until("fill/first", "complete")
+    log = suite.pump("pump_media").log
+    assert sum(run.moved_ml for run in log) == approx(60.0, abs=3.0)
+
+
+async def test_the_totaliser_rolls_over_in_a_dose(suite: Story) -> None:
+    suite.plant.pumps["pump_media"].counts = 2**32 - 2000  # 20 mL before its end
+    await in_the_first_dose(suite, 30.0)
+    await suite.until("fill/first", "complete")
+    intent = suite.intents("fill/first")[0]
+    assert intent.outcome == "done"
+    assert intent.counted_ml == approx(60.0, abs=0.01)
+    await suite.until_state("complete")
+
+
+async def test_an_incubator_that_does_not_take_its_target(suite: Story) -> None:
+    await asyncio.sleep(5)
+    suite.faults("incubator").refuse = 0
+    await suite.start("still")
+    await suite.until("stay/one", "acting")
+    await suite.do("hold")
+    suite.faults("incubator").refuse = 4
+    await suite.do("restart")
+    assert suite.runner.state == "held", "the environment comes first"
+    assert "station." in suite.state.alarms["restart-failed"].text
+    suite.faults("incubator").refuse = 0
+    await asyncio.sleep(120)
+    await suite.do("restart")
+    assert suite.runner.state == "running"
+    assert "restart-failed" not in suite.state.alarms
