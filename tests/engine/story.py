@@ -198,8 +198,8 @@ class Story:
         for journal in journals:
             if journal is not None and journal._file is not None:
                 journal._file._connection.close()
-        if slot.history is not None and slot.history._connection is not None:
-            slot.history._connection.close()
+        if slot._history is not None and slot._history._file._connection is not None:
+            slot._history._file._connection.close()
         for bus in self.plant_suite.buses.values():
             await bus.close()
         self.hands.forget_open()
@@ -218,6 +218,7 @@ class Story:
                 self.check()
         finally:
             if self.alive:
+                self.clock.disk_full = False
                 await self.controller.close()
             for task in self._tasks:
                 task.cancel()

@@ -44,7 +44,7 @@ def record(event: ev.Event) -> Record:
 
 def shown(display: Display) -> Progress:
     made = Progress(load("shakedown"), "cell1", io.StringIO())
-    made._display = display  # pyright: ignore[reportAttributeAccessIssue]
+    made._display = display
     return made
 
 

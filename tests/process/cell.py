@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -129,6 +130,14 @@ class Cell:
     def bench(self, name: str, args: dict[str, Any]) -> Any:
         assert self._bench is not None
         return self._bench.call(name, args)
+
+    def registers(self, bus: str, unit: int, function: int, addr: int, count: int) -> list[int]:
+        """Read registers of the plant beside the controller, as an instrument says them."""
+        with socket.create_connection(("127.0.0.1", self.ports["ports"][bus]), 5) as wire, wire.makefile("rb") as reply:
+            wire.sendall(struct.pack(">HHHBBHH", 1, 0, 6, unit, function, addr, count))
+            head = reply.read(9)
+            assert head[7] == function, f"exception {head[8]}"
+            return list(struct.unpack(f">{count}H", reply.read(2 * count)))
 
     def records(self) -> list[Record]:
         path = next(iter(self.folder.glob("data/batches/*.db")), None)

@@ -314,8 +314,3 @@ def test_the_site_file_is_that_of_the_demonstration_without_its_short_cuts() -> 
     assert not site.scheduled_commands, "an answer may carry its own time in a rehearsal only"
     assert demo.scheduled_commands
     assert site.data == DEPLOY / "data"
-
-
-def test_the_handbook_names_every_exit_code() -> None:
-    told = re.findall(r"^\| (\d+) \| `(\w+)` \|", (ROOT / "README.md").read_text(), flags=re.MULTILINE)
-    assert [(int(code), name) for code, name in told] == [(code.value, code.name) for code in Exit]

@@ -124,6 +124,11 @@ async def operator(url: str, port: int, *words: str) -> AsyncIterator[asyncio.su
         await process.communicate()
 
 
+async def ended(process: asyncio.subprocess.Process) -> int:
+    async with asyncio.timeout(20):
+        return await process.wait()
+
+
 async def test_it_hangs_a_bag_and_answers(
     broker: EmbeddedBroker, controller: Asking, bench: tuple[Plant, BenchServer, int]
 ):
@@ -145,7 +150,7 @@ async def test_it_hangs_a_bag_and_answers(
         )
         await until(lambda: controller.answers)
         process.terminate()
-        assert await process.wait() == 0
+        assert await ended(process) == 0
     answer = controller.answers["p1"]
     hung = plant.fluidics.at[7]
     assert hung is not None
@@ -163,16 +168,16 @@ async def test_it_ends_when_the_bench_is_gone(
         controller.ask(
             "p1", kind="unmount", path="rep/out", text="Take", containers=[{"name": "rep"}], inputs={}, due=None
         )
-        assert await process.wait() == 3
+        assert await ended(process) == 3
         assert process.stderr is not None
-        assert b"is gone" in await process.stderr.read()
+        assert b"the bench is gone" in await process.stderr.read()
     assert controller.answers == {}
 
 
 async def test_interrupted_is_130(broker: EmbeddedBroker, bench: tuple[Plant, BenchServer, int]):
     async with operator(broker.url, bench[2]) as process:
         process.send_signal(signal.SIGINT)
-        assert await process.wait() == 130
+        assert await ended(process) == 130
 
 
 def test_without_a_bench_there_is_nothing_to_work_at(capsys: pytest.CaptureFixture[str]):
@@ -204,8 +209,10 @@ def running(url: str, policy: Callable[[dict[str, Any]], Any]) -> Iterator[list[
     troubles: list[str] = []
     runner = OperatorRunner(url, TOPICS, policy, scheduled=False, on_trouble=troubles.append)
     runner.start()
-    yield troubles
-    runner.close()
+    try:
+        yield troubles
+    finally:
+        runner.close()
 
 
 async def test_an_answer_that_takes_days_keeps_no_other_waiting(broker: EmbeddedBroker, controller: Asking):

@@ -7,11 +7,9 @@ nothing: started again it gives the same answers, for they follow from the seed.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import math
 import signal
-import threading
-from collections.abc import Generator
-from contextlib import contextmanager
 from typing import Any
 
 import structlog
@@ -49,8 +47,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Answer until SIGTERM or SIGINT; raises CommandFailed, also when the bench goes away."""
-    configure(json=not args.console)
-    log = structlog.get_logger("operator")
     target = station.target_of(args)
     host, port = args.bench
     try:
@@ -58,57 +54,50 @@ def run(args: argparse.Namespace) -> int:
     except OSError as error:
         text = f"no bench at {host}:{port}: {error}; `tilctl simulate` prints its port when it is ready"
         raise CommandFailed(Exit.UNAVAILABLE, text) from error
-    policy = Operator(args.seed, bench.call, args.haste)
-    gone: list[OSError] = []
-    with _until_told() as (ending, why):
-
-        def answer(prompt: dict[str, Any]) -> Answer:
-            try:
-                found = policy.answer(prompt)
-            except OSError as error:
-                gone.append(error)
-                ending.set()
-                raise
-            log.info("prompt", id=prompt["id"], path=prompt.get("path"), does=found.text, answers_in_s=found.delay_s)
-            return found
-
-        runner = OperatorRunner(
-            target.url,
-            target.topics,
-            answer,
-            name=target.client,
-            scheduled=False,
-            on_trouble=lambda text: log.warning("trouble", text=text),
-        )
-        try:
-            runner.start()
-            log.info("ready", broker=target.url, topics=target.topics.prefix, bench=f"{host}:{port}")
-            ending.wait()
-        finally:
-            runner.close()
-            bench.close()
-    if gone:
-        raise CommandFailed(Exit.UNAVAILABLE, f"the bench at {host}:{port} is gone: {gone[0]}")
-    log.info("ended", why=why[0], answered=runner.answered)
-    return Exit.INTERRUPTED if why[0] == "SIGINT" else Exit.OK
-
-
-@contextmanager
-def _until_told() -> Generator[tuple[threading.Event, list[str]]]:
-    """Yield an event that SIGTERM and SIGINT set, and the name of the one that came."""
-    ending = threading.Event()
-    why: list[str] = []
-
-    def told(number: int, _frame: object) -> None:
-        why.append(signal.Signals(number).name)
-        ending.set()
-
-    before = {number: signal.signal(number, told) for number in (signal.SIGTERM, signal.SIGINT)}
+    configure(json=not args.console)
     try:
-        yield ending, why
+        why = asyncio.run(_work(args, target, bench))
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        bench.close()
+    if why not in ("SIGINT", "SIGTERM"):
+        raise CommandFailed(Exit.UNAVAILABLE, why)
+    return Exit.INTERRUPTED if why == "SIGINT" else Exit.OK
+
+
+async def _work(args: argparse.Namespace, target: station.Target, bench: BenchClient) -> str:
+    """Answer until there is an end to it; return why: the name of a signal, or what happened to the bench."""
+    log = structlog.get_logger("operator")
+    loop = asyncio.get_running_loop()
+    ends: asyncio.Queue[str] = asyncio.Queue()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ends.put_nowait, number.name)
+    policy = Operator(args.seed, bench.call, args.haste)
+
+    def answer(prompt: dict[str, Any]) -> Answer:
+        try:
+            found = policy.answer(prompt)
+        except OSError as error:
+            loop.call_soon_threadsafe(ends.put_nowait, f"the bench is gone: {error}")
+            raise
+        log.info("prompt", id=prompt["id"], path=prompt.get("path"), does=found.text, answers_in_s=found.delay_s)
+        return found
+
+    runner = OperatorRunner(
+        target.url,
+        target.topics,
+        answer,
+        name=target.client,
+        scheduled=False,
+        on_trouble=lambda text: log.warning("trouble", text=text),
+    )
+    runner.start()
+    try:
+        log.info("ready", broker=target.url, topics=target.topics.prefix)
+        why = await ends.get()
+    finally:
+        await asyncio.to_thread(runner.close)
+    log.info("ended", why=why, answered=runner.answered)
+    return why
 
 
 def _host_port(text: str) -> tuple[str, int]:

@@ -42,6 +42,7 @@ class Batch:
         self.state = BatchState()
         self.observers: list[Callable[[Record], None]] = []
         self.record_failed = ""
+        self._last: asyncio.Future[Record] | None = None  # of the newest event that was put on the record
         self._log = structlog.get_logger("batch").bind(batch=name)
         for record in journal.records():
             self.state.apply(record)
@@ -74,7 +75,13 @@ class Batch:
 
     async def record(self, event: Event) -> Record:
         """Put an event on the record; returns when it is on disk and in the state.  Raises JournalError."""
-        return await self.journal.record(event)
+        self._last = self.journal.append(event)
+        return await asyncio.shield(self._last)
+
+    async def caught_up(self) -> None:
+        """Wait until everything that was put on the record so far is on disk and in the state.  Raises JournalError."""
+        if self._last is not None:
+            await asyncio.shield(self._last)
 
     def note(self, event: Event) -> asyncio.Future[Record] | None:
         """Put an event on the record without waiting and without ever raising (protective paths)."""
@@ -83,6 +90,7 @@ class Batch:
         except JournalError as error:
             self._lost(event, error)
             return None
+        self._last = future
         future.add_done_callback(lambda done: self._noted(event, done))
         return future
 

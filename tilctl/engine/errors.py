@@ -18,9 +18,7 @@ class InDoubt(StepError):
     """What an intent did is not known: a person decides."""
 
     def __init__(self, intent: int, reason: str) -> None:
-        super().__init__(
-            reason, "restart the batch: the evidence is read again, and if it still does not close, you are asked"
-        )
+        super().__init__(reason, "find out what went over, then restart the batch: you are asked for it")
         self.intent = intent
 
 

@@ -12,6 +12,14 @@ from tilctl.plant.control.dispense import Closure, Evidence, close_evidence, end
 from tilctl.plant.unit import Way
 
 
+SLIP = 0.02  # share by which a peristaltic pump may move less than it counts (engineering default)
+
+
+def enough(intent: Intent) -> float:
+    """Return from how many mL on a dispense counts as done where its step is not there to say so."""
+    return float(intent.args["volume"]) * (1.0 - SLIP)
+
+
 def way_of(batch: Batch, source: str, destination: str) -> Way:
     """Return the way between two mounted containers; raises PlantError when no line connects their places."""
     ledger = batch.state.ledger
@@ -38,6 +46,8 @@ async def settle(batch: Batch, intent: Intent, way: Way, wanted: float) -> str:
     }
     counted = _rounded(closure.counted_ml)
     if not closure.closes or closure.delivered_ml is None:
+        text = f"{intent.path}: whether and how much went over is in doubt: {closure.why}"
+        batch.note(ev.AlarmRaised(f"in-doubt-{intent.number}", "high", text, intent.path))
         await batch.record(ev.IntentClosed(intent.number, intent.path, "in_doubt", None, counted, evidence))
         return closure.why
     delivered = round(closure.delivered_ml, 3)
@@ -58,7 +68,7 @@ async def resolve(context: Context, intent: Intent) -> None:
     source, destination = str(intent.args["from"]), str(intent.args["to"])
     way = way_of(batch, source, destination)
     # Invariant: an open intent is never commanded again; it is closed by evidence, or by a person.
-    if intent.outcome == "" and not await settle(batch, intent, way, wanted=float(intent.args["volume"])):
+    if intent.outcome == "" and not await settle(batch, intent, way, wanted=enough(intent)):
         return
     ordered = float(intent.args["volume"])
     inputs: dict[str, Any] = {
@@ -79,7 +89,7 @@ async def resolve(context: Context, intent: Intent) -> None:
     context.clear(f"in-doubt-{intent.number}")
     answer = prompt.answer or {}
     delivered = float(answer["delivered"])
-    outcome = "done" if delivered >= ordered else "partial" if delivered > 0 else "nothing"
+    outcome = "done" if delivered >= enough(intent) else "partial" if delivered > 0 else "nothing"
     await batch.record(
         ev.IntentClosed(
             intent.number, intent.path, outcome, delivered, intent.counted_ml, {"why": str(answer["why"])}, by="person"

@@ -24,7 +24,7 @@ from recipes.steps import AnyVerb
 from tilctl.config import Site
 from tilctl.engine.batch import Batch
 from tilctl.engine.errors import StepError
-from tilctl.engine.intents import settle, way_of
+from tilctl.engine.intents import enough, settle, way_of
 from tilctl.engine.machine import FINAL, QUIESCENT, State
 from tilctl.engine.runner import Runner
 from tilctl.engine.state import BatchState, Node, StepStatus, format_time, parse_time
@@ -151,7 +151,7 @@ async def _resolve(batch: Batch) -> dict[str, str]:
         except PlantError as error:
             resolved[str(intent.number)] = str(error)
             continue
-        why = await settle(batch, intent, way, wanted=float(intent.args["volume"]) * 0.98)
+        why = await settle(batch, intent, way, wanted=enough(intent))
         resolved[str(intent.number)] = why or "closed by evidence"
     return resolved
 

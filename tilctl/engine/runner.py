@@ -145,6 +145,7 @@ class Runner:
 
     async def _holding(self, reason: str) -> None:
         await self._make_safe()
+        await self.batch.caught_up()  # a step that has just failed, or is in doubt, is not only held
         for node in list(self.batch.state.nodes.values()):
             if node.status is StepStatus.ACTING and node.verb != "operation":
                 await self.batch.record(ev.StepHeld(node.path, reason))

@@ -57,6 +57,7 @@ class Walker:
         self._safe_point()
         if batch.state.node(operation.id) is None:
             await batch.record(ev.StepStarted(operation.id, "operation"))
+        await batch.caught_up()  # after a restart the operation's own way back to running is still on its way to disk
         before = batch.state.states.get(operation.id, State.IDLE)
         if before is not State.RUNNING:
             await batch.record(ev.StateChanged(operation.id, before, State.RUNNING, Command.START))

@@ -144,7 +144,7 @@ async def _open(context: Context, order: _Order, way: Way, before: Evidence, vol
     args = {
         "from": order.source,
         "to": order.destination,
-        "sequence": before.sequence % 65535 + 1,
+        "sequence": max(before.sequence, _forgotten(context, way, before)) % 65535 + 1,
         "rate": order.rate,
         "volume": round(max(0.1, volume + over), 2),
         "way": way.line,
@@ -153,9 +153,18 @@ async def _open(context: Context, order: _Order, way: Way, before: Evidence, vol
     return number
 
 
+def _forgotten(context: Context, way: Way, before: Evidence) -> int:
+    """Return the number that a pump knew before it lost power and began to count anew; 0 when it did not."""
+    earlier = [intent for intent in context.batch.state.intents.values() if intent.device == way.pump]
+    if not earlier or earlier[-1].evidence["boots"] == before.boots:
+        return 0
+    return int(earlier[-1].args["sequence"])
+
+
 async def _commanded(context: Context, order: _Order, way: Way, number: int, volume: float) -> None:
     batch = context.batch
     intent = batch.state.intents[number]
+    trouble: PlantError | DeviceError | OutputRefused | None = None
     try:
         await dispense(
             batch.plant,
@@ -166,11 +175,16 @@ async def _commanded(context: Context, order: _Order, way: Way, number: int, vol
             float(intent.args["volume"]),
             until_empty=order.empty,
         )
+    except (PlantError, DeviceError, OutputRefused) as error:
+        trouble = error
     finally:
         # Invariant: however this ends, the pump is stopped and the intent is closed by evidence or stays in doubt.
         why = await finish(settle(batch, intent, way, wanted=volume - order.tolerance))
     if why:
-        raise InDoubt(number, f"{context.path}: {why}")
+        reason = f"{trouble}; {why}" if trouble else why
+        raise InDoubt(number, f"{context.path}: {reason}") from trouble
+    if trouble is not None:
+        raise trouble
 
 
 async def _report(context: Context, order: _Order, delivered: float) -> dict[str, Any]:
