@@ -15,6 +15,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
 
+from structlog import DropEvent
 from structlog.testing import LogCapture
 
 from simulators.bench import Bench
@@ -104,6 +105,19 @@ class Hands:
             self.answered.add((spec["batch"], spec["id"]))
 
 
+class _LogOfTheLiving(LogCapture):
+    """What a controller logs; the last words of a killed one are its own affair."""
+
+    def __init__(self, story: Story) -> None:
+        super().__init__()
+        self._story = story
+
+    def __call__(self, logger: Any, method: str, event_dict: Any) -> Any:
+        if not self._story.alive:
+            raise DropEvent
+        return super().__call__(logger, method, event_dict)
+
+
 class Story:
     """A suite, a controller and what a test may ask of them."""
 
@@ -118,14 +132,13 @@ class Story:
         self.hands = Hands(self, haste)
         self.site_overrides: dict[str, str] = {}
         self.announced: set[str] = set()  # log events of level error that the test expects
-        self.logs = LogCapture()
+        self.logs = _LogOfTheLiving(self)
         self.outcomes: list[tuple[str, Outcome]] = []
         self.faults_in_check: list[str] = []
         self.ledger_within = (4.0, 0.03)  # mL, share: how far ledger and plant may be apart for each container
         self.check_ledger = True
         self.check_safe = True
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._theirs: set[asyncio.Task[Any]] = set()
         self._changed = asyncio.Event()
         self._commands = 0
         self._boots = 0
@@ -144,7 +157,6 @@ class Story:
 
     async def boot(self, *, wait: bool = True) -> None:
         """Start a controller on the files that are there; it may die on its way."""
-        self._theirs = asyncio.all_tasks()
         self._boots += 1
         self.clock = LifeClock(self.loop)
         overrides = {f"buses.{bus}.port": str(port) for bus, port in self._ports.items()}
@@ -182,8 +194,8 @@ class Story:
         self.clock.dead = True
         self._life = [
             task
-            for task in asyncio.all_tasks() - self._theirs - {asyncio.current_task()}
-            if task not in self._tasks or task.get_name().startswith(("hands", "opening"))
+            for task in asyncio.all_tasks() - {asyncio.current_task()}
+            if _of_the_product(task) or task.get_name().startswith("hands:")
         ]
         for task in sorted(self._life, key=lambda task: task.get_name()):
             task.cancel()
@@ -444,6 +456,11 @@ class Story:
                 assert 0.0 < run.commanded_ml <= 10_000.0
         for verb, outcome in self.outcomes:
             assert outcome.status in ("done", "already") or outcome.code, f"{verb}: {outcome}"
+
+
+def _of_the_product(task: asyncio.Task[Any]) -> bool:
+    code = getattr(task.get_coro(), "cr_code", None)
+    return code is not None and any(f"/{part}/" in code.co_filename for part in ("tilctl", "devices", "pymodbus"))
 
 
 def plain(state: BatchState) -> dict[str, Any]:

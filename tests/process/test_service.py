@@ -123,7 +123,7 @@ def test_sigterm_is_a_hold_and_the_next_start_comes_back_held(tmp_path: Path) ->
 
         cell.start_controller()
         until(cell.ready, "the controller is ready again")
-        assert cell.command("status")["text"] == "cell1 is held"
+        assert cell.command("status")["data"]["state"] == "held"
         only_one_controller(cell)
         assert cell.command("restart")["status"] == "done"
         until(lambda: cell.has("state_changed", path="", to_state="complete"), "the batch goes on to its end")
@@ -143,7 +143,7 @@ def only_one_controller(cell: Cell) -> None:
     third = tilctl("run", "--site", beside)
     assert third.returncode == Exit.UNAVAILABLE
     assert f"127.0.0.1:{cell.http_port} cannot be opened" in third.stderr
-    assert cell.command("status")["text"] == "cell1 is held", "the first one does not mind"
+    assert cell.command("status")["data"]["state"] == "held", "the first one does not mind"
 
 
 def test_absent_instruments_and_an_absent_broker_keep_no_controller_from_starting(tmp_path: Path) -> None:
@@ -160,4 +160,4 @@ def test_absent_instruments_and_an_absent_broker_keep_no_controller_from_startin
             assert (answer["status"], answer["code"]) == ("refused", "not_ready")
             assert "incubator is offline" in answer["text"]
             assert "pump" not in answer["text"], "only what is absent is named"
-            assert cell.command("status")["text"] == "cell1 is idle"
+            assert cell.command("status")["data"]["state"] == "idle"

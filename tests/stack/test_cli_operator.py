@@ -170,7 +170,7 @@ async def test_it_ends_when_the_bench_is_gone(
         )
         assert await ended(process) == 3
         assert process.stderr is not None
-        assert b"the bench is gone" in await process.stderr.read()
+        assert b"the bench at 127.0.0.1:" in await process.stderr.read()
     assert controller.answers == {}
 
 

@@ -126,8 +126,8 @@ def test_figures_are_in_base_units_with_their_age_beside(suite: Suite, port: int
 
 def test_a_stale_or_bad_reading_has_no_value(suite: Suite, port: int):
     suite.snapshot = full_snapshot()
-    valued = {labels for name, labels in figures(port) if name.startswith("tilctl_reading_k")}
-    assert valued == set(), "the stale mass and the bad one are not exported as kilograms"
+    valued = {labels for name, labels in figures(port) if name == "tilctl_reading_grams"}
+    assert valued == set(), "the stale mass and the bad one are not exported as masses"
 
 
 def test_no_label_names_a_batch_or_a_person(suite: Suite, port: int):

@@ -48,11 +48,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Answer until SIGTERM or SIGINT; raises CommandFailed, also when the bench goes away."""
     target = station.target_of(args)
-    host, port = args.bench
     try:
-        bench = BenchClient(host, port)
+        bench = BenchClient(*args.bench)
     except OSError as error:
-        text = f"no bench at {host}:{port}: {error}; `tilctl simulate` prints its port when it is ready"
+        text = (
+            f"no bench at {args.bench[0]}:{args.bench[1]}: {error}; `tilctl simulate` prints its port when it is ready"
+        )
         raise CommandFailed(Exit.UNAVAILABLE, text) from error
     configure(json=not args.console)
     try:
@@ -68,6 +69,7 @@ async def _work(args: argparse.Namespace, target: station.Target, bench: BenchCl
     """Answer until there is an end to it; return why: the name of a signal, or what happened to the bench."""
     log = structlog.get_logger("operator")
     loop = asyncio.get_running_loop()
+    where = "{}:{}".format(*args.bench)
     ends: asyncio.Queue[str] = asyncio.Queue()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ends.put_nowait, number.name)
@@ -77,7 +79,7 @@ async def _work(args: argparse.Namespace, target: station.Target, bench: BenchCl
         try:
             found = policy.answer(prompt)
         except OSError as error:
-            loop.call_soon_threadsafe(ends.put_nowait, f"the bench is gone: {error}")
+            loop.call_soon_threadsafe(ends.put_nowait, f"the bench at {where} is gone: {error}")
             raise
         log.info("prompt", id=prompt["id"], path=prompt.get("path"), does=found.text, answers_in_s=found.delay_s)
         return found
@@ -92,7 +94,7 @@ async def _work(args: argparse.Namespace, target: station.Target, bench: BenchCl
     )
     runner.start()
     try:
-        log.info("ready", broker=target.url, topics=target.topics.prefix)
+        log.info("ready", broker=target.url, topics=target.topics.prefix, bench=where)
         why = await ends.get()
     finally:
         await asyncio.to_thread(runner.close)

@@ -198,8 +198,11 @@ class Door:
 
     def _changed(self, command: Command) -> Outcome | None:
         """Return the refusal of a command that was meant for another batch or an older screen."""
+        bound = command.batch or command.expect_state is not None or command.expect_version is not None
+        if command.verb == "hold" or not bound:
+            return None  # Invariant: nothing that could fail stands between a person and a hold
         status = self._controller.status(command.unit)
-        if command.batch and command.verb != "hold" and status.get("batch") != command.batch:
+        if command.batch and status.get("batch") != command.batch:
             here = status.get("batch") or "no batch"
             return Outcome(
                 "refused", Code.VERSION_MISMATCH, f"meant for batch {command.batch}; {command.unit} has {here}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,7 @@ class Controller:
     async def open(self) -> None:
         """Open the records, connect the suite, recover what was under way, and be ready for commands.
 
-        Raises JournalError when the site's record cannot be opened: nothing is touched then.
+        Raises JournalError when the site's record or that of a batch cannot be opened: nothing is touched then.
         """
         for folder in (self.site.data, self._batches, self._batches / "closed", self.site.data / "history"):
             folder.mkdir(parents=True, exist_ok=True)
@@ -85,10 +86,12 @@ class Controller:
         for callback in self.on_batch:
             callback("site", "site", self._journal.records())
         await self._journal.record(ev.ConfigLoaded(self.site.sha256))
+        found = await self._reopened()
         await self.suite.open()
         await self.suite.settled()
-        for path in sorted(self._batches.glob("*.db")):
-            await self._recover(path)
+        for batch in found:
+            await self._recover(batch)
+        await self.journal.beat(format_time(self.clock.now()))
         self._tasks.append(asyncio.create_task(self._keep_alive(), name="heartbeat"))
         self.ready = True
         for slot in self._slots.values():
@@ -202,17 +205,36 @@ class Controller:
             case _:
                 return self._transition(slot, command)
 
+    def _permit(self, device: str, command: str, _args: Mapping[str, Any]) -> str:
+        """Second line of defence: nothing moves for a batch that does not run; targets may be kept in any state."""
+        owner = self.suite.gate.owner(device)
+        for slot in self._slots.values():
+            if slot.runner is not None and slot.runner.batch.name == owner and not command.startswith("set_"):
+                moving = slot.runner.state in (State.RUNNING, State.PAUSING)
+                return "" if moving else f"its batch is {slot.runner.state.value}"
+        return ""
+
     def _transition(self, slot: Slot, command: Command) -> Outcome:
+        if slot.runner is None and slot.starting and command.verb in ("hold", "stop", "abort"):
+            slot.wanted = Machine(command.verb)
+            return Outcome("done", "", f"{slot.name} is starting: {command.verb} takes effect with its first step")
         if slot.runner is None:
             return Outcome("refused", "illegal_state", f"{slot.name} is idle: there is no batch to {command.verb}")
         if slot.runner.fire(Machine(command.verb), command.reason or f"{command.verb} by {command.client}"):
             return Outcome("done")
         state = slot.runner.state
         if state in _AFTER[command.verb]:
+            self._again(slot.runner)
             return Outcome("already", "", f"{slot.name} is {state.value} already")
         legal = ", ".join(legal_commands(state)) or "none"
         text = f"{command.verb} is not legal in state {state.value} (legal: {legal})"
         return Outcome("refused", "illegal_state", text)
+
+    def _again(self, runner: Runner) -> None:
+        """Make safe once more what is safe by the record: whoever asks again may see something that turns."""
+        task = asyncio.create_task(runner.make_safe_again(), name="make-safe-again")
+        self._tasks.append(task)
+        task.add_done_callback(self._tasks.remove)
 
     async def _settled(self, runner: Runner) -> None:
         try:
@@ -230,6 +252,7 @@ class Controller:
             return await self._started(slot, command)
         finally:
             slot.starting = False
+            slot.wanted = None
 
     async def _started(self, slot: Slot, command: Command) -> Outcome:
         unit = self.suite.units[slot.name]
@@ -251,6 +274,9 @@ class Controller:
         runner = Runner(batch, self.suite.sharing)
         slot.install(runner, History(self.site.data / "history" / f"{batch.name}.db", self.clock))
         runner.fire(Machine.START, f"start by {command.client}")
+        if slot.wanted is not None:
+            wanted, slot.wanted = slot.wanted, None
+            runner.fire(wanted, f"{wanted} while the batch was being started")
         return Outcome("done")
 
     async def _create(self, slot: Slot, bound: Bound, parameters: dict[str, str]) -> Batch:
@@ -282,18 +308,38 @@ class Controller:
         runner = slot.runner
         if runner is None or runner.state not in FINAL:
             return self._transition(slot, command)
-        runner.fire(Machine.RESET, command.reason)
-        batch = runner.batch
         await slot.note_trends(final=True)
-        await batch.record(ev.CommandAnswered(command.id, "done", "", f"{slot.name} is idle"))
-        await batch.record(ev.BatchClosed())
+        runner.fire(Machine.RESET, command.reason)
+        await runner.batch.record(ev.CommandAnswered(command.id, "done", "", f"{slot.name} is idle"))
+        await slot.clear(keep=True)
+        await self._put_away(runner.batch)
+        slot.tell_clock()
+        return Outcome("done", "", f"{slot.name} is idle; the record is closed/{runner.batch.journal.path.name}")
+
+    async def _put_away(self, batch: Batch) -> None:
+        """Close the record of a batch that is over and move it to `closed`; repeated at boot if it was cut short."""
+        if not batch.state.result:
+            await batch.record(ev.BatchEnded("aborted", "it was never started"))
+        if not batch.state.closed:
+            await batch.record(ev.BatchClosed())
         await self.journal.note_head(batch.name, batch.journal)
-        await slot.clear()
+        await batch.journal.close()
+        for device in batch.shared:
+            self.suite.sharing.release(device, batch.name)
         self.suite.gate.release(batch.name)
         path = batch.journal.path
-        await self.clock.offload(lambda: path.rename(path.parent / "closed" / path.name))
-        slot.tell_clock()
-        return Outcome("done", "", f"{slot.name} is idle; the record is closed/{path.name}")
+
+        def move() -> bool:
+            # Invariant: a record is moved whole; while a reader keeps its log beside it, it stays where it is.
+            if path.with_name(path.name + "-wal").exists():
+                return False
+            path.rename(path.parent / "closed" / path.name)
+            return True
+
+        if not await self.clock.offload(move):
+            self._log.warning(
+                "record_not_moved", path=path.name, why="somebody reads it; it is moved at the next start"
+            )
 
     # --- batches --------------------------------------------------------------------------------------------------
 
@@ -301,9 +347,21 @@ class Controller:
     def _batches(self) -> Path:
         return self.site.data / "batches"
 
-    async def _recover(self, path: Path) -> None:
-        batch = await reopen(path, self.site, self.suite, self.clock)
+    async def _reopened(self) -> list[Batch]:
+        """Invariant: the record of every batch is found whole before any device is touched."""
+        found: list[Batch] = []
+        async with AsyncExitStack() as opened:
+            for path in sorted(self._batches.glob("*.db")):
+                found.append(await reopen(path, self.site, self.suite, self.clock))
+                opened.push_async_callback(found[-1].journal.close)
+            opened.pop_all()
+        return found
+
+    async def _recover(self, batch: Batch) -> None:
         slot = self._slots[batch.plant.name]
+        if batch.state.closed or (batch.state.state is State.IDLE and batch.state.version > 0):  # reset, then cut short
+            await self._put_away(batch)
+            return
         self._adopt(slot, batch)
         runner = Runner(batch, self.suite.sharing)
         slot.install(runner, History(self.site.data / "history" / f"{batch.name}.db", self.clock))

@@ -11,7 +11,6 @@ from tilctl.journal import events as ev
 from tilctl.plant.control.dispense import Closure, Evidence, close_evidence, end_dispense
 from tilctl.plant.unit import Way
 
-
 SLIP = 0.02  # share by which a peristaltic pump may move less than it counts (engineering default)
 
 
@@ -59,7 +58,8 @@ async def settle(batch: Batch, intent: Intent, way: Way, wanted: float) -> str:
 def _judge(batch: Batch, intent: Intent, before: Evidence, after: Evidence | None) -> Closure:
     if after is None:
         return Closure(None, None, None, None, closes=False, why="pump or scales do not answer")
-    return close_evidence(before, after, batch.density(str(intent.args["from"])))
+    dry = bool(intent.args.get("empty"))
+    return close_evidence(before, after, batch.density(str(intent.args["from"])), may_run_dry=dry)
 
 
 async def resolve(context: Context, intent: Intent) -> None:
@@ -70,6 +70,7 @@ async def resolve(context: Context, intent: Intent) -> None:
     # Invariant: an open intent is never commanded again; it is closed by evidence, or by a person.
     if intent.outcome == "" and not await settle(batch, intent, way, wanted=enough(intent)):
         return
+    await end_dispense(batch.plant, way)  # whatever was not known, from now on nothing flows
     ordered = float(intent.args["volume"])
     inputs: dict[str, Any] = {
         "delivered": {"type": "number", "unit": "mL", "canonical": "mL", "min": 0.0, "max": ordered * 1.1 + 10},

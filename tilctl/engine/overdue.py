@@ -6,6 +6,7 @@ from typing import Literal
 
 from tilctl.engine.context import Context
 from tilctl.engine.errors import StepError
+from tilctl.engine.prompts import overdue
 from tilctl.engine.state import Prompt
 from tilctl.journal import events as ev
 
@@ -15,11 +16,12 @@ async def answered(context: Context, prompt: Prompt, on_overdue: Literal["contin
 
     Raises StepError when it is overdue and the recipe says hold; the question stays open.
     """
-    if prompt.due is None or prompt.answered:
-        return await context.prompts.wait(prompt)
-    if await context.prompts.wait(prompt, prompt.due):
+    alarm = overdue(prompt.id)  # cleared when the answer takes effect
+    if prompt.due is None or prompt.answered or await context.prompts.wait(prompt, prompt.due):
+        await context.prompts.wait(prompt)
+        if alarm in context.batch.state.alarms:
+            context.clear(alarm)
         return True
-    alarm = f"overdue-{prompt.id}"
     if alarm not in context.batch.state.alarms:
         context.alarm(alarm, "medium", f"{prompt.text}: no answer by {prompt.spec.get('due')}")
         await context.batch.record(ev.ExceptionRaised("overdue", f"{prompt.text}: no answer in time", context.path))
@@ -28,5 +30,4 @@ async def answered(context: Context, prompt: Prompt, on_overdue: Literal["contin
     if on_overdue == "continue":
         return False
     await context.prompts.wait(prompt)  # held once for it, restarted by a person: now it waits as long as it takes
-    context.clear(alarm)
     return True

@@ -129,6 +129,8 @@ class Prompts:
                 self._release(number)
                 self._schedule(number)
             case ev.PromptAnswered(prompt=number):
+                if overdue(number) in self._batch.state.alarms:
+                    self._batch.note(ev.AlarmCleared(overdue(number)))
                 self._answered.setdefault(number, asyncio.Event()).set()
             case ev.PromptWithdrawn(prompt=number):
                 self._release(number)
@@ -161,6 +163,11 @@ class Prompts:
         self._batch.note(ev.ValuesSet(prompt.path, values, given))
         self._batch.note(ev.PromptAnswered(number, prompt.path, prompt.answer))
         self._tasks.pop(number, None)
+
+
+def overdue(number: str) -> str:
+    """Return the alarm of a question that nobody answered in time."""
+    return f"overdue-{number}"
 
 
 def _after(moment: datetime, seconds: float) -> datetime:

@@ -25,8 +25,8 @@ from tilctl.config import Site
 from tilctl.engine.batch import Batch
 from tilctl.engine.errors import StepError
 from tilctl.engine.intents import enough, settle, way_of
-from tilctl.engine.machine import FINAL, QUIESCENT, State
-from tilctl.engine.runner import Runner
+from tilctl.engine.machine import QUIESCENT, State
+from tilctl.engine.runner import TARGET_OFF, Runner
 from tilctl.engine.state import BatchState, Node, StepStatus, format_time, parse_time
 from tilctl.engine.verbs.set_target import write_target
 from tilctl.journal import events as ev
@@ -36,7 +36,7 @@ from tilctl.plant.unit import PlantError
 
 RESUMES = ("resume", "redo", "reattach")
 GOING_ON = (State.RUNNING, State.PAUSING, State.RESTARTING)
-TARGET_OFF = 0.05  # in the unit of the target: a device that reads back further from it has lost it
+READ = "read"
 READ_WITHIN = 10.0  # s for each instrument to show itself before anything is written
 
 
@@ -63,18 +63,20 @@ async def resume(runner: Runner, suite: Suite, last_beat: str | None) -> None:
     state = batch.state
     log = structlog.get_logger("recovery").bind(batch=batch.name)
     now = batch.clock.now()
-    outage = _outage(batch, last_beat, now)
+    outage, set_back = _outage(batch, last_beat, now)
     if outage is not None:
         await batch.record(ev.Outage(format_time(outage), format_time(now), round((now - outage).total_seconds(), 3)))
     readings = await _read_everything(suite)
     for path in _granted(state):
         for device in state.nodes[path].phases["granted"][1]["devices"]:
             suite.sharing.restore(str(device), batch.name)
-    if state.state not in FINAL:
-        await _reestablish(runner)
+    await _reestablish(runner)  # in every state: targets stand until the unit is freed
     resolved = await _resolve(batch)
     seconds = 0.0 if outage is None else (now - outage).total_seconds()
     against = _against_resuming(batch, seconds)
+    if set_back:
+        against.append("the clock was set back: how long the outage was is not known")
+    against += [f"{name} is {how}" for name, how in readings.items() if how != READ and name in _needed(batch)]
     report: dict[str, Any] = {
         "state": state.state.value, "outage_s": round(seconds, 3), "devices": readings, "intents": resolved,
         "holds": against,
@@ -82,9 +84,11 @@ async def resume(runner: Runner, suite: Suite, last_beat: str | None) -> None:
     await batch.record(ev.Recovered(report))
     runner.prompts.resume()
     log.info("recovered", **report)
-    if state.state in QUIESCENT:
+    # Invariant: what is decided here is decided on the live state; a guard may have held it meanwhile.
+    if runner.state in QUIESCENT:
+        await runner.make_safe_again()
         return
-    if state.state not in GOING_ON:
+    if runner.state not in GOING_ON:
         runner.resume_transient("the controller was restarted")
         return
     if not against:
@@ -95,12 +99,22 @@ async def resume(runner: Runner, suite: Suite, last_beat: str | None) -> None:
     runner.fire("fault", f"after a restart: {'; '.join(against)}")
 
 
-def _outage(batch: Batch, last_beat: str | None, now: datetime) -> datetime | None:
-    """Return since when nobody was in control: the last sign of life, or the last event if that is later."""
+def _outage(batch: Batch, last_beat: str | None, now: datetime) -> tuple[datetime | None, bool]:
+    """Return since when nobody was in control (the last sign of life or event), and whether the clock was set back.
+
+    An outage after which nobody recovered the batch goes on: the controller that noted it died in its recovery.
+    """
+    for record in reversed(batch.journal.records()):
+        if isinstance(record.event, ev.Outage):
+            since = parse_time(record.event.from_t)
+            return min(since, now), since > now
+        if isinstance(record.event, ev.Recovered):
+            break
     known = [parse_time(record.t) for record in batch.journal.records()[-1:]]
     if last_beat is not None:
         known.append(parse_time(last_beat))
-    return min(max(known), now) if known else None
+    since = max(known, default=None)
+    return (None, False) if since is None else (min(since, now), since > now)
 
 
 async def _read_everything(suite: Suite) -> dict[str, str]:
@@ -112,7 +126,7 @@ async def _read_everything(suite: Suite) -> dict[str, str]:
                 await suite.scanner.fresh(name)
         except (DeviceError, TimeoutError) as error:
             return f"silent: {error}"
-        return "read"
+        return READ
 
     names = list(suite.instruments)
     return dict(zip(names, await asyncio.gather(*(look(name) for name in names)), strict=True))
@@ -132,6 +146,12 @@ async def _reestablish(runner: Runner) -> None:
             runner.alarm(f"target-lost-{tag}", "critical", f"{error.reason} ({error.hint})")
 
 
+def _needed(batch: Batch) -> set[str]:
+    """Return the instruments without which a batch cannot go on: its own, and what weighs in its places."""
+    scales = {place.scale_device for place in batch.plant.site.places.values()}
+    return {*batch.plant.devices, *scales, *batch.equipment.values()}
+
+
 def _granted(state: BatchState) -> list[str]:
     return [
         path
@@ -148,7 +168,7 @@ async def _resolve(batch: Batch) -> dict[str, str]:
             continue
         try:
             way = way_of(batch, str(intent.args["from"]), str(intent.args["to"]))
-        except PlantError as error:
+        except (PlantError, KeyError) as error:
             resolved[str(intent.number)] = str(error)
             continue
         why = await settle(batch, intent, way, wanted=enough(intent))

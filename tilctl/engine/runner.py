@@ -24,6 +24,9 @@ from tilctl.guard.board import Action, Priority
 from tilctl.journal import events as ev
 from tilctl.journal.store import JournalError
 
+SAFE_STATES = (State.HOLDING, State.HELD, State.STOPPING, State.STOPPED, State.ABORTING, State.ABORTED)
+SAFE_AGAIN = 5.0  # s between tries to make a silent device safe
+TARGET_OFF = 0.05  # in the unit of the target: a device that reads back further from it has lost it
 STOP_WALK_WITHIN = 120.0  # s for a step to close its evidence; pumps and valves are stopped beside it, at once
 
 
@@ -38,6 +41,10 @@ class Runner:
         self._sharing = sharing
         self._walk: asyncio.Task[None] | None = None
         self._transient: asyncio.Task[None] | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        batch.journal.on_failure.append(self._disk_failed)
+        self._rewriting: set[str] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._log = structlog.get_logger("runner").bind(batch=batch.name)
 
     # --- what people and the guard may cause ----------------------------------------------------------------------
@@ -72,6 +79,32 @@ class Runner:
         if self.fire(event, f"{alarm}: {text}"):
             self.batch.note(ev.GuardActed(alarm, action))
 
+    def keep_targets(self, device: str) -> None:
+        """Write a standing target again that its device has lost (a power cut, a hand at the panel)."""
+        state = self.batch.state
+        for tag, (value, _unit) in state.targets.items():
+            equipment, _, name = tag.partition(".")
+            if self.batch.equipment.get(equipment) != device or tag not in state.confirmed or tag in self._rewriting:
+                continue
+            now = self.batch.image.number(f"{device}.{name}_target")
+            if now is None or not isinstance(value, (int, float)) or abs(now - value) <= TARGET_OFF:
+                continue
+            self._rewriting.add(tag)
+            task = asyncio.create_task(self._rewrite(tag, float(value), now), name=f"target:{tag}")
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _rewrite(self, tag: str, value: float, found: float) -> None:
+        alarm = f"target-lost-{tag}"
+        self.alarm(alarm, "high", f"{tag} stood at {found:g}, its standing target is {value:g}")
+        try:
+            await write_target(self.batch, tag, value)
+            self.clear(alarm)
+        except (StepError, JournalError) as error:
+            self._log.error("target_not_written", tag=tag, error=str(error))
+        finally:
+            self._rewriting.discard(tag)
+
     # --- life -----------------------------------------------------------------------------------------------------
 
     def resume_walk(self) -> None:
@@ -94,14 +127,18 @@ class Runner:
         while self._transient is not None and not self._transient.done():
             await asyncio.wait([self._transient])
 
-    async def close(self) -> None:
-        """End all tasks of this batch, as a crash would, but tidily; the record says where to go on."""
-        tasks = [task for task in (self._walk, self._transient) if task is not None]
+    async def close(self, *, keep: bool = False) -> None:
+        """End all tasks of this batch, as a crash would, but tidily; the record says where to go on.
+
+        `keep` leaves the record open, for its last events.
+        """
+        tasks = [task for task in (self._walk, self._transient, self._keeper, *self._tasks) if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self.prompts.close()
-        await self.batch.journal.close()
+        if not keep:
+            await self.batch.journal.close()
 
     # --- transient states -----------------------------------------------------------------------------------------
 
@@ -130,18 +167,58 @@ class Runner:
         try:
             await work()
         except JournalError as error:  # making safe is done by then; the record is dead and says so elsewhere
-            self.batch.record_failed = str(error)
-            self._log.error("record_failed", error=str(error))
+            self._record_lost(error)
+        except Exception as error:  # noqa: BLE001 - Invariant: a fault of the program never leaves a batch in between
+            self._log.exception("internal_error")
+            self.alarm("internal-error", "critical", f"internal error: {error!r}")
+            if self.state is State.RESTARTING:
+                self.fire(FAULT, f"internal error: {error!r}")
+            elif self.state in (State.HOLDING, State.STOPPING, State.ABORTING):
+                self.fire(DONE, f"internal error: {error!r}")
+
+    def _disk_failed(self, error: JournalError) -> None:
+        """Hold at once when the record dies, whatever the walk waits for; a transient state ends by itself."""
+        self.batch.record_failed = str(error)
+        self.fire(FAULT, f"the record cannot be written: {error}")
+
+    def _record_lost(self, error: JournalError) -> None:
+        """Go on without the record where that is protective: a transient state comes to its end, a walk is held."""
+        self.batch.record_failed = str(error)
+        self._log.error("record_failed", error=str(error))
+        if self.state in (State.HOLDING, State.STOPPING, State.ABORTING):
+            self.fire(DONE, "without the record")
+        else:
+            self.fire(FAULT, f"the record cannot be written: {error}")
 
     async def _make_safe(self) -> None:
         """Apply the declared outputs beside stopping the walk; neither waits for the other."""
-        safe, _ = await asyncio.gather(self.batch.plant.make_safe(), self._stop_walk())
-        for protected in safe:
+        unsafe, _ = await asyncio.gather(self._protect_all(), self._stop_walk())
+        if unsafe and (self._keeper is None or self._keeper.done()):
+            self._keeper = asyncio.create_task(self._keep_trying(), name=f"make-safe:{self.batch.name}")
+
+    async def make_safe_again(self) -> None:
+        """Apply the declared outputs once more, in a state that has them already; never raises."""
+        if self.state in SAFE_STATES and await self._protect_all() and (self._keeper is None or self._keeper.done()):
+            self._keeper = asyncio.create_task(self._keep_trying(), name=f"make-safe:{self.batch.name}")
+
+    async def _protect_all(self) -> bool:
+        """Apply the declared outputs; True when some device could not be made safe."""
+        unsafe = False
+        for protected in await self.batch.plant.make_safe():
             alarm = f"not-safe-{protected.device}"
             if protected.error:
+                unsafe = True
                 self.alarm(alarm, "critical", f"{protected.device} could not be made safe: {protected.error}")
             elif alarm in self.batch.state.alarms:
                 self.clear(alarm)
+        return unsafe
+
+    async def _keep_trying(self) -> None:
+        """Invariant: Held means the declared outputs; a device that was silent gets them as soon as it answers."""
+        while self.state in SAFE_STATES:
+            await self.batch.clock.sleep(SAFE_AGAIN)
+            if self.state in SAFE_STATES and not await self._protect_all():
+                return
 
     async def _holding(self, reason: str) -> None:
         await self._make_safe()
@@ -153,16 +230,19 @@ class Runner:
 
     async def _restarting(self) -> None:
         """Re-establish what must hold before the procedure goes on: the standing targets."""
+        if self._walk is not None and not self._walk.done():
+            self.fire(FAULT, "the step that was held has not come to its end yet: wait a minute, then restart")
+            return
         try:
-            for tag, (value, _unit) in self.batch.state.targets.items():
+            for tag, (value, _unit) in list(self.batch.state.targets.items()):
                 if isinstance(value, (int, float)):
                     await write_target(self.batch, tag, float(value))
         except StepError as error:
             self.alarm("restart-failed", "high", f"{error.reason} ({error.hint})")
             self.fire(FAULT, error.reason)
             return
-        for alarm in ("restart-failed", "step-failed"):
-            if alarm in self.batch.state.alarms:
+        for alarm in list(self.batch.state.alarms):
+            if alarm in ("restart-failed", "step-failed", "restarted") or alarm.startswith("target-lost-"):
                 self.clear(alarm)
         self.fire(DONE)
 
@@ -187,12 +267,17 @@ class Runner:
         walker = Walker(
             self.batch, self.prompts, self._sharing, lambda: self.state is State.PAUSING, self.alarm, self.clear
         )
+        if self.state not in (State.RUNNING, State.PAUSING):
+            return  # Invariant: nothing walks but in these two states
         try:
-            await walker.run()
+            try:
+                await walker.run()
+            except ProcedureEnd as end:
+                await self._end_of_procedure(end.result, end.reason)
+            else:
+                await self._end_of_procedure("complete", "")
         except SafePoint:
             self.fire(DONE)
-        except ProcedureEnd as end:
-            await self._end_of_procedure(end.result, end.reason)
         except InDoubt as doubt:
             self.batch.note(ev.StepInDoubt(self.batch.state.intents[doubt.intent].path, doubt.intent, doubt.reason))
             self.alarm(f"in-doubt-{doubt.intent}", "high", doubt.reason)
@@ -200,16 +285,12 @@ class Runner:
         except StepError as error:
             self._failed(error.reason, error.hint)
         except JournalError as error:
-            self.batch.record_failed = str(error)
-            self._log.error("record_failed", error=str(error))
-            self.fire(FAULT, f"the record cannot be written: {error}")
+            self._record_lost(error)
         except asyncio.CancelledError:
             raise
         except Exception as error:  # noqa: BLE001 - Invariant: a fault of the program is a culture-safe hold, not a crash to off
             self._log.exception("internal_error")
             self._failed(f"internal error: {error!r}", "report it with the journal; cells are kept at their targets")
-        else:
-            await self._end_of_procedure("complete", "")
 
     async def _end_of_procedure(self, result: Literal["complete", "stopped"], reason: str) -> None:
         if result == "stopped":
@@ -233,8 +314,11 @@ class Runner:
         self.fire(FAULT, f"{reason} ({hint})")
 
     def _give_back(self) -> None:
+        """Give shared equipment back, but for a freezer that still runs: that is nobody's until it has ended."""
+        running = {intent.device for intent in self.batch.state.open_intents() if intent.action == "start"}
         for device in self.batch.shared:
-            self._sharing.release(device, self.batch.name)
+            if device not in running:
+                self._sharing.release(device, self.batch.name)
 
     def _propagate(self, before: State, event: str, reason: str) -> None:
         """Take the same transition in the operation under way; its end is the walker's to say."""

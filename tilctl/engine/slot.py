@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 from devices.clock import Clock
 from devices.reading import Reading
-from tilctl.engine.machine import FINAL, State
+from tilctl.engine.machine import FINAL, Command, State
 from tilctl.engine.runner import Runner
 from tilctl.engine.watches import watches_of
 from tilctl.guard.board import GuardBoard, Reactions
@@ -24,6 +24,7 @@ class Slot:
         self.name = name
         self.runner: Runner | None = None
         self.starting = False
+        self.wanted: Command | None = None  # hold, stop or abort that came while the batch was being started
         self._clock = clock
         self._trend_every = trend_every
         self._guard: GuardBoard | None = None
@@ -42,18 +43,23 @@ class Slot:
         self._history = history
         reactions = Reactions(runner.alarm, runner.clear, runner.act)
         self._guard = GuardBoard(self._clock, watches_of(runner.batch), reactions, runner.batch.state.alarms)
-        runner.changed.append(self.tell_clock)
+        runner.changed.append(self._changed)
         self.tell_clock()
 
-    async def clear(self) -> None:
-        """Let the batch go: its record and its trends are closed."""
+    async def clear(self, *, keep: bool = False) -> None:
+        """Let the batch go: its trends and, unless it is to be kept open, its record are closed."""
         runner, history = self.runner, self._history
         self.runner = self._guard = self._history = None
         if runner is not None:
-            await runner.close()
+            await runner.close(keep=keep)
         if history is not None:
             await history.close()
         self._outside.close()
+
+    def _changed(self) -> None:
+        if self.state is State.RESTARTING and self._guard is not None:
+            self._guard.rearm()
+        self.tell_clock()
 
     def tell_clock(self) -> None:
         """Tell a virtual clock whether this unit waits for a person: to begin, to go on, or to clear away."""
@@ -67,6 +73,7 @@ class Slot:
             return
         if device in self.runner.batch.equipment.values():  # what conditions of a recipe can read
             self._guard.scan()
+            self.runner.keep_targets(device)
         now = self._clock.monotonic()
         if now - self._trended.get(device, -1e9) >= self._trend_every:
             self._trended[device] = now

@@ -116,6 +116,8 @@ class BatchState:
         self.values: dict[str, tuple[Value, str]] = {}
         self.marks: dict[str, datetime] = {}
         self.targets: dict[str, tuple[Value, str]] = {}
+        self.confirmed: set[str] = set()  # targets that their device has read back
+        self.sampled: set[str] = set()  # sample steps whose volume is booked
         self.intents: dict[int, Intent] = {}
         self.prompts: dict[str, Prompt] = {}
         self.alarms: dict[str, Alarm] = {}
@@ -173,6 +175,9 @@ class BatchState:
                 self._prompt(event, t)
             case ev.TargetSet():
                 self.targets[event.tag] = (event.value, event.unit)
+                self.confirmed.discard(event.tag)
+            case ev.TargetConfirmed():
+                self.confirmed.add(event.tag)
             case ev.ValuesSet():
                 step = event.path.rpartition("/")[2]
                 for name, value in event.values.items():
@@ -187,6 +192,7 @@ class BatchState:
                 self.ledger.unmounted(event.container)
             case ev.Moved():
                 self.ledger.moved(event.from_container, event.to_container, event.volume_ml)
+                self.sampled.add(event.path)
             case ev.AlarmRaised():
                 self.alarms[event.alarm] = Alarm(event.alarm, event.priority, event.text, t, event.path)
             case ev.AlarmCleared():
@@ -209,12 +215,18 @@ class BatchState:
         else:
             self.version += 1
 
+    def _forget(self, step: str) -> None:
+        """Drop the values of an earlier walk of the same step: those of the last flask are not those of this one."""
+        for name in [name for name in self.values if name.startswith(f"{step}.")]:
+            del self.values[name]
+
     def _step(
         self, event: ev.StepStarted | ev.StepPhase | ev.StepCompleted | ev.StepHeld | ev.StepFailed, t: datetime
     ) -> None:
         if isinstance(event, ev.StepStarted):
             known = self.nodes.get(event.path)
             if known is None:
+                self._forget(event.path.rpartition("/")[2])
                 self.nodes[event.path] = Node(event.path, event.verb, t, data=dict(event.data))
             else:
                 known.status, known.reason = StepStatus.ACTING, ""

@@ -23,15 +23,18 @@ class _Later:
     def lookup(self, name: str) -> Operand | None:
         """Return the operand with that time added to what counts time."""
         found = self._scope.lookup(name)
-        timed = name == "day" or name.startswith("since(")
-        if not timed or found is None or not isinstance(found.value, (int, float)):
+        if not _timed(name) or found is None or not isinstance(found.value, (int, float)):
             return found
         return Operand(name, found.value + self._seconds, found.unit, found.quality, found.age)
 
 
+def _timed(name: str) -> bool:
+    return name == "day" or name.startswith("since(")
+
+
 def seconds_until(expression: Expression, scope: Scope) -> float | None:
     """Return after how many seconds the passing of time alone makes a condition true, or None if it does not."""
-    if not any(name == "day" or name.startswith("since(") for name in expression.names):
+    if not any(_timed(name) for name in expression.names):
         return None
     if expression.truth(_Later(scope, _HORIZON)) is not True:
         return None
@@ -61,7 +64,7 @@ async def until_true(context: Context, expression: Expression, limit: datetime |
         waits = [_HORIZON] if ahead is None else [ahead]
         if limit is not None:
             waits.append((limit - now).total_seconds())
-        if ahead is None and not devices:
+        if any(not _timed(name) for name in expression.names):
             waits.append(_LOOK_AGAIN)
         await _scan_or_time(context, devices, max(_STEP, min(waits)))
 

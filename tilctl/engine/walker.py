@@ -70,7 +70,7 @@ class Walker:
         for device in devices:  # only here: a hold or a pause keeps shared equipment
             self._sharing.release(device, batch.name)
         done = next_state(State.RUNNING, DONE) or State.COMPLETE
-        await batch.record(ev.StateChanged(operation.id, State.RUNNING, done))
+        batch.note(ev.StateChanged(operation.id, State.RUNNING, done))  # with the next one in one transaction
         await batch.record(ev.StepCompleted(operation.id))
 
     async def _step(self, step: AnyVerb, path: str, aliases: Mapping[str, str]) -> None:
@@ -81,7 +81,8 @@ class Walker:
         context = self._root.at(path, aliases)
         node = batch.state.node(path)
         if node is None and step.when is not None and not context.truth(step.when):
-            await batch.record(ev.StepStarted(path, step.verb, {"skipped": step.when}))
+            # Invariant: in one transaction, or a crash in between would have the step walked after all.
+            batch.note(ev.StepStarted(path, step.verb, {"skipped": step.when}))
             await batch.record(ev.StepCompleted(path, {"skipped": True}))
             return
         await batch.record(ev.StepStarted(path, step.verb))

@@ -10,7 +10,7 @@ from recipes.expr import INVALID, Expression, compile, explain
 from recipes.model import BiologicalClock
 from recipes.model import Guard as GuardModel
 from tilctl.engine.batch import Batch
-from tilctl.engine.machine import FINAL
+from tilctl.engine.machine import FINAL, State
 from tilctl.engine.scope import BatchScope
 from tilctl.guard.board import Watch
 
@@ -46,7 +46,7 @@ def _guard(batch: Batch, guard: GuardModel) -> Watch:
 def _between(batch: Batch, span: tuple[str, str] | None) -> Callable[[], bool]:
     def applies() -> bool:
         marks = batch.state.marks
-        if batch.state.state in FINAL:
+        if batch.state.state in (*FINAL, State.IDLE):
             return False
         return span is None or (span[0] in marks and span[1] not in marks)
 

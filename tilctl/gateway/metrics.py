@@ -29,7 +29,7 @@ _BASE: dict[str, tuple[str, float]] = {
     "degC": ("celsius", 1.0),
     "K": ("kelvin", 1.0),
     "mL": ("litres", 1e-3),
-    "g": ("kilograms", 1e-3),
+    "g": ("grams", 1.0),
     "s": ("seconds", 1.0),
     "mL/min": ("litres_per_second", 1e-3 / 60),
     "mbar": ("pascals", 100.0),

@@ -69,6 +69,13 @@ class GuardBoard:
         for watch in self._watches:
             self._judge(watch)
 
+    def rearm(self) -> None:
+        """Let what holds or stops act anew if its condition is still true: a person has restarted the batch."""
+        for watch in self._watches:
+            if watch.then != "alarm":
+                watch.active = False
+                watch.true_since = None
+
     def _judge(self, watch: Watch) -> None:
         if not watch.applies():
             watch.true_since = watch.invalid_since = None

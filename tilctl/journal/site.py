@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Self
 
 from devices.clock import Clock
-from tilctl.journal.chain import Record, stamp
+from tilctl.journal.chain import Record
 from tilctl.journal.events import BatchHead, BootStarted, SiteOpened
 from tilctl.journal.store import Journal, JournalError
 
@@ -23,7 +23,8 @@ class SiteJournal(Journal):
     async def start(cls, path: Path, clock: Clock, site: SiteOpened, boot: str) -> Self:
         """Open the site's journal, or make it with the event `site` at the first start, and record this boot.
 
-        The boot's event carries the last sign of life of the boot before; the sign of life of this one is written.
+        The boot's event carries the last sign of life of the boot before. The first one of this boot is for the caller
+        to write (`beat`), once it is in control again: a boot that dies while it recovers shortens no outage.
         Raises WrongSiteError, and what `Journal.open` and `Journal.create` raise.
         """
         known = await clock.offload(path.exists)
@@ -34,7 +35,6 @@ class SiteJournal(Journal):
             owner = f"site {first.site}, node {first.node}" if isinstance(first, SiteOpened) else "a batch"
             raise WrongSiteError(f"{path}: this is the journal of {owner}, not of site {site.site}, node {site.node}")
         await journal.record(BootStarted(boot, site.version, journal.last_beat()))
-        await journal.beat(stamp(clock.now()))
         return journal
 
     async def note_head(self, batch: str, journal: Journal) -> Record:

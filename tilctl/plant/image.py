@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+import structlog
+
 from devices.clock import Clock
 from devices.reading import Quality, Reading
 
@@ -21,6 +23,8 @@ class ProcessImage:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
+        self._log = structlog.get_logger("image")
+        self.watcher_faults = 0
         self._readings: dict[str, Reading] = {}
         self._stale_after: dict[str, float] = {}
         self._watchers: list[Watcher] = []
@@ -43,8 +47,16 @@ class ProcessImage:
         for future in self._waiting.pop(device, ()):
             if not future.done():
                 future.set_result(None)
+        self._tell(device, readings)
+
+    def _tell(self, device: str, readings: Mapping[str, Reading]) -> None:
+        """Invariant: a watcher that breaks blinds neither the scan nor the other watchers."""
         for watcher in self._watchers:
-            watcher(device, readings)
+            try:
+                watcher(device, readings)
+            except Exception:  # noqa: BLE001 - whatever it is, the scan goes on
+                self.watcher_faults += 1
+                self._log.exception("watcher_failed", device=device)
 
     def lost(self, device: str) -> None:
         """Mark all readings of a device bad: it is not there, and its last values are no knowledge."""
@@ -57,8 +69,7 @@ class ProcessImage:
         }
         for point, reading in gone.items():
             self._readings[prefix + point] = reading
-        for watcher in self._watchers:
-            watcher(device, gone)
+        self._tell(device, gone)
 
     def get(self, name: str) -> Reading | None:
         """Return the reading of `device.point` as seen now, or None when it was never read."""

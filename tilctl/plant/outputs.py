@@ -39,8 +39,12 @@ class Protected:
 class OutputGate:
     """Every write to every device passes here."""
 
-    def __init__(self, instruments: Mapping[str, Instrument]) -> None:
+    def __init__(
+        self, instruments: Mapping[str, Instrument], seen: Callable[[str, Mapping[str, Reading]], None]
+    ) -> None:
+        """Guard these instruments; `seen` takes what a device reads back after a command."""
         self._instruments = instruments
+        self._seen = seen
         self._owners: dict[str, str] = {}
         self._permits: list[Permit] = []
         self._log = structlog.get_logger("outputs")
@@ -89,7 +93,9 @@ class OutputGate:
             reason = permit(device, command, given)
             if reason:
                 raise OutputRefused(device, command, reason)
-        return await self._instruments[device].command(command, given, Priority.COMMAND)
+        readings = await self._instruments[device].command(command, given, Priority.COMMAND)
+        self._seen(device, readings)
+        return readings
 
     async def protect(self, device: str, command: str, args: Mapping[str, Any] | None = None) -> Protected:
         """Write a protective output (stop, close), at once, whoever owns the device; never raises, always bounded."""

@@ -33,7 +33,7 @@ class Suite:
             for name, device in site.devices.items()
         }
         self.image = ProcessImage(clock)
-        self.gate = OutputGate(self.instruments)
+        self.gate = OutputGate(self.instruments, self.image.put)
         self.sharing = Sharing(self.gate)
         self.scanner = Scanner(clock, self.image, ScanPeriods(site.scan.active, site.scan.quiet, site.scan.idle))
         for instrument in self.instruments.values():

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from devices.document import DocumentError, parse, validate
-from devices.instrument import DeviceError, OutcomeUnknown
+from devices.instrument import DeviceError, NotApplied, OutcomeUnknown
 from devices.reading import Quality
 from recipes.freezing import accept
 from recipes.freezing_model import FreezeProfile, longest, program
@@ -20,6 +20,7 @@ from tilctl.plant.outputs import OutputRefused
 
 SILENT_S = 60.0  # s without a reading before it is an alarm; the device goes on by itself
 KEEP_EVERY_S = 10.0  # s between the readings that are kept for the report
+SEEN_WHOLE_S = 120.0  # s of a run that may have gone unseen for it to be judged
 REPORT_EVERY = 3  # every third of those goes into the record as a series
 Sample = tuple[float, float | None, float | None, float | None]  # s, chamber, sample, set point in degC
 
@@ -31,9 +32,14 @@ async def run(context: Context, step: Freeze) -> dict[str, Any]:
     profile = _frozen(context, step)
     with batch.plant.scanner.active(device):
         intents = batch.state.intents_of(context.path)
-        intent = intents[-1] if intents else await _start(context, step, device, profile)
+        intent = intents[-1] if intents else None
+        if intent is not None and intent.outcome == "":
+            await _look_whether_it_started(context, device, intent)
+            intent = batch.state.intents[intent.number]
+        if intent is None or intent.outcome == "nothing":
+            intent = await _start(context, step, device, profile)
         if intent.outcome == "":
-            samples = await _follow(context, device, intent, profile)
+            samples = await _follow(context, step, device, intent, profile)
             await _close(context, step, device, intent, profile, samples)
     closed = batch.state.intents[intent.number]
     if closed.outcome != "done":
@@ -42,6 +48,24 @@ async def run(context: Context, step: Freeze) -> dict[str, Any]:
             "rescue the bags to vapour by hand if they are not cold, then stop the batch and hand over to quality",
         )
     return {"profile": profile.id, "intent": intent.number}
+
+
+async def _look_whether_it_started(context: Context, device: str, intent: Intent) -> None:
+    """Close an open start as `nothing` where the device proves that it never took it; else leave it as it is.
+
+    Invariant: only a device that knows an older run than this one, and runs none, may be started again.
+    """
+    batch = context.batch
+    try:
+        await batch.plant.scanner.fresh(device)
+    except DeviceError as error:
+        raise StepError(f"{context.path}: {device} is silent: {error}", "see to the freezer, then restart") from error
+    sequence = batch.image.number(f"{device}.sequence")
+    reading = batch.image.get(f"{device}.program_state")
+    running = reading is None or reading.value == "running"
+    if sequence is not None and sequence == intent.evidence.get("sequence") and not running:
+        why = {"why": f"{device} knows run {sequence:.0f}, and runs none"}
+        await batch.record(ev.IntentClosed(intent.number, intent.path, "nothing", None, None, why))
 
 
 def _frozen(context: Context, step: Freeze) -> FreezeProfile:
@@ -57,6 +81,9 @@ def _frozen(context: Context, step: Freeze) -> FreezeProfile:
 async def _start(context: Context, step: Freeze, device: str, profile: FreezeProfile) -> Intent:
     batch = context.batch
     try:
+        await batch.plant.scanner.fresh(device)
+        if batch.image.number(f"{device}.ready") != 1.0:  # looked at before anything is written to it
+            raise StepError(f"{context.path}: {device} is not ready", "look at LN2, lid and chamber, then restart")
         await batch.plant.gate.act(batch.name, device, "load_program", {"rows": program(profile)})
         await batch.plant.scanner.fresh(device)
     except (DeviceError, OutputRefused) as error:
@@ -73,19 +100,17 @@ async def _start(context: Context, step: Freeze, device: str, profile: FreezePro
     await batch.record(ev.IntentOpened(number, context.path, device, "start", args, {"sequence": sequence}))
     try:
         await batch.plant.gate.act(batch.name, device, "start", {"sequence": args["sequence"]})
-    except OutcomeUnknown as error:
+    except (OutcomeUnknown, NotApplied) as error:
         raise InDoubt(number, f"{context.path}: whether the run started is not known: {error}") from error
     except (DeviceError, OutputRefused) as error:
         await batch.record(ev.IntentClosed(number, context.path, "nothing", None, None, {"why": str(error)}))
         raise StepError(
             f"{context.path}: the run did not start: {error}", "see to the freezer, then stop or restart"
         ) from error
-    if (mark := step.marks.get("started")) is not None:
-        await batch.record(ev.Marked(mark, format_time(batch.clock.now())))
     return batch.state.intents[number]
 
 
-async def _follow(context: Context, device: str, intent: Intent, profile: FreezeProfile) -> list[Sample]:
+async def _follow(context: Context, step: Freeze, device: str, intent: Intent, profile: FreezeProfile) -> list[Sample]:
     """Watch the run until the device says that it has ended; a hold ends the watching, never the run."""
     batch = context.batch
     image = batch.image
@@ -115,6 +140,9 @@ async def _follow(context: Context, device: str, intent: Intent, profile: Freeze
             raise InDoubt(
                 intent.number, f"{context.path}: {device} does not know this run (it was restarted or operated by hand)"
             )
+        mark = step.marks.get("started")
+        if mark is not None and mark not in batch.state.marks:  # the device has it: from here the run counts
+            await batch.record(ev.Marked(mark, format_time(batch.clock.now())))
         reading = image.get(f"{device}.program_state")
         if (
             reading is not None
@@ -134,7 +162,11 @@ async def _close(
     reading = batch.image.get(f"{device}.program_state")
     state = str(reading.value) if reading is not None else "unknown"
     readings = [(t, chamber, sample) for t, chamber, sample, _ in samples]
-    findings = accept(profile, readings, [wanted for *_, wanted in samples]) if step.accept else []
+    whole = bool(samples) and (batch.clock.now() - intent.opened).total_seconds() - samples[-1][0] < SEEN_WHOLE_S
+    findings = accept(profile, readings, [wanted for *_, wanted in samples]) if step.accept and whole else []
+    if step.accept and not whole:  # watched only in part: what was not seen is not judged
+        text = "the run was not watched from its start to its end: judge it by the freezer's own record"
+        await batch.record(ev.ExceptionRaised("freezing", text, context.path))
     data: dict[str, Any] = {
         "profile": profile.id,
         "device": device,

@@ -29,7 +29,7 @@ async def _draw(context: Context, step: Sample) -> None:
     """Take the sample's volume out of the ledger."""
     sources = context.batch.state.ledger.family(step.from_) or [context.container(step.from_)]
     volume = context.number(step.volume, "mL")
-    if volume > 0:
+    if volume > 0 and context.path not in context.batch.state.sampled:
         await context.batch.record(ev.Moved(context.path, 0, sources[0].name, SAMPLES, volume))
     await context.batch.record(ev.StepPhase(context.path, "drawn", {"from": [source.name for source in sources]}))
 

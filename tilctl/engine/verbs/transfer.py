@@ -60,6 +60,7 @@ async def run(context: Context, step: Transfer) -> dict[str, Any]:
         tries += 1
         await _move(context, order, missing, first=not intents)
         if order.empty and context.batch.state.intents_of(context.path)[-1].outcome == "partial":
+            _check_empty(context, order)
             return await _report(context, order, delivered)  # it is empty: what the ledger missed is not there
 
 
@@ -148,6 +149,7 @@ async def _open(context: Context, order: _Order, way: Way, before: Evidence, vol
         "rate": order.rate,
         "volume": round(max(0.1, volume + over), 2),
         "way": way.line,
+        "empty": order.empty,
     }
     await batch.record(ev.IntentOpened(number, context.path, way.pump, "dispense", args, before.as_data()))
     return number
@@ -185,6 +187,17 @@ async def _commanded(context: Context, order: _Order, way: Way, number: int, vol
         raise InDoubt(number, f"{context.path}: {reason}") from trouble
     if trouble is not None:
         raise trouble
+
+
+def _check_empty(context: Context, order: _Order) -> None:
+    """Tell an empty container from a closed line: what is missing must be what a ledger may be wrong by."""
+    delivered = sum(intent.delivered_ml or 0.0 for intent in context.batch.state.intents_of(context.path))
+    missing = order.volume - delivered
+    if missing > max(order.tolerance, 3.0, 0.05 * order.volume):
+        raise StepError(
+            f"{context.path}: only {delivered:.1f} of {order.volume:.1f} mL came out of {order.source}",
+            "look for an occlusion, a closed clamp or a swapped line; then restart the batch",
+        )
 
 
 async def _report(context: Context, order: _Order, delivered: float) -> dict[str, Any]:

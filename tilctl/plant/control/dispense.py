@@ -79,8 +79,11 @@ async def gather_evidence(plant: UnitPlant, way: Way) -> Evidence:
     )
 
 
-def close_evidence(before: Evidence, after: Evidence, density: float) -> Closure:
-    """Judge two moments of evidence; `density` in g/mL is that of the liquid that flowed.  Pure."""
+def close_evidence(before: Evidence, after: Evidence, density: float, *, may_run_dry: bool = False) -> Closure:
+    """Judge two moments of evidence; `density` in g/mL is that of the liquid that flowed.  Pure.
+
+    `may_run_dry`: the pump was told to run until the source is empty, so it may have counted more than it moved.
+    """
     counted = None
     if before.total_ml is not None and after.total_ml is not None:
         counted = after.total_ml - before.total_ml
@@ -99,7 +102,12 @@ def close_evidence(before: Evidence, after: Evidence, density: float) -> Closure
     if abs(left - came) > allowed:
         why = f"{left:.1f} mL left, {came:.1f} mL came: they differ by more than {allowed:.1f} mL"
         return Closure(None, counted, left, came, closes=False, why=why)
-    return Closure(max(0.0, (left + came) / 2), counted, left, came, closes=True, why="")
+    moved = max(0.0, (left + came) / 2)
+    apart = max(WATCH_ML, WATCH_SHARE * counted)
+    if abs(counted - moved) > apart and not (may_run_dry and counted > moved):
+        why = f"the pump counted {counted:.1f} mL, the scales say {moved:.1f} mL"
+        return Closure(None, counted, left, came, closes=False, why=why)
+    return Closure(moved, counted, left, came, closes=True, why="")
 
 
 def _volume(before: float | None, after: float | None, density: float) -> float | None:
