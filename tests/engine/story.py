@@ -54,7 +54,9 @@ class LifeClock(VirtualClock):
         return contextlib.nullcontext()
 
     async def sleep(self, seconds: float) -> None:
-        await super().sleep(0.0 if self.dead else seconds)
+        if self.dead and seconds > 0:
+            raise asyncio.CancelledError
+        await super().sleep(seconds)
 
     async def offload(self, work: Callable[[], T]) -> T:
         await self.loop.quiet()
@@ -192,19 +194,27 @@ class Story:
         self.alive = False
         self.deaths += 1
         self.clock.dead = True
-        self._life = [
+        for task in self._living():
+            task.cancel()
+        self._changed.set()
+
+    def _living(self) -> list[asyncio.Task[Any]]:
+        tasks = [
             task
             for task in asyncio.all_tasks() - {asyncio.current_task()}
             if _of_the_product(task) or task.get_name().startswith("hands:")
         ]
-        for task in sorted(self._life, key=lambda task: task.get_name()):
-            task.cancel()
-        self._changed.set()
+        return sorted(tasks, key=lambda task: task.get_name())
 
     async def bury(self) -> None:
         """Wait until nothing of the killed controller is left."""
-        await asyncio.gather(*self._life, return_exceptions=True)
-        self._tasks -= set(self._life)
+        for _ in range(20):  # what was in the middle of making safe may have begun more
+            if not (life := self._living()):
+                break
+            for task in life:
+                task.cancel()
+            await asyncio.wait(life)
+            self._tasks -= set(life)
         slot = self.controller._slots[UNIT]
         journals = [self.controller._journal, None if slot.runner is None else slot.runner.batch.journal]
         for journal in journals:

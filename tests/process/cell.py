@@ -133,11 +133,21 @@ class Cell:
 
     def registers(self, bus: str, unit: int, function: int, addr: int, count: int) -> list[int]:
         """Read registers of the plant beside the controller, as an instrument says them."""
-        with socket.create_connection(("127.0.0.1", self.ports["ports"][bus]), 5) as wire, wire.makefile("rb") as reply:
-            wire.sendall(struct.pack(">HHHBBHH", 1, 0, 6, unit, function, addr, count))
-            head = reply.read(9)
-            assert head[7] == function, f"exception {head[8]}"
-            return list(struct.unpack(f">{count}H", reply.read(2 * count)))
+        reply = self._modbus(bus, unit, struct.pack(">BHH", function, addr, count))
+        return list(struct.unpack(f">{count}H", reply[2:]))
+
+    def write_registers(self, bus: str, unit: int, addr: int, words: list[int]) -> None:
+        """Write registers of the plant beside the controller, as hands at the instrument would."""
+        count = len(words)
+        self._modbus(bus, unit, struct.pack(f">BHHB{count}H", 16, addr, count, 2 * count, *words))
+
+    def _modbus(self, bus: str, unit: int, request: bytes) -> bytes:
+        with socket.create_connection(("127.0.0.1", self.ports["ports"][bus]), 5) as wire, wire.makefile("rb") as file:
+            wire.sendall(struct.pack(">HHHB", 1, 0, 1 + len(request), unit) + request)
+            (length,) = struct.unpack(">4xHx", file.read(7))
+            reply = file.read(length - 1)
+        assert reply[0] == request[0], f"exception {reply[1]}"
+        return reply
 
     def records(self) -> list[Record]:
         path = next(iter(self.folder.glob("data/batches/*.db")), None)

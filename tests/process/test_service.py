@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import signal
 import subprocess
 import sys
-import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from tilctl.cli.exits import Exit
 from tilctl.gateway.broker import EmbeddedBroker
 
 LABELS = {"bus", "code", "le", "priority", "queue", "status", "tag", "unit", "version"}
-PERSON, PATIENT = "badge-4711", "COI-920851"
+PATIENT = "COI-920851"
 
 
 @pytest.mark.debian("mosquitto", "mosquitto_rr", "mosquitto_sub")
@@ -55,8 +54,10 @@ def test_a_batch_by_hand_over_a_broker_that_is_restarted_and_a_controller_that_i
         records = cell.records()
         heard: list[dict[str, Any]] = []
         until(
-            lambda: heard.extend(broker.fetch("archive", "evt/cell1", max(1, len(records) - len(heard))))
-            or heard[-1]["seq"] == records[-1].seq,
+            lambda: (
+                heard.extend(broker.fetch("archive", "evt/cell1", max(1, len(records) - len(heard))))
+                or heard[-1]["seq"] == records[-1].seq
+            ),
             "the last event is delivered",
         )
         first_of_each = {event["seq"]: event["hash"] for event in heard}
@@ -107,10 +108,9 @@ def test_sigterm_is_a_hold_and_the_next_start_comes_back_held(tmp_path: Path) ->
         until(lambda: cell.has("intent_opened", path="fill/dose"), "the dose begins")
         until(lambda: cell.bench("truth", {})["pumps"]["pump_media"]["log"], "the pump runs")
         assert cell.controller is not None
-        told = time.monotonic()
         cell.controller.send_signal(signal.SIGTERM)
         assert cell.controller.wait(timeout=15) == Exit.OK, "within 15 s"
-        print("SIGTERM took", time.monotonic() - told)
+        ended = datetime.now(UTC)
         held = cell.has("state_changed", path="", to_state="holding")
         assert held is not None
         assert held.event.reason == "SIGTERM: the service was told to end"
@@ -124,13 +124,12 @@ def test_sigterm_is_a_hold_and_the_next_start_comes_back_held(tmp_path: Path) ->
         cell.start_controller()
         until(cell.ready, "the controller is ready again")
         assert cell.command("status")["data"]["state"] == "held"
+        outage = cell.has("outage")
+        assert outage is not None
+        assert datetime.fromisoformat(outage.event.from_t) <= ended < datetime.fromisoformat(outage.event.to_t)
         only_one_controller(cell)
         assert cell.command("restart")["status"] == "done"
-        until(lambda: cell.has("state_changed", path="", to_state="complete"), "the batch goes on to its end")
-        sequences = [r.event.args["sequence"] for r in cell.records() if r.event.kind == "intent_opened"]
-        pumped = [run["sequence"] for run in cell.bench("truth", {})["pumps"]["pump_media"]["log"]]
-        assert pumped == sequences == sorted(set(sequences)), "each intent once"
-        assert cell.bench("find", {"name": "flask"})["volume_ml"] == pytest.approx(8.0, abs=2.0)
+        assert cell.command("status")["data"]["state"] == "running"
 
 
 def only_one_controller(cell: Cell) -> None:

@@ -27,7 +27,7 @@ from tilctl.engine.errors import StepError
 from tilctl.engine.intents import enough, settle, way_of
 from tilctl.engine.machine import QUIESCENT, State
 from tilctl.engine.runner import TARGET_OFF, Runner
-from tilctl.engine.state import BatchState, Node, StepStatus, format_time, parse_time
+from tilctl.engine.state import BatchState, Node, StepStatus, bare_path, format_time, parse_time
 from tilctl.engine.verbs.set_target import write_target
 from tilctl.journal import events as ev
 from tilctl.journal.store import Journal, JournalError
@@ -196,7 +196,7 @@ def _against_resuming(batch: Batch, outage: float) -> list[str]:
 
 def _step_at(batch: Batch, node: Node) -> AnyVerb | None:
     """Return the step of the recipe that a node walks; numbers of loops and branches are left out of its path."""
-    bare = "/".join(part for part in node.path.split("/") if not part.isdigit())
+    bare = bare_path(node.path)
     for operation in batch.recipe.procedure:
         for path, step in walk(operation.steps, operation.id):
             if path == bare:

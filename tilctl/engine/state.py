@@ -99,6 +99,11 @@ def parse_time(text: str) -> datetime:
     return datetime.fromisoformat(text).astimezone(UTC)
 
 
+def bare_path(path: str) -> str:
+    """Return a path without the numbers of loops and branches: the step of the recipe that it walks."""
+    return "/".join(part for part in path.split("/") if not part.isdigit())
+
+
 def format_time(moment: datetime) -> str:
     """Return the RFC 3339 text of a moment, in milliseconds, as the record writes it."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -114,6 +119,7 @@ class BatchState:
         self.operation = ""
         self.nodes: dict[str, Node] = {}
         self.values: dict[str, tuple[Value, str]] = {}
+        self.setters: dict[str, str] = {}  # name of a value -> path of the step that set it
         self.marks: dict[str, datetime] = {}
         self.targets: dict[str, tuple[Value, str]] = {}
         self.confirmed: set[str] = set()  # targets that their device has read back
@@ -182,6 +188,7 @@ class BatchState:
                 step = event.path.rpartition("/")[2]
                 for name, value in event.values.items():
                     self.values[f"{step}.{name}"] = (value, event.units.get(name, ""))
+                    self.setters[f"{step}.{name}"] = event.path
             case ev.Marked():
                 self.marks[event.mark] = parse_time(event.t)
             case ev.Mounted():
@@ -215,10 +222,11 @@ class BatchState:
         else:
             self.version += 1
 
-    def _forget(self, step: str) -> None:
-        """Drop the values of an earlier walk of the same step: those of the last flask are not those of this one."""
-        for name in [name for name in self.values if name.startswith(f"{step}.")]:
-            del self.values[name]
+    def _forget(self, path: str) -> None:
+        """Drop the values of an earlier round of the same step: those of the last flask are not those of this one."""
+        step = bare_path(path)
+        for name in [name for name, setter in self.setters.items() if setter != path and bare_path(setter) == step]:
+            del self.values[name], self.setters[name]
 
     def _step(
         self, event: ev.StepStarted | ev.StepPhase | ev.StepCompleted | ev.StepHeld | ev.StepFailed, t: datetime
@@ -226,7 +234,7 @@ class BatchState:
         if isinstance(event, ev.StepStarted):
             known = self.nodes.get(event.path)
             if known is None:
-                self._forget(event.path.rpartition("/")[2])
+                self._forget(event.path)
                 self.nodes[event.path] = Node(event.path, event.verb, t, data=dict(event.data))
             else:
                 known.status, known.reason = StepStatus.ACTING, ""

@@ -1,0 +1,124 @@
+"""Closing an intent: what two looks at pump and scales prove, and what they do not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from pytest import approx
+
+from tilctl.plant.control.dispense import (
+    CLOSES_ML,
+    CLOSES_SHARE,
+    TOTAL_ROLLS_AT,
+    WATCH_ML,
+    WATCH_SHARE,
+    Closure,
+    Evidence,
+    close_evidence,
+)
+
+DENSITY = 1.005
+BEFORE = Evidence(1000.0, 2030.0, 120.0, 7, 1)
+VOLUMES = st.floats(0.0, 6000.0)
+NOISE = st.floats(-1.2, 1.2)  # g, of a mean of four readings
+DENSITIES = st.floats(0.9, 1.2)
+
+
+def after(moved: float, counted: float, density: float = DENSITY, noise: tuple[float, float] = (0.0, 0.0)) -> Evidence:
+    """What the instruments show after `moved` mL of a liquid, of which the pump counted `counted` mL."""
+    return Evidence(
+        1000.0 + counted, 2030.0 - moved * density + noise[0], 120.0 + moved * density + noise[1], 8, 1
+    )
+
+
+@given(VOLUMES, st.floats(0.98, 1.0), st.tuples(NOISE, NOISE), DENSITIES)
+def test_an_honest_dose_closes_to_what_went_over(
+    counted: float, slip: float, noise: tuple[float, float], density: float
+) -> None:
+    moved = counted * slip
+    found = close_evidence(BEFORE, after(moved, counted, density, noise), density)
+    assert found.closes, found.why
+    assert found.delivered_ml is not None
+    assert found.delivered_ml == approx(moved, abs=1.2 / 0.9)
+    assert found.delivered_ml >= 0.0
+    assert found.counted_ml == approx(counted, abs=1e-6)
+
+
+@given(VOLUMES, VOLUMES)
+def test_what_left_and_what_came_must_agree(left: float, came: float) -> None:
+    seen = replace(after(left, left), destination_g=120.0 + came * DENSITY)
+    found = close_evidence(BEFORE, seen, DENSITY)
+    allowed = max(CLOSES_ML, CLOSES_SHARE * max(left, came))
+    assume(abs(abs(left - came) - allowed) > 1e-6)
+    if abs(left - came) > allowed:
+        assert not found.closes
+        assert found.delivered_ml is None
+        assert "differ by more than" in found.why
+    elif abs(left - (left + came) / 2) < max(WATCH_ML, WATCH_SHARE * left):
+        assert found.closes, found.why
+
+
+@given(st.floats(10.0, 6000.0), st.floats(0.0, 6000.0))
+def test_a_pump_that_counted_something_else_closes_nothing_but_a_dry_end(moved: float, counted: float) -> None:
+    apart = max(WATCH_ML, WATCH_SHARE * counted)
+    assume(abs(abs(counted - moved) - apart) > 1e-6)
+    found = close_evidence(BEFORE, after(moved, counted), DENSITY)
+    assert found.closes == (abs(counted - moved) < apart)
+    dry = close_evidence(BEFORE, after(moved, counted), DENSITY, may_run_dry=True)
+    assert dry.closes == (counted > moved or abs(counted - moved) < apart)
+    if dry.closes:
+        assert dry.delivered_ml == approx(moved, abs=1e-6), "what the scales say is the truth"
+
+
+@given(st.floats(0.0, 4000.0), st.floats(0.0, 1.0))
+def test_a_totaliser_that_rolls_over_goes_on_counting(counted: float, share: float) -> None:
+    start = TOTAL_ROLLS_AT - counted * share
+    before = replace(BEFORE, total_ml=start)
+    end = (start + counted) % TOTAL_ROLLS_AT
+    found = close_evidence(before, replace(after(counted, 0.0), total_ml=end), DENSITY)
+    assert found.counted_ml == approx(counted, abs=1e-3) or (
+        counted == approx(TOTAL_ROLLS_AT) and found.counted_ml == approx(0.0)
+    )
+    assert found.closes, found.why
+
+
+@given(st.floats(0.0, 1000.0), st.integers(2, 9))
+def test_a_pump_that_was_rebooted_has_no_count(moved: float, boots: int) -> None:
+    found = close_evidence(BEFORE, replace(after(moved, moved), boots=boots), DENSITY)
+    assert found.counted_ml is None
+    assert not found.closes
+    assert "totaliser" in found.why
+
+
+@pytest.mark.parametrize(
+    ("missing", "words"),
+    [
+        ({"total_ml": None}, "totaliser"),
+        ({"source_g": None}, "source mass"),
+        ({"destination_g": None}, "destination mass"),
+        ({"source_g": None, "total_ml": None}, "source mass and totaliser"),
+    ],
+)
+@pytest.mark.parametrize("side", ["before", "after"])
+def test_what_is_not_known_closes_nothing(missing: dict[str, None], words: str, side: str) -> None:
+    before, seen = BEFORE, after(50.0, 50.0)
+    if side == "before":
+        before = replace(before, **missing)
+    else:
+        seen = replace(seen, **missing)
+    found: Closure = close_evidence(before, seen, DENSITY)
+    assert (found.closes, found.delivered_ml) == (False, None)
+    assert words in found.why
+
+
+def test_nothing_moved_is_nothing_and_never_less() -> None:
+    found = close_evidence(BEFORE, after(0.0, 0.0, noise=(1.0, -1.0)), DENSITY)
+    assert found.closes
+    assert found.delivered_ml == 0.0
+
+
+def test_evidence_goes_on_record_and_comes_back() -> None:
+    assert Evidence(**BEFORE.as_data()) == BEFORE
