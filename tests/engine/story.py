@@ -15,6 +15,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pytest import approx
 from structlog import DropEvent
 from structlog.testing import LogCapture
 
@@ -26,7 +27,7 @@ from simulators.server import UnitFaults
 from simulators.suite import Suite as Servers
 from simulators.suite import wire
 from simulators.virtual import VirtualClock, VirtualLoop
-from tilctl.config import load_site
+from tilctl.config import Site, load_site
 from tilctl.engine.controller import Controller
 from tilctl.engine.port import Command, Outcome
 from tilctl.engine.runner import Runner
@@ -146,6 +147,8 @@ class Story:
         self._boots = 0
         self._ports: dict[str, int] = {}
         self._kill_at: Callable[[Record], bool] | None = None
+        self._site: Site | None = None
+        self._last: Runner | None = None  # also while it is being put away
         self.alive = False
         self.deaths = 0
         self.clock: LifeClock
@@ -163,7 +166,7 @@ class Story:
         self.clock = LifeClock(self.loop)
         overrides = {f"buses.{bus}.port": str(port) for bus, port in self._ports.items()}
         overrides |= {"http.port": "0", "data": str(self.folder / "data"), **self.site_overrides}
-        site = load_site(DEMO_SITE, overrides)
+        site = self._site = self._site or load_site(DEMO_SITE, overrides)
         self.plant_suite = PlantSuite(site, self.clock)
         self.controller = Controller(
             site, self.clock, self.plant_suite, f"boot-{self._boots}", (HERE / "recipes", self.folder)
@@ -172,6 +175,7 @@ class Story:
         self.controller.on_record.append(self._recorded)
         self.controller.on_scan.append(lambda _readings: self._changed.set())
         self.alive = True
+        self._last = None
         opening = asyncio.create_task(self.controller.open(), name="opening")
         if not wait:
             self._tasks.add(opening)
@@ -216,8 +220,8 @@ class Story:
             await asyncio.wait(life)
             self._tasks -= set(life)
         slot = self.controller._slots[UNIT]
-        journals = [self.controller._journal, None if slot.runner is None else slot.runner.batch.journal]
-        for journal in journals:
+        runner = slot.runner or self._last
+        for journal in (self.controller._journal, None if runner is None else runner.batch.journal):
             if journal is not None and journal._file is not None:
                 journal._file._connection.close()
         if slot._history is not None and slot._history._file._connection is not None:
@@ -264,6 +268,7 @@ class Story:
             self.kill()
             return
         self._changed.set()
+        self._last = self.runner_or_none or self._last
         if unit == UNIT and self.alive:
             if record.event.kind == "prompt_opened":
                 self.hands.look()
@@ -435,10 +440,14 @@ class Story:
     def _check_intents(self) -> None:
         opened = [i for i in self.state.intents.values() if i.action == "dispense"]
         for name, pump in self.plant.pumps.items():
-            commanded = [i.args["sequence"] for i in opened if i.device == name]
+            intents = [i for i in opened if i.device == name]
+            heard = [i.args["sequence"] for i in intents if i.outcome != "nothing"]
             done = [run.sequence for run in pump.log]
-            assert len(set(commanded)) == len(commanded), f"{name}: a sequence number twice: {commanded}"
             assert len(set(done)) == len(done), f"{name} took a sequence number twice: {done}"
+            assert len(set(heard)) == len(heard), f"{name}: a number for two intents that moved something: {heard}"
+            told = {i.args["sequence"]: i.args["volume"] for i in intents}
+            mine = [run for run in pump.log if run.sequence in told]
+            assert all(run.commanded_ml == approx(told[run.sequence]) for run in mine), f"{name} was told otherwise"
 
     def _check_volumes(self) -> None:
         total, brought = self.plant.volume_total(), self.plant.aside.brought_ml

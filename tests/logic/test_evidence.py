@@ -29,9 +29,7 @@ DENSITIES = st.floats(0.9, 1.2)
 
 def after(moved: float, counted: float, density: float = DENSITY, noise: tuple[float, float] = (0.0, 0.0)) -> Evidence:
     """What the instruments show after `moved` mL of a liquid, of which the pump counted `counted` mL."""
-    return Evidence(
-        1000.0 + counted, 2030.0 - moved * density + noise[0], 120.0 + moved * density + noise[1], 8, 1
-    )
+    return Evidence(1000.0 + counted, 2030.0 - moved * density + noise[0], 120.0 + moved * density + noise[1], 8, 1)
 
 
 @given(VOLUMES, st.floats(0.98, 1.0), st.tuples(NOISE, NOISE), DENSITIES)

@@ -25,7 +25,6 @@ from tilctl.journal.chain import Record
 from tilctl.journal.verify import read
 
 TILCTL = [sys.executable, "-m", "tilctl.cli.main"]
-BUSES = ("climate", "fluidics", "weighing", "freezing")
 
 
 def until(condition: Callable[[], Any], what: str, within: float = 60.0) -> Any:
@@ -66,7 +65,7 @@ class Cell:
     def __enter__(self) -> Cell:
         url = self._url or (self._broker.start().url if self._broker else "")
         text = (files("tilctl.cli") / "demo-site.yaml").read_text()
-        for bus, port in zip(BUSES, range(5020, 5024), strict=True):
+        for port in range(5020, 5024):
             text = text.replace(f"port: {port}", f"port: {free_port()}")
         text = text.replace("mqtt://127.0.0.1:1883", url).replace("port: 9464", f"port: {self.http_port}")
         text = text.replace("scheduled: accept", "scheduled: refuse").replace(

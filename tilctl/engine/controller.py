@@ -310,6 +310,7 @@ class Controller:
             return self._transition(slot, command)
         await slot.note_trends(final=True)
         runner.fire(Machine.RESET, command.reason)
+        await runner.prompts.withdraw_all(f"{slot.name} was reset")
         await runner.batch.record(ev.CommandAnswered(command.id, "done", "", f"{slot.name} is idle"))
         await slot.clear(keep=True)
         await self._put_away(runner.batch)

@@ -50,7 +50,8 @@ async def settle(batch: Batch, intent: Intent, way: Way, wanted: float) -> str:
         await batch.record(ev.IntentClosed(intent.number, intent.path, "in_doubt", None, counted, evidence))
         return closure.why
     delivered = round(closure.delivered_ml, 3)
-    outcome = "done" if delivered >= wanted else "partial" if delivered > 0 else "nothing"
+    # A pump that counted nothing did nothing; what the scales show then is their noise.
+    outcome = "nothing" if not (counted and delivered) else "done" if delivered >= wanted else "partial"
     await batch.record(ev.IntentClosed(intent.number, intent.path, outcome, delivered, counted, evidence))
     return ""
 

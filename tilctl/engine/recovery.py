@@ -25,7 +25,7 @@ from tilctl.config import Site
 from tilctl.engine.batch import Batch
 from tilctl.engine.errors import StepError
 from tilctl.engine.intents import enough, settle, way_of
-from tilctl.engine.machine import QUIESCENT, State
+from tilctl.engine.machine import FINAL, QUIESCENT, Command, State
 from tilctl.engine.runner import TARGET_OFF, Runner
 from tilctl.engine.state import BatchState, Node, StepStatus, bare_path, format_time, parse_time
 from tilctl.engine.verbs.set_target import write_target
@@ -84,6 +84,9 @@ async def resume(runner: Runner, suite: Suite, last_beat: str | None) -> None:
     await batch.record(ev.Recovered(report))
     runner.prompts.resume()
     log.info("recovered", **report)
+    if runner.state is State.IDLE:  # it died between the making of the record and the first state on it
+        runner.fire(Command.START, "the controller was restarted")
+        return
     # Invariant: what is decided here is decided on the live state; a guard may have held it meanwhile.
     if runner.state in QUIESCENT:
         await runner.make_safe_again()
@@ -153,6 +156,9 @@ def _needed(batch: Batch) -> set[str]:
 
 
 def _granted(state: BatchState) -> list[str]:
+    """Return the operations whose shared equipment is still theirs; what has ended keeps only a freezer that runs."""
+    if state.state in FINAL and not any(intent.action == "start" for intent in state.open_intents()):
+        return []
     return [
         path
         for path, node in state.nodes.items()

@@ -271,11 +271,14 @@ class Runner:
             return  # Invariant: nothing walks but in these two states
         try:
             try:
-                await walker.run()
+                if (
+                    self.batch.state.result != "complete"
+                ):  # else it died, or was held, when only its last state was left
+                    await walker.run()
             except ProcedureEnd as end:
                 await self._end_of_procedure(end.result, end.reason)
             else:
-                await self._end_of_procedure("complete", "")
+                await self._end_of_procedure("complete", self.batch.state.reason)
         except SafePoint:
             self.fire(DONE)
         except InDoubt as doubt:
@@ -299,10 +302,11 @@ class Runner:
         if self.state is State.PAUSING:  # paused after its last step: the end comes when it is resumed
             self.fire(DONE)
             return
-        operation = self.batch.state.operation  # `end` leaves the operation that it stands in
-        if self.batch.state.states.get(operation) is State.RUNNING:
-            self.batch.note(ev.StateChanged(operation, State.RUNNING, State.COMPLETE, DONE, reason))
-        await self.batch.record(ev.BatchEnded(result, reason))
+        if self.batch.state.result != result:
+            operation = self.batch.state.operation  # `end` leaves the operation that it stands in
+            if self.batch.state.states.get(operation) is State.RUNNING:
+                self.batch.note(ev.StateChanged(operation, State.RUNNING, State.COMPLETE, DONE, reason))
+            await self.batch.record(ev.BatchEnded(result, reason))
         self._give_back()
         self.fire(DONE, reason)
 

@@ -141,8 +141,8 @@ async def _follow(context: Context, step: Freeze, device: str, intent: Intent, p
                 intent.number, f"{context.path}: {device} does not know this run (it was restarted or operated by hand)"
             )
         mark = step.marks.get("started")
-        if mark is not None and mark not in batch.state.marks:  # the device has it: from here the run counts
-            await batch.record(ev.Marked(mark, format_time(batch.clock.now())))
+        if mark is not None and mark not in batch.state.marks:  # the device has it: the run counts from its command
+            await batch.record(ev.Marked(mark, format_time(intent.opened)))
         reading = image.get(f"{device}.program_state")
         if (
             reading is not None
@@ -164,9 +164,10 @@ async def _close(
     readings = [(t, chamber, sample) for t, chamber, sample, _ in samples]
     whole = bool(samples) and (batch.clock.now() - intent.opened).total_seconds() - samples[-1][0] < SEEN_WHOLE_S
     findings = accept(profile, readings, [wanted for *_, wanted in samples]) if step.accept and whole else []
+    # Invariant: what a run came to is on record in one transaction, so that no crash has it reported twice.
     if step.accept and not whole:  # watched only in part: what was not seen is not judged
         text = "the run was not watched from its start to its end: judge it by the freezer's own record"
-        await batch.record(ev.ExceptionRaised("freezing", text, context.path))
+        batch.note(ev.ExceptionRaised("freezing", text, context.path))
     data: dict[str, Any] = {
         "profile": profile.id,
         "device": device,
@@ -174,12 +175,12 @@ async def _close(
         "series": [[round(v, 2) if v is not None else None for v in row] for row in samples[::REPORT_EVERY]],
         "findings": [asdict(finding) for finding in findings],
     }
-    await batch.record(ev.FreezeReported(context.path, data))
+    batch.note(ev.FreezeReported(context.path, data))
     for finding in findings:
         if not finding.ok:
             text = f"{finding.criterion}: {finding.value}, limit {finding.limit}: {finding.consequence}"
-            await batch.record(ev.ExceptionRaised("freezing", text, context.path))
+            batch.note(ev.ExceptionRaised("freezing", text, context.path))
     if (mark := step.marks.get("ended")) is not None:
-        await batch.record(ev.Marked(mark, format_time(batch.clock.now())))
+        batch.note(ev.Marked(mark, format_time(batch.clock.now())))
     outcome = "done" if state == "complete" else "partial"
     await batch.record(ev.IntentClosed(intent.number, context.path, outcome, None, None, {"ended_as": state}))

@@ -145,7 +145,7 @@ async def _open(context: Context, order: _Order, way: Way, before: Evidence, vol
     args = {
         "from": order.source,
         "to": order.destination,
-        "sequence": max(before.sequence, _forgotten(context, way, before)) % 65535 + 1,
+        "sequence": _unused(context, way, before.sequence),
         "rate": order.rate,
         "volume": round(max(0.1, volume + over), 2),
         "way": way.line,
@@ -155,12 +155,17 @@ async def _open(context: Context, order: _Order, way: Way, before: Evidence, vol
     return number
 
 
-def _forgotten(context: Context, way: Way, before: Evidence) -> int:
-    """Return the number that a pump knew before it lost power and began to count anew; 0 when it did not."""
-    earlier = [intent for intent in context.batch.state.intents.values() if intent.device == way.pump]
-    if not earlier or earlier[-1].evidence["boots"] == before.boots:
-        return 0
-    return int(earlier[-1].args["sequence"])
+def _unused(context: Context, way: Way, known: int) -> int:
+    """Return the next number for this pump; Invariant: no two intents share one, also after the pump lost power."""
+    used = {
+        int(intent.args["sequence"])
+        for intent in context.batch.state.intents.values()
+        if intent.device == way.pump and "sequence" in intent.args
+    }
+    number = known % 65535 + 1
+    while number in used:
+        number = number % 65535 + 1
+    return number
 
 
 async def _commanded(context: Context, order: _Order, way: Way, number: int, volume: float) -> None:

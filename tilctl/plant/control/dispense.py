@@ -16,6 +16,7 @@ from tilctl.plant.unit import PlantError, UnitPlant, Way
 
 CLOSES_ML = 3.0  # mL; evidence closes within max(3 mL, 2 %): engineering default of the project
 CLOSES_SHARE = 0.02
+NOTHING_ML = 0.05  # mL on the totaliser, a few of its counts: the pump did not turn
 WATCH_ML = 5.0  # mL; mass against totaliser while running: max(5 mL, 5 %) over 60 s (engineering default)
 WATCH_SHARE = 0.05
 WATCH_S = 60.0
@@ -103,6 +104,8 @@ def close_evidence(before: Evidence, after: Evidence, density: float, *, may_run
         why = f"{left:.1f} mL left, {came:.1f} mL came: they differ by more than {allowed:.1f} mL"
         return Closure(None, counted, left, came, closes=False, why=why)
     moved = max(0.0, (left + came) / 2)
+    if counted < NOTHING_ML and moved <= CLOSES_ML:
+        moved = 0.0  # the pump did not turn: what the scales show is their noise
     apart = max(WATCH_ML, WATCH_SHARE * counted)
     if abs(counted - moved) > apart and not (may_run_dry and counted > moved):
         why = f"the pump counted {counted:.1f} mL, the scales say {moved:.1f} mL"
