@@ -1,6 +1,6 @@
 """The suite of this rung: the real engine over real Modbus to a simulated plant, in virtual time, without MQTT.
 
-A test tells a story: `await suite.start("small")`, `await suite.until("fill/first", "acting")`, `await suite.do("hold")`.
+A test tells a story: `await suite.start("small")`, `await suite.until("fill/first", "acting")`, `suite.do("hold")`.
 `Hands` answer the prompts as the simulated operator would, unless a test takes them in its own hands.  `kill` ends the
 controller as a power cut does: nothing more is written, sent or waited for; `boot` starts another on the same files.
 """

@@ -1,4 +1,4 @@
-"""Killed and started again: nothing is repeated, nothing is lost, and what may not go on by itself waits for a person."""
+"""Killed and started again: nothing is repeated or lost, and what may not go on by itself waits for a person."""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
+
 import time
+
 from story import Story
 
 

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tilctl.engine.machine import DONE, FAULT, FINAL, NUMBERS, QUIESCENT, Command, State, legal_commands, next_state
+import itertools
 
 # By hand from the table of ISA-88 / IEC 61512: state -> event -> next state; what is not here is not legal.
 NEXT: dict[str, dict[str, str]] = {
@@ -58,7 +59,7 @@ def test_any_sequence_of_events(events: list[str]) -> None:
         if found is not None:
             state = found
             path.append(state)
-    for before, after in zip(path, path[1:], strict=False):
+    for before, after in itertools.pairwise(path):
         assert after.value in NEXT[before.value].values()
         if before in FINAL:
             assert after in (State.IDLE, State.ABORTING), "what has ended does not run again"

@@ -49,7 +49,7 @@ FILLED = [mounted("media", 1000.0), mounted("flask", 0.0, "p1"), ev.StepStarted(
 # --- time -------------------------------------------------------------------------------------------------------------
 
 
-@given(st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC)))  # noqa: DTZ001
+@given(st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC)))
 def test_times_of_the_record_are_kept_to_the_millisecond(moment: datetime) -> None:
     text = format_time(moment)
     assert text.endswith("Z")
