@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tilctl.engine.machine import DONE, FAULT, FINAL, NUMBERS, QUIESCENT, Command, State, legal_commands, next_state
-import itertools
 
 # By hand from the table of ISA-88 / IEC 61512: state -> event -> next state; what is not here is not legal.
 NEXT: dict[str, dict[str, str]] = {
