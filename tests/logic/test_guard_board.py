@@ -117,7 +117,10 @@ def test_rearmed_it_acts_again_on_a_condition_that_still_holds() -> None:
     assert "hold warm" in room.look(value=True, after=10.0)
     room.board.rearm()
     assert room.look(value=True, after=1.0) == []
-    assert "hold warm" in room.look(value=True, after=10.0)
+    assert room.look(value=True, after=10.0) == ["hold warm"], "the alarm stands, it only acts anew"
+    assert room.look(value=True, after=99.0) == []
+    room.board.rearm()
+    assert room.look(value=False, after=1.0) == ["clear warm"], "and it clears also when it never acted again"
 
 
 SEEN = st.lists(st.tuples(st.sampled_from([True, False, None]), st.floats(0.1, 100.0)), max_size=60)

@@ -40,6 +40,7 @@ class Watch:
     true_since: float | None = None
     invalid_since: float | None = None
     active: bool = False
+    acted: bool = False
     invalid: bool = False
 
 
@@ -61,7 +62,7 @@ class GuardBoard:
         self._reactions = reactions
         standing = set(active)
         for watch in self._watches:  # after a restart what was active is not announced again
-            watch.active = watch.id in standing
+            watch.active = watch.acted = watch.id in standing
             watch.invalid = _invalid(watch.id) in standing
 
     def scan(self) -> None:
@@ -72,9 +73,8 @@ class GuardBoard:
     def rearm(self) -> None:
         """Let what holds or stops act anew if its condition is still true: a person has restarted the batch."""
         for watch in self._watches:
-            if watch.then != "alarm":
-                watch.active = False
-                watch.true_since = None
+            watch.acted = False
+            watch.true_since = None
 
     def _judge(self, watch: Watch) -> None:
         if not watch.applies():
@@ -98,14 +98,18 @@ class GuardBoard:
             self._clear(watch)
             return
         watch.true_since = now if watch.true_since is None else watch.true_since
-        if not watch.active and now - watch.true_since >= watch.for_s:
+        if now - watch.true_since < watch.for_s:
+            return
+        # Actuate first, report second.
+        if not watch.acted and watch.then != "alarm":
+            self._reactions.acted(watch.id, watch.then, watch.text)
+        watch.acted = True
+        if not watch.active:
             watch.active = True
-            # Actuate first, report second.
-            if watch.then != "alarm":
-                self._reactions.acted(watch.id, watch.then, watch.text)
             self._reactions.raised(watch.id, watch.priority, watch.text, watch.operands())
 
     def _clear(self, watch: Watch) -> None:
+        watch.acted = False
         if watch.active:
             watch.active = False
             self._reactions.cleared(watch.id)
