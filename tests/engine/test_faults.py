@@ -230,6 +230,7 @@ async def test_a_person_says_that_less_went_over_and_the_rest_is_a_new_intent(su
     suite.faults("scales").silent = True
     await suite.do("hold")
     assert suite.intents("fill/first")[0].outcome == "in_doubt"
+    assert suite.state.alarms["in-doubt-1"].priority == "high", "nobody restarts it without knowing"
     real = suite.pump("pump_media").log[0].moved_ml
     assert real < 50.0
     suite.faults("scales").silent = False
@@ -258,6 +259,19 @@ async def test_a_pump_that_falls_silent_in_a_dose(suite: Story) -> None:
     await suite.until_state("complete")
     assert [run.sequence for run in suite.pump("pump_media").log] == [1, 2]
     assert len(suite.intents("fill/first")) == 1, "all of it had gone over, as the person found"
+
+
+async def test_a_silent_pump_is_given_up_long_before_its_dose_would_be_over(suite: Story) -> None:
+    suite.announced = {"protective_write_failed"}
+    suite.check_safe = suite.check_ledger = False
+    await in_the_first_dose(suite, 10.0, first="450 mL")
+    began = suite.loop.time()
+    suite.faults("pump_media").silent = True
+    await suite.until_state("held")
+    assert suite.loop.time() - began < 75.0
+    pump = suite.pump("pump_media")
+    assert (pump.suction, pump.delivery) == (0, 0), "what cannot be stopped is pinched off"
+    assert suite.plant.place(1).contents.volume < 150.0
 
 
 async def test_a_pump_that_loses_power_in_a_dose(suite: Story) -> None:

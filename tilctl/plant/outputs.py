@@ -106,6 +106,8 @@ class OutputGate:
             error = f"no answer within {PROTECT_WITHIN:g} s"
         except DeviceError as failure:
             error = str(failure)
+        except Exception as failure:  # noqa: BLE001 - Invariant: what breaks here keeps no other device from being made safe
+            error = f"internal error: {failure!r}"
         else:
             return Protected(device, command, "")
         self._log.error("protective_write_failed", device=device, command=command, error=error)
