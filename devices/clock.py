@@ -11,13 +11,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Protocol, TypeVar
 
+from devices.storage import StorageThread
+
 T = TypeVar("T")
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_TIMEX_BYTES = 512  # room for the kernel's struct timex (208 bytes on 64-bit Linux), of which only the result is used
+_TIME_ERROR = 5  # adjtimex(2): the clock is not synchronised
 
 
 class Clock(Protocol):
@@ -33,6 +39,17 @@ class Clock(Protocol):
 
     def utc(self, monotonic: float) -> datetime:
         """Return the UTC moment that belongs to a monotonic time of this boot."""
+        ...
+
+    def synchronised(self) -> bool | None:
+        """Return whether `now` follows a time server; None where the system does not tell."""
+        ...
+
+    def machine(self) -> tuple[str, float] | None:
+        """Return which boot of the machine this is and the seconds since it; None where the system does not tell.
+
+        Never stepped, and the same for every process of that boot: it bridges a restart of the controller.
+        """
         ...
 
     async def sleep(self, seconds: float) -> None:
@@ -70,7 +87,7 @@ class SystemClock:
     def __init__(self) -> None:
         """Bind to the running loop; raises RuntimeError when there is none."""
         self._loop = asyncio.get_running_loop()
-        self._storage = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal")
+        self._storage = StorageThread("journal")
 
     def now(self) -> datetime:
         """Return the present UTC moment."""
@@ -83,6 +100,21 @@ class SystemClock:
     def utc(self, monotonic: float) -> datetime:
         """Return the UTC moment of a monotonic time, by the present offset of the two clocks."""
         return self.now() + timedelta(seconds=monotonic - self.monotonic())
+
+    def synchronised(self) -> bool | None:
+        """Return what the kernel says (adjtimex); None on systems without it."""
+        try:
+            state = ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(_TIMEX_BYTES))
+        except (AttributeError, OSError):
+            return None
+        return None if state < 0 else state != _TIME_ERROR
+
+    def machine(self) -> tuple[str, float] | None:
+        """Return the kernel's boot id and CLOCK_BOOTTIME; None on systems without them."""
+        try:
+            return _BOOT_ID.read_text("ascii").strip(), time.clock_gettime(time.CLOCK_BOOTTIME)
+        except (AttributeError, OSError):
+            return None
 
     async def sleep(self, seconds: float) -> None:
         """Wait for `seconds`."""
@@ -107,8 +139,8 @@ class SystemClock:
 
     async def offload(self, work: Callable[[], T]) -> T:
         """Run `work` in the storage thread."""
-        return await self._loop.run_in_executor(self._storage, work)
+        return await self._storage.run(work)
 
     def close(self) -> None:
-        """Wait for queued storage work, then end the thread."""
-        self._storage.shutdown(wait=True)
+        """Wait for queued storage work, at most a few seconds, then end the thread."""
+        self._storage.close()

@@ -193,10 +193,23 @@ def resolve(unit: str) -> tuple[Dim, Fraction]:
         right = suggest(unit)
         hint = f"write '{right}'" if right else f"known: {', '.join(sorted(NAMES))}"
         raise QuantityError(f"unknown unit {quoted(unit)}", hint=hint)
+    if tight in (plain := _plain()):
+        return plain[tight]
     registry = _registry()
     one = registry.Quantity(Fraction(1), registry.parse_units(tight.replace("%", "percent"))).to_base_units()
     powers = {str(name).strip("[]").replace("percent", "%"): int(power) for name, power in one.dimensionality.items()}
     return Dim(_powers(powers)), Fraction(one.magnitude)
+
+
+@cache
+def _plain() -> dict[str, tuple[Dim, Fraction]]:
+    """Return the units that are one name, without pint: every start reads `10 min` or `2 h` in its site file."""
+    found = {base: (Dim(_powers({base: 1})), Fraction(1)) for base in BASES}
+    for line in DERIVED:
+        name, _, meaning = line.partition(" = ")
+        factor, _, of = meaning.partition(" * ")
+        found[name] = found[of][0], Fraction(factor) * found[of][1]
+    return found
 
 
 @cache

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from devices.codec import FLOATS, CodecError, RegType, WordOrder, decode, encode, format_of, reorder, unpack
 from devices.instrument import Args, ArgValue
@@ -15,7 +16,8 @@ from devices.profile_types import Block, Check, Command, Point, Slot
 from devices.reading import Quality, Reading, Value
 from devices.role import BOOL
 
-_Reader = Callable[[bytes], Value]
+_Converter = Callable[[Any], Value]
+_GOOD, _BAD = Quality.GOOD, Quality.BAD
 
 
 class ArgumentError(ValueError):
@@ -27,8 +29,16 @@ class BlockDecoder:
 
     def __init__(self, block: Block) -> None:
         self._pack = struct.Struct(f">{block.count}H").pack
+        self._layers, places = _layers(block)
         self._steps = [
-            (p.name, p.unit, _reader(p, block), tuple((name, 1 << i) for i, name in p.bits.items()))
+            (
+                p.name,
+                p.unit,
+                places[p.name],
+                _converter(p),
+                _rules(p, places),
+                tuple((n, 1 << i) for i, n in p.bits.items()),
+            )
             for p in block.points
         ]
 
@@ -38,10 +48,16 @@ class BlockDecoder:
         Raises struct.error when the number of registers is not that of the block.
         """
         data = self._pack(*registers)
+        raws: tuple[Any, ...] = ()
+        for swaps, unpack_all in self._layers:
+            raws += unpack_all(data if swaps is None else bytes([data[i] for i in swaps]))
         readings: dict[str, Reading] = {}
-        for name, unit, reader, bits in self._steps:
-            value = reader(data)
-            quality = Quality.BAD if value is None else Quality.GOOD
+        for name, unit, place, convert, rules, bits in self._steps:
+            value = convert(raws[place])
+            for other, values, inside in rules:
+                if (raws[other] in values) is inside:
+                    value = None
+            quality = _BAD if value is None else _GOOD
             readings[name] = Reading(value, unit, quality, at)
             for bit, mask in bits:
                 flag = bool(int(value) & mask) if isinstance(value, float) else None
@@ -49,62 +65,67 @@ class BlockDecoder:
         return readings
 
 
-def _raw_reader(point: Point, block: Block) -> Callable[[bytes], int | float | str]:
-    """Return the reader of the raw value at its place in the block."""
-    start = 2 * (point.addr - block.addr)
+def _layers(block: Block) -> tuple[list[tuple[list[int] | None, Callable[[bytes], tuple[Any, ...]]]], dict[str, int]]:
+    """Return how all raw values of a block are taken at once, and the place of each point among them.
+
+    One struct takes every point that overlaps no other of it; where points overlap there is more than one.
+    """
+    layers: list[list[Point]] = []
+    for point in sorted(block.points, key=lambda p: p.addr):
+        free = next((layer for layer in layers if layer[-1].addr + layer[-1].words <= point.addr), None)
+        if free is None:
+            layers.append([point])
+        else:
+            free.append(point)
+    places = {point.name: place for place, point in enumerate(point for layer in layers for point in layer)}
+    return [_layer(block, layer) for layer in layers], places
+
+
+def _layer(block: Block, points: Sequence[Point]) -> tuple[list[int] | None, Callable[[bytes], tuple[Any, ...]]]:
+    form, at, swaps = ">", block.addr, list(range(2 * block.count))
+    for point in points:
+        text = point.type is RegType.STRING
+        form += f"{2 * (point.addr - at)}x" + (f"{2 * point.words}s" if text else format_of(point.type))
+        at = point.addr + point.words
+        first, size = 2 * (point.addr - block.addr), 2 * point.words
+        if not text:
+            swaps[first : first + size] = [first + i for i in reorder(bytes(range(size)), point.order)]
+    form += f"{2 * (block.addr + block.count - at)}x"
+    return (None if swaps == sorted(swaps) else swaps), struct.Struct(form).unpack
+
+
+def _rules(point: Point, places: Mapping[str, int]) -> tuple[tuple[int, frozenset[int], bool], ...]:
+    return tuple((places[rule.point], rule.values, rule.inside) for rule in point.bad_when)
+
+
+def _converter(point: Point) -> _Converter:
+    """Return what makes of a raw value the value in its unit; None is bad."""
     if point.type is RegType.STRING:
-        end = start + 2 * point.words
-
-        def text(data: bytes) -> str:
-            try:
-                return str(decode(RegType.STRING, unpack(data[start:end]), point.order))
-            except CodecError:
-                return ""
-
-        return text
-    take = struct.Struct(">" + format_of(point.type)).unpack_from
-    if point.order is WordOrder.ABCD or (point.words == 1 and point.order is WordOrder.CDAB):
-        return lambda data: take(data, start)[0]
-    end, order = start + 2 * point.words, point.order
-    return lambda data: take(reorder(data[start:end], order))[0]
-
-
-def _reader(point: Point, block: Block) -> _Reader:
-    """Return the reader of the value in its unit; None is bad."""
-    value = _value_reader(point, _raw_reader(point, block))
-    for rule in point.bad_when:
-        other = next(p for p in block.points if p.name == rule.point)
-        value = _guarded(value, _raw_reader(other, block), rule.values, inside=rule.inside)
-    return value
-
-
-def _guarded(
-    value: _Reader, other: Callable[[bytes], int | float | str], values: frozenset[int], *, inside: bool
-) -> _Reader:
-    return lambda data: None if (other(data) in values) is inside else value(data)
-
-
-def _value_reader(point: Point, raw: Callable[[bytes], int | float | str]) -> _Reader:
-    if point.type is RegType.STRING:
-        return lambda data: raw(data) or None
+        return lambda raw: _text(raw, point.order)
     if point.type is RegType.BOOL:
-        return lambda data: raw(data) != 0
+        return lambda raw: raw != 0
     if point.symbols:
-        symbols: Mapping[int | float | str, str] = {**point.symbols}
-        return lambda data: symbols.get(raw(data))
+        return point.symbols.get
     scale = _scaler(point.scale)
     offset, sentinels = point.offset, frozenset(point.nan)
     low, high = point.range or (-math.inf, math.inf)
+    finite = math.isfinite
 
-    def number(data: bytes) -> float | None:
-        got = raw(data)
-        if isinstance(got, str) or got in sentinels:
+    def number(raw: float) -> float | None:
+        if raw in sentinels:
             return None
-        value = scale(got) + offset
+        value = scale(raw) + offset
         # Invariant: what is not a plausible finite number is bad, never passed on.
-        return value if low <= value <= high and math.isfinite(value) else None
+        return value if low <= value <= high and finite(value) else None
 
     return number
+
+
+def _text(raw: bytes, order: WordOrder) -> str | None:
+    try:
+        return str(decode(RegType.STRING, unpack(raw), order)) or None
+    except CodecError:
+        return None
 
 
 def _scaler(scale: float) -> Callable[[float], float]:

@@ -102,6 +102,11 @@ class Instrument(Protocol):
         """Whether it can be relied on at this moment."""
         ...
 
+    @property
+    def serial(self) -> str:
+        """Its serial number as last read; "" where it has none, or was not asked yet."""
+        ...
+
     async def read(self, block: str, priority: Priority = Priority.DATA) -> dict[str, Reading]:
         """Read one block, one request; readings by point and by named bit. Raises DeviceOffline or ReadFailed."""
         ...

@@ -13,6 +13,7 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
+from devices import profile_failsafe as failsafe
 from devices import profile_model as model
 from devices.codec import BITS, FLOATS, CodecError, RegType, WordOrder, encode, words_of
 from devices.document import Diagnostic, Document, DocumentError, Severity, load, parse, validate
@@ -110,11 +111,6 @@ class _Compiler:
         bits = self._bits(points)
         known = _Known(blocks, points, bits)
         commands = {name: self._command(name, command, known) for name, command in source.commands.items()}
-        safe = source.failsafe.safe_command
-        if safe is not None and safe not in commands:
-            self._find(("failsafe", "safe_command"), f"there is no command {safe}", "name one of `commands`")
-        elif safe is not None and (commands[safe].rows or any(slot.arg for slot in commands[safe].fields)):
-            self._find(("failsafe", "safe_command"), f"{safe} takes arguments; a safe command must not need any")
         self._role(known, commands)
         result = Profile(
             id=source.profile.id,
@@ -138,8 +134,10 @@ class _Compiler:
             points=points,
             bits=bits,
             commands=commands,
-            safe_command=safe,
+            safe_command=failsafe.safe_command_of(source.failsafe, commands, self._find),
             on_comm_loss=source.failsafe.on_comm_loss,
+            watchdog=failsafe.watchdog_of(source.failsafe, commands, known, self._find),
+            after_power_loss=source.failsafe.after_power_loss,
             sim_model=source.sim.model if source.sim else None,
             sha256=hashlib.sha256(self._document.text.encode()).hexdigest(),
         )
@@ -236,6 +234,7 @@ class _Compiler:
             stale_ms=source.stale_ms,
             nan=tuple(source.nan),
             bad_when=tuple(rule for rule in rules if rule is not None),
+            alive=source.alive,
         )
 
     def _rule(self, name: str, source: model.PointModel, index: int) -> Rule | None:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from devices.codec import RegType, WordOrder
+from devices.quantity import QuantityError, parse_as
 
 
 def _integer(value: Any) -> Any:
@@ -37,6 +38,16 @@ def _number(value: Any) -> Any:
     return value
 
 
+def _seconds(value: Any) -> Any:
+    """Read an amount of time with its unit, as seconds."""
+    if isinstance(value, str):
+        try:
+            return parse_as(value, "s")
+        except QuantityError as error:
+            raise ValueError(str(error)) from None
+    return value
+
+
 def _flag(value: Any) -> Any:
     """Read true or false, and nothing that only looks like it."""
     if isinstance(value, str):
@@ -52,6 +63,7 @@ Flag = Annotated[bool, BeforeValidator(_flag)]
 Address = Annotated[int, BeforeValidator(_integer), Field(ge=0, le=0xFFFF)]
 BitIndex = Annotated[int, BeforeValidator(_integer), Field(ge=0, le=31)]
 Milliseconds = Annotated[int, BeforeValidator(_integer), Field(ge=1, le=3_600_000)]
+Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0, le=3600)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)]
 ReadCode = Annotated[Literal[1, 2, 3, 4], BeforeValidator(_integer)]
 WriteCode = Annotated[Literal[5, 6, 15, 16], BeforeValidator(_integer)]
@@ -159,6 +171,7 @@ class PointModel(_Strict):
     stale_ms: Milliseconds
     nan: list[Number] = Field(default_factory=list[float])
     bad_when: list[QualityRuleModel] = Field(default_factory=list[QualityRuleModel])
+    alive: Flag = False
 
 
 class FieldModel(_Strict):
@@ -226,11 +239,30 @@ class DenyModel(_Strict):
     why: str
 
 
+class WatchdogModel(_Strict):
+    """A watchdog in the instrument: `command` arms and feeds it with seconds, and disarms it with 0.
+
+    `timeout` is what it is armed with, `period` how often it is fed, `action` what the instrument then does by itself;
+    the point `armed` reads the seconds it is armed with, `tripped` reads true after it has acted.
+    """
+
+    command: Name
+    timeout: Seconds
+    period: Seconds
+    action: Literal["stop", "safe_values"]
+    armed: Name
+    tripped: Name
+
+
 class FailsafeModel(_Strict):
-    """What makes it safe, and what it does by itself when nobody talks to it."""
+    """What makes it safe, and what it does by itself when nobody talks to it or its power comes back."""
 
     safe_command: Name | None = None
     on_comm_loss: Literal["keeps_running", "stops", "unknown"]
+    after_power_loss: dict[Name, Literal["kept", "lost", "defaults", "closed", "aborted"]] = Field(
+        default_factory=dict[str, Literal["kept", "lost", "defaults", "closed", "aborted"]]
+    )
+    watchdog: WatchdogModel | None = None
 
 
 class SimModel(_Strict):

@@ -45,6 +45,8 @@ class Point:
     stale_ms: int
     nan: tuple[float, ...]
     bad_when: tuple[Rule, ...]
+    alive: bool = False
+    """It must be another value in reads 5 s apart; where it stands still, the readings of its block are stale."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +133,25 @@ class Command:
 
 
 @dataclass(frozen=True, slots=True)
+class Watchdog:
+    """What an instrument does by itself when nobody feeds it.
+
+    `command` has the one argument `arg`, in s: written with `timeout_s` it arms the watchdog, written again in time it
+    feeds it, written with 0 it disarms it (so it is after power-up).  Feed each `period_s`.  When `timeout_s` passed
+    without that, the instrument does `action` and disarms itself; `tripped` (a bit or a bool point) then reads true
+    until it is armed again or disarmed.  `armed` is the point with the time (s) it is armed with, 0 when it is not.
+    """
+
+    command: str
+    arg: str
+    timeout_s: float
+    period_s: float
+    action: str
+    armed: str
+    tripped: str
+
+
+@dataclass(frozen=True, slots=True)
 class Setting:
     """A value that must stand at `addr`; `why` is for the person."""
 
@@ -185,5 +206,7 @@ class Profile:
     commands: Mapping[str, Command]
     safe_command: str | None
     on_comm_loss: str
+    watchdog: Watchdog | None
+    after_power_loss: Mapping[str, str]  # part -> kept, lost, defaults, ..: for people, and done by the simulator
     sim_model: str | None
     sha256: str = field(repr=False)

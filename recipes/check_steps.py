@@ -81,7 +81,7 @@ class StepCheck:
         return ended
 
     def _step(self, step: AnyVerb, names: Names, path: DataPath) -> bool:
-        for field in ("when", "max_outage"):
+        for field in ("when", "max_outage", "max_hold"):
             given = getattr(step, field)
             if given is not None and field == "when":
                 expression(given, names, self._findings, (*path, field), CONDITION)
@@ -143,12 +143,22 @@ class StepCheck:
                     check_expr.container(given, names, self._findings, (*path, field), family=True)
                 if isinstance(step, verbs.Balance):
                     self._findings.quantity(step.within, ("%",), (*path, "within"))
+            case verbs.Wait():
+                self._missed(step, path)
             case verbs.Incubate():
                 self._window(step, path)
+                self._missed(step, path)
             case verbs.Note():
                 check_expr.text(step.text, names, self._findings, (*path, "text"))
             case _:
                 pass
+
+    def _missed(self, step: verbs.Wait | verbs.Incubate, path: DataPath) -> None:
+        if step.grace is not None:
+            self._findings.quantity(step.grace, ("s",), (*path, "grace"))
+        elif step.on_missed != "run_late":
+            text = f"on_missed: {step.on_missed} has no effect without a grace"
+            self._findings.error("grace-missing", (*path, "on_missed"), text, "add grace: 30 min, or what is allowed")
 
     def _choose(self, step: verbs.Choose, names: Names, path: DataPath) -> bool:
         branches: list[Names] = []

@@ -60,6 +60,7 @@ SOME = AfterValidator(_some)
 """For a list that may not be empty."""
 _Listed = Annotated[tuple[Text, ...], SOME]
 Names = Annotated[_Listed, BeforeValidator(_listed, json_schema_input_type=Text | _Listed)]
+OnMissed = Literal["run_late", "skip", "hold", "abort"]
 OnRestart = Literal["resume", "redo", "reattach", "hold", "ask"]
 
 
@@ -75,6 +76,7 @@ class Verb(Frozen):
     `when`: the step is passed over while this is false.  `exception_when`: judged after the step; true puts an
     exception on the record for review.  `on_restart`: how the step goes on after the controller was down.
     `max_outage`: the longest outage after which it may go on without a person; absent: the step sets no limit.
+    `max_hold`: the longest that it may stand held; beyond that is an alarm.
     """
 
     id: Id
@@ -83,6 +85,7 @@ class Verb(Frozen):
     exception_when: Expr | None = None
     on_restart: OnRestart = "redo"
     max_outage: Amount | None = None
+    max_hold: Amount | None = None
 
 
 class Input(Frozen):
@@ -167,13 +170,20 @@ class Set(Verb):
 
 
 class Wait(Verb):
-    """Wait until a condition is true, or for a time (biological: it counts while held and during an outage)."""
+    """Wait until a condition is true, or for a time (biological: it counts while held and during an outage).
+
+    `grace`: how late it may end (after an outage or a hold) without a word; absent: as late as it comes.  Beyond that
+    `on_missed` says what becomes of the steps after it in its list: `run_late` (an exception on the record), `skip`,
+    `hold` (a person decides), `abort`.
+    """
 
     verb: Literal["wait"]
     until: Expr | None = None
     for_: Expr | None = Field(default=None, alias="for")
     timeout: Expr | None = None
     on_timeout: Literal["hold", "continue"] = "hold"
+    grace: Amount | None = None
+    on_missed: OnMissed = "run_late"
     on_restart: OnRestart = "resume"
 
     @model_validator(mode="after")
@@ -299,11 +309,18 @@ class Mark(Verb):
 
 
 class Incubate(Verb):
-    """Leave the culture alone until a condition; `window` is where `day` must lie when it ends."""
+    """Leave the culture alone until a condition; `window` is where `day` must lie when it ends.
+
+    `grace`: how late it may end (after an outage or a hold) without a word; absent: as late as it comes.  Beyond that
+    `on_missed` says what becomes of the steps after it in its list: `run_late` (an exception on the record), `skip`,
+    `hold` (a person decides), `abort`.
+    """
 
     verb: Literal["incubate"]
     until: Expr
     window: Span | None = None
+    grace: Amount | None = None
+    on_missed: OnMissed = "run_late"
     on_restart: OnRestart = "resume"
 
 

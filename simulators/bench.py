@@ -32,8 +32,10 @@ When = float | str | None
 class Bench:
     """What a person can do in the suite: hang, take, resuspend, sample, wash, freeze, look."""
 
-    def __init__(self, plant: Plant) -> None:
+    def __init__(self, plant: Plant, cell: str = "") -> None:
+        """Stand at a plant; the bench of a facility knows the name of its `cell`."""
         self.plant = plant
+        self.cell = cell
         self.problems: list[str] = []
         self._samples = 0
         self._done: dict[str, Any] = {}
@@ -56,12 +58,16 @@ class Bench:
     def call(self, name: str, args: Mapping[str, Any]) -> Any:
         """Do the named action; raises BenchError for an unknown name, wrong arguments, or what cannot be done.
 
-        With a `key` among the arguments a repeated call does nothing and returns what the first one did.
+        With a `key` among the arguments a repeated call does nothing and returns what the first one did.  A `cell`
+        among them must be this bench's, where it has one.
         """
         action = self._actions.get(name)
         if action is None:
             raise BenchError(f"the bench has no action {name!r}; it has {', '.join(self._actions)}")
         given = dict(args)
+        if self.cell and given.get("cell", self.cell) != self.cell:
+            raise BenchError(f"this is the bench of {self.cell}, not of {given['cell']}")
+        given.pop("cell", None)
         key = given.pop("key", None)
         if key is not None and key in self._done:
             return self._done[key]
@@ -242,6 +248,7 @@ class Bench:
                             c.contents.temperature,
                             c.contents.concentration("dmso"),
                             between(key, i, *NUCLEATION),
+                            self.cell,
                         )
                         for i, c in enumerate(self.plant.aside.in_freezer)
                     ],
@@ -256,7 +263,7 @@ class Bench:
 
         def act() -> dict[str, Any]:
             with self.plant.change() as t:
-                bags = self.plant.freezer.unload(t)
+                bags = self.plant.freezer.unload(t, self.cell)
                 self.plant.freezer.ln2 = FULL
                 taken, self.plant.aside.in_freezer = self.plant.aside.in_freezer, []
                 for container, frozen in zip(taken, bags, strict=True):
@@ -346,6 +353,9 @@ class Bench:
         default = "waste" if port == WASTE else ("bag" if kind == "bag" else "gas-permeable-100cm2")
         known = vessel_class if kind == "vessel" and vessel_class in CLASSES else default
         tare, capacity, area = CLASSES[known]
+        if volume > 0.0:
+            for short in list(self.plant.short_hung):
+                volume *= 1.0 - short(port)
         fragments = float(given.pop("fragments", 0.0))
         try:
             contents = mixed(volume, str(given.pop("liquid", "empty")), {k: float(v) for k, v in given.items()})

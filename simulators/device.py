@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from devices.codec import FLOATS, RegType, WordOrder, encode, format_of, reorder
@@ -12,6 +13,7 @@ from devices.profile_types import Command, Point, Profile, Setting, Slot
 
 Value = float | bool | str | Iterable[str] | None
 Getter = Callable[[], Value]
+Bend = Callable[[Value], Value]
 Handler = Callable[[Mapping[str, Any]], None]
 
 ILLEGAL_FUNCTION, ILLEGAL_ADDRESS, ILLEGAL_VALUE, DEVICE_FAILURE, NO_RESPONSE = 1, 2, 3, 4, 0x0B
@@ -25,6 +27,19 @@ class ModbusFault(Exception):
     def __init__(self, code: int) -> None:
         self.code = code
         super().__init__(f"Modbus exception {code:#04x}")
+
+
+def _nothing() -> None:
+    """Do nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """What power does to an instrument: it goes, it comes back, and the instrument is as new (counters, log)."""
+
+    off: Callable[[], None] = _nothing
+    on: Callable[[], None] = _nothing
+    new: Callable[[], None] = _nothing
 
 
 class SimDevice:
@@ -59,9 +74,16 @@ class SimDevice:
         _match(profile, "getter", values.keys(), profile.points.keys())
         _match(profile, "handler", commands.keys(), profile.commands.keys())
         self.profile = profile
+        self.heard: list[Callable[[str, Mapping[str, Any]], None]] = []  # told of each command, just before it is done
+        self.serial = serial
+        self.deaf = False  # a fault: writes are acknowledged and ignored
+        self.life = Life()
+        self.boots = 1
+        self._values = dict(values)
+        self._bends: dict[str, tuple[Bend, ...]] = {}
         self._handlers = dict(commands)
-        self._images = [*_blocks(profile, values), *_settings(profile, serial)]
-        self._exact = {(i.fc, i.addr, i.count): i for i in reversed(self._images)}
+        self._images: list[_Image] = []
+        self._build()
         frames = [_Frame(command) for command in profile.commands.values()]
         self._frames = sorted(frames, key=lambda frame: -frame.fixed)
         self._functions = {i.fc for i in self._images} | {f.command.fc for f in frames}
@@ -100,15 +122,67 @@ class SimDevice:
         data = struct.pack(f">{len(values)}H", *values)
         for frame in fitting:
             args = frame.decode(data)
+            if args is not None and self.deaf:
+                return
             if args is not None:
+                for hear in self.heard:
+                    hear(frame.command.name, args)
                 self._handlers[frame.command.name](args)
                 self._written.update(((READS_BACK[fc], addr + i), word) for i, word in enumerate(values))
                 return
         raise ModbusFault(ILLEGAL_VALUE)
 
-    def forget(self) -> None:
-        """Lose the written words that only read back, as a power cut does."""
+    @property
+    def frozen(self) -> bool:
+        """Whether reads show the registers of an earlier moment."""
+        return any(image.frozen is not None for image in self._images)
+
+    def freeze(self, frozen: bool) -> None:
+        """Let every read show the registers as they are now, until this is called with False."""
+        if frozen is self.frozen:
+            return
+        for image in self._images:
+            image.frozen = image.render(self._written) if frozen else None
+
+    def reads(self, point: str) -> Value:
+        """Return what a point reads now, in its unit."""
+        return _bent(self._values[point], self._bends.get(point, ()))()
+
+    def do(self, command: str, args: Mapping[str, Any]) -> None:
+        """Carry out a command as from the instrument's own panel; raises ModbusFault where it is refused."""
+        self._handlers[command](args)
+
+    def bend(self, point: str, *bends: Bend) -> None:
+        """Let a point read what `bends`, one after the other, make of its value; without any, as it is."""
+        self._bends[point] = bends
+        self._build()
+
+    def power(self, on: bool) -> None:
+        """Lose power, or start anew with it: what then is kept and lost is what the instrument's `life` does."""
+        if not on:
+            self.life.off()
+            return
         self._written.clear()
+        self.boots += 1
+        self.life.on()
+
+    def replace(self, serial: int | str) -> None:
+        """Be another instrument of the same model: as new, with another serial number."""
+        self.power(on=False)
+        self.serial = serial
+        self.power(on=True)
+        self.boots = 1
+        self.life.new()
+        self._build()
+
+    def _build(self) -> None:
+        """Lay out the registers; frozen ones stay so."""
+        before = [image.frozen for image in self._images]
+        values = self._values | {name: _bent(self._values[name], bends) for name, bends in self._bends.items()}
+        self._images = [*_blocks(self.profile, values), *_settings(self.profile, self.serial)]
+        for image, frozen in zip(self._images, before, strict=False):
+            image.frozen = frozen
+        self._exact = {(i.fc, i.addr, i.count): i for i in reversed(self._images)}
 
 
 class _Image:
@@ -129,9 +203,12 @@ class _Image:
         self._swaps = swaps if swaps != sorted(swaps) else None
         covered = {a for cell in cells for a in range(cell.addr, cell.addr + cell.words)}
         self._holes = [a for a in range(addr, addr + count) if a not in covered]
+        self.frozen: bytes | None = None
 
     def render(self, written: Mapping[tuple[int, int], int]) -> bytes:
-        """Return the bytes of all registers at this moment."""
+        """Return the bytes of all registers at this moment, or at that at which they were frozen."""
+        if self.frozen is not None:
+            return self.frozen
         data = self._struct.pack(*[raw() for raw in self._getters])
         if self._swaps is not None:
             data = bytes([data[i] for i in self._swaps])
@@ -207,6 +284,16 @@ def _encoder(point: Point, getter: Getter) -> Callable[[], Any]:
     if format_of(point.type).isupper():
         return lambda: round(missing if (v := _number(getter())) is None else (v - offset) / scale) % span
     return lambda: round(missing if (v := _number(getter())) is None else (v - offset) / scale)
+
+
+def _bent(getter: Getter, bends: Sequence[Bend]) -> Getter:
+    def read() -> Value:
+        value = getter()
+        for bend in bends:
+            value = bend(value)
+        return value
+
+    return read if bends else getter
 
 
 def _number(value: Value) -> float | None:

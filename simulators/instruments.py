@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, Protocol
 
 from devices.profile import load_profile
-from simulators.device import Handler, ModbusFault, SimDevice, Value
+from simulators.device import Handler, Life, ModbusFault, SimDevice, Value
 from simulators.physics.fluid import COUNT_ML, Fluidics, Pump
 from simulators.physics.freezing import Freezer, Row
 from simulators.physics.noise import gauss, stream
-from simulators.physics.thermal import Climate
+from simulators.physics.thermal import FACTORY, Climate
 
 BUSY = 6  # Modbus exception: the device is doing something else
 REFUSED = 4
@@ -37,15 +38,21 @@ class Host(Protocol):
         ...
 
 
+def serial_number(name: str, unit: int = 0) -> int:
+    """Return the serial number of an instrument, and of those that replace it (`unit` from 1)."""
+    return 100_000 + zlib.crc32(f"{name} {unit}".encode()) % 900_000
+
+
 def _noise(host: Host, name: str, sigma: float) -> Callable[[float], float]:
     """Return noise that is renewed each second of the plant's time."""
     key = stream(host.seed, name)
     return lambda t: gauss(key, int(t), sigma)
 
 
-def incubator(host: Host, climate: Climate) -> SimDevice:
+def incubator(host: Host, climate: Climate, name: str = "incubator") -> SimDevice:
     """Return the incubator: one chamber for all six positions."""
-    targets = {"temperature": climate.temperature.goal, "co2": climate.co2.goal}
+    profile = load_profile("sim-incubator")
+    booted = [0.0]  # s, when it was started last
     lags = {"temperature": climate.temperature, "co2": climate.co2, "humidity": climate.humidity}
     sigmas = {"temperature": TEMPERATURE_NOISE, "co2": GAS_NOISE, "humidity": HUMIDITY_NOISE}
     shaky = {name: _noise(host, f"incubator.{name}", sigma) for name, sigma in sigmas.items()}
@@ -61,27 +68,43 @@ def incubator(host: Host, climate: Climate) -> SimDevice:
 
     def set_temperature(args: Args) -> None:
         with host.change() as t:
-            targets["temperature"] = float(args["value"])
-            climate.set_temperature(t, targets["temperature"])
+            climate.set_temperature(t, float(args["value"]))
 
     def set_co2(args: Args) -> None:
         with host.change() as t:
-            targets["co2"] = float(args["value"])
-            climate.set_co2(t, targets["co2"])
+            climate.set_co2(t, float(args["value"]))
 
-    return SimDevice(
-        load_profile("sim-incubator"),
+    def power(*, on: bool) -> None:
+        with host.change() as t:
+            climate.powered = on
+            if on:
+                booted[0] = t
+            if on and profile.after_power_loss["targets"] == "defaults":
+                climate.targets.update(FACTORY)
+            climate.steer(t)
+
+    def renew() -> None:
+        with host.change() as t:
+            climate.targets.update(FACTORY)
+            climate.heater_fault = False
+            climate.steer(t)
+
+    device = SimDevice(
+        profile,
         {
             "temperature": partial(seen, "temperature"),
             "co2": partial(seen, "co2"),
             "humidity": partial(seen, "humidity"),
             "status": status,
-            "uptime": lambda: int(host.time()),
-            "temperature_target": lambda: targets["temperature"],
-            "co2_target": lambda: targets["co2"],
+            "uptime": lambda: int(host.time() - booted[0]),
+            "temperature_target": lambda: climate.targets["temperature"],
+            "co2_target": lambda: climate.targets["co2"],
         },
         {"set_temperature": set_temperature, "set_co2": set_co2},
+        serial=serial_number(name),
     )
+    device.life = Life(partial(power, on=False), partial(power, on=True), renew)
+    return device
 
 
 def pump(host: Host, fluidics: Fluidics, unit: Pump) -> SimDevice:
@@ -96,10 +119,27 @@ def pump(host: Host, fluidics: Fluidics, unit: Pump) -> SimDevice:
         with host.change() as t:
             fluidics.stop(unit.name, t)
 
+    def set_watchdog(args: Args) -> None:
+        with host.change() as t:
+            unit.guard(int(args["seconds"]), t)
+
     def at(read: Callable[[float], Value]) -> Callable[[], Value]:
         return lambda: read(host.time())
 
-    return SimDevice(
+    def off() -> None:
+        with host.change() as t:
+            unit.end(t)
+            unit.guard(0, t)
+
+    def on() -> None:
+        with host.change() as t:
+            unit.power_cycle(t)
+
+    def renew() -> None:
+        with host.change():
+            unit.renew()
+
+    device = SimDevice(
         load_profile("sim-pump"),
         {
             "running": at(lambda _: unit.run is not None),
@@ -109,13 +149,17 @@ def pump(host: Host, fluidics: Fluidics, unit: Pump) -> SimDevice:
             "dispensed": at(unit.dispensed_ml),
             "sequence": at(lambda _: unit.sequence),
             "boots": at(lambda _: unit.boots),
+            "watchdog": at(lambda _: unit.watchdog),
         },
-        {"dispense": dispense, "stop": stop},
+        {"dispense": dispense, "stop": stop, "set_watchdog": set_watchdog},
+        serial=serial_number(unit.name),
     )
+    device.life = Life(off, on, renew)
+    return device
 
 
-def valves(host: Host, fluidics: Fluidics, unit: Pump) -> SimDevice:
-    """Return the manifold of a pump."""
+def valves(host: Host, fluidics: Fluidics, unit: Pump, name: str = "valves") -> SimDevice:
+    """Return the manifold of a pump; without power its springs close it."""
 
     def select(args: Args) -> None:
         with host.change():
@@ -125,15 +169,19 @@ def valves(host: Host, fluidics: Fluidics, unit: Pump) -> SimDevice:
         with host.change():
             fluidics.select(unit.name, 0, 0)
 
-    return SimDevice(
+    device = SimDevice(
         load_profile("sim-valves"),
         {"suction": lambda: unit.suction, "delivery": lambda: unit.delivery},
         {"select": select, "close": close},
+        serial=serial_number(name),
     )
+    device.life = Life(off=partial(close, {}))
+    return device
 
 
-def scales(host: Host, fluidics: Fluidics) -> SimDevice:
+def scales(host: Host, fluidics: Fluidics, name: str = "scales") -> SimDevice:
     """Return the transmitter of all load cells; it converts once a second."""
+    booted = [0.0]  # s, when it was started last
     ports = sorted(fluidics.at)
     keys = {port: stream(host.seed, f"scales.{port}") for port in ports}
 
@@ -151,7 +199,14 @@ def scales(host: Host, fluidics: Fluidics) -> SimDevice:
         )
 
     values: dict[str, Callable[[], Value]] = {f"mass_{port}": partial(mass, port) for port in ports}
-    return SimDevice(load_profile("sim-scales"), {**values, "unstable": unstable, "seq": lambda: int(host.time())}, {})
+    values |= {"unstable": unstable, "seq": lambda: int(host.time() - booted[0])}
+
+    def on() -> None:
+        booted[0] = host.time()
+
+    device = SimDevice(load_profile("sim-scales"), values, {}, serial=serial_number(name))
+    device.life = Life(on=on)
+    return device
 
 
 def freezer(host: Host, unit: Freezer) -> SimDevice:
@@ -195,8 +250,16 @@ def freezer(host: Host, unit: Freezer) -> SimDevice:
         with host.change() as t:
             unit.abort(t)
 
+    def power(*, on: bool) -> None:
+        with host.change() as t:
+            unit.power(t, on=on)
+
+    def renew() -> None:
+        with host.change():
+            unit.renew()
+
     commands: dict[str, Handler] = {"load_program": load_program, "start": start, "abort": abort}
-    return SimDevice(
+    device = SimDevice(
         load_profile("sim-freezer"),
         {
             "chamber_temperature": chamber,
@@ -212,4 +275,7 @@ def freezer(host: Host, unit: Freezer) -> SimDevice:
             "sample_present": at(lambda _: bool(unit.bags)),
         },
         commands,
+        serial=serial_number("freezer"),
     )
+    device.life = Life(partial(power, on=False), partial(power, on=True), renew)
+    return device

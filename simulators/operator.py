@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, cast
 
+from simulators.habits import GOOD_HABITS, Again, Habits
 from simulators.physics.noise import between, stream, uniform
 
 BenchCall = Callable[[str, dict[str, Any]], Any]
@@ -59,22 +60,28 @@ HOLDS = (  # words of `holds`, and the liquid they mean
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Values for the inputs of a prompt, after how many seconds they are given, and what was done."""
+    """Values for the inputs of a prompt, after how many seconds they are given, and what was done.
+
+    `again` is what the person then gives as well, out of a bad habit.
+    """
 
     inputs: dict[str, str | float]
     delay_s: float
     text: str
+    again: tuple[Again, ...] = ()
 
 
 class Operator:
     """Answers prompts (`id, path, kind, text, asked, due, inputs, containers, from, results`) and works at the bench.
 
     `bench_call(name, args)` is `Bench.call` or a client of it.  `haste` below 1 shortens all delays (for real pace).
+    `habits` may be exchanged while it works.
     """
 
-    def __init__(self, seed: int, bench_call: BenchCall, haste: float = 1.0) -> None:
+    def __init__(self, seed: int, bench_call: BenchCall, haste: float = 1.0, habits: Habits = GOOD_HABITS) -> None:
         self.seed = seed
         self.haste = haste
+        self.habits = habits
         self._bench = bench_call
         self._fragments: dict[str, int] = {}  # batch -> tissue on hand, told when it was cut
 
@@ -94,7 +101,8 @@ class Operator:
         else:
             known, text = self._ask(prompt, step, delay)
         inputs = {name: self._value(prompt, name, spec, known) for name, spec in _inputs(prompt).items()}
-        return Answer(inputs, delay, text)
+        again = self.habits.again(self.seed, prompt, inputs, self.haste) if kind != "reconcile" else ()
+        return Answer(inputs, delay, text, again)
 
     # what hands do -----------------------------------------------------------------------------------------------
 
@@ -177,7 +185,10 @@ class Operator:
         match = re.search(r"from (\S+) to (\S+?)[?,. ]", str(prompt.get("text", "")))
         known: dict[str, Any] = {"why": "weighed source and destination by hand"}
         if match:
-            known["delivered"] = float(self._bench("moved", {"source": match[1], "destination": match[2]})["moved_ml"])
+            args = {"source": match[1], "destination": match[2]}
+            if prompt.get("sequence") is not None:
+                args |= {"sequence": prompt["sequence"]}
+            known["delivered"] = float(self._bench("moved", args)["moved_ml"])
         return known
 
     def _ask(self, prompt: Prompt, step: str, delay: float) -> tuple[dict[str, Any], str]:
@@ -246,7 +257,7 @@ class Operator:
             return str(known.get(name, "seen and checked"))
         value = known.get(name)
         if isinstance(value, str):
-            return value
+            return self.habits.typed(self.seed, prompt, name, value) if prompt["kind"] != "reconcile" else value
         unit = str(spec.get("canonical", spec.get("unit", "")))
         low, high = spec.get("min"), spec.get("max")
         if value is None:
@@ -266,7 +277,7 @@ class Operator:
         if prompt.get("due") and prompt.get("asked"):
             left = (_moment(prompt["due"]) - _moment(prompt["asked"])).total_seconds()
             delay = min(delay, OF_DUE.get(kind, 0.8) * left)
-        return round(max(1.0, delay) * self.haste, 1)
+        return round(max(1.0, delay) * self.habits.slowness(self.seed, prompt) * self.haste, 1)
 
     def _feeders(self) -> tuple[float, float]:
         key = stream(self.seed, "feeders")

@@ -23,6 +23,7 @@ from simulators.physics.fluid import Container, Fluidics, Pump
 from simulators.physics.freezing import Freezer
 from simulators.physics.noise import stream, uniform
 from simulators.physics.thermal import Climate, relax
+from simulators.timeline import Timeline
 from simulators.trace import Trace
 
 STATION = range(1, 7)  # ports of the warm positions
@@ -50,30 +51,50 @@ class Aside:
     removed_ml: float = 0.0
 
 
+class Room:
+    """What several suites share: their time, and one freezer."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.timeline = Timeline(clock)
+        self.freezer = Freezer()
+        self.device: SimDevice | None = None
+        self.timeline.join(self.freezer)
+
+
 class Plant:
     """The physics of a suite and its instruments; `devices` are what a controller can reach.
 
     Truth for oracles: `pumps[...].log`, `place(port)`, `volume_total()` (equals `aside.brought_ml`), `trace`.
-    Times inside are seconds since the plant was built, by `clock`.
+    Times inside are seconds since the timeline was made, by `clock`.
     """
 
-    def __init__(self, clock: Clock, seed: int = 1, who: Donor | None = None) -> None:
-        """Build the suite; the donor is drawn from `seed` unless given."""
+    def __init__(
+        self, clock: Clock, seed: int = 1, who: Donor | None = None, *, suffix: str = "", room: Room | None = None
+    ) -> None:
+        """Build the suite; the donor is drawn from `seed` unless given.
+
+        `suffix` ends the names of its instruments; `room` is shared with other suites, else it has its own.
+        """
         self.clock = clock
         self.seed = seed
+        self.suffix = suffix
         self.donor = who or donor(seed)
         self.climate = Climate()
         slips = stream(seed, "pump slip")
-        self.fluidics = Fluidics(PORTS, {name: Pump(name, uniform(slips, i, *SLIP)) for i, name in enumerate(PUMPS)})
-        self.freezer = Freezer()
+        pumps = {f"{name}{suffix}": Pump(f"{name}{suffix}", uniform(slips, i, *SLIP)) for i, name in enumerate(PUMPS)}
+        self.fluidics = Fluidics(PORTS, pumps)
+        self.room = room or Room(clock)
+        self.freezer = self.room.freezer
         self.aside = Aside()
         self.trace = Trace()
-        self.origin = clock.monotonic()
+        self.origin = self.room.timeline.origin
+        self.time = self.room.timeline.time
+        self.short_hung: list[Callable[[int], float]] = []  # faults: share by which what is hung on a port is short
         self._due = math.inf
         self._grid = math.inf  # next grid step, while anything lives
-        self._at: float | None = None  # the moment that is being caught up with
         self._actions: list[tuple[float, int, Callable[[], None]]] = []
         self._number = itertools.count()
+        self.room.timeline.join(self)
         self.devices: Mapping[str, SimDevice] = self._instruments()
 
     @property
@@ -83,23 +104,16 @@ class Plant:
 
     def _instruments(self) -> dict[str, SimDevice]:
         made = {
-            "incubator": instruments.incubator(self, self.climate),
-            "scales": instruments.scales(self, self.fluidics),
-            "freezer": instruments.freezer(self, self.freezer),
+            f"incubator{self.suffix}": instruments.incubator(self, self.climate, f"incubator{self.suffix}"),
+            f"scales{self.suffix}": instruments.scales(self, self.fluidics, f"scales{self.suffix}"),
+            "freezer": self.room.device or instruments.freezer(self, self.freezer),
         }
+        self.room.device = made["freezer"]
         for name, unit in self.pumps.items():
+            valves = name.replace("pump", "valves")
             made[name] = instruments.pump(self, self.fluidics, unit)
-            made[name.replace("pump", "valves")] = instruments.valves(self, self.fluidics, unit)
+            made[valves] = instruments.valves(self, self.fluidics, unit, valves)
         return made
-
-    def time(self) -> float:
-        """Return the present time of the plant (s), after everything that was due by then."""
-        if self._at is not None:
-            return self._at
-        t = self.clock.monotonic() - self.origin
-        if t >= self._due:
-            self._catch_up(t)
-        return t
 
     @contextmanager
     def change(self) -> Generator[float]:
@@ -111,6 +125,7 @@ class Plant:
         finally:
             self.fluidics.refresh()
             self._reschedule(t)
+            self.room.timeline.look()
 
     def announce(self, t: float, action: Callable[[], None]) -> None:
         """Have `action` done at plant time `t` (s), or at once when that is not later than now.
@@ -124,6 +139,7 @@ class Plant:
             raise RuntimeError(f"{MOST_ACTIONS} announced actions are waiting: nobody is looking at the plant's time")
         heapq.heappush(self._actions, (t, next(self._number), action))
         self._due = min(self._due, t)
+        self.room.timeline.look()
 
     def place(self, port: int) -> Container | None:
         """Return what is on a port; its contents are those of the last parcel while liquid moves (at most 30 s ago)."""
@@ -135,25 +151,23 @@ class Plant:
         aside = [*self.aside.shelf.values(), *self.aside.in_freezer]
         return self.fluidics.volume() + sum(c.contents.volume for c in aside) + self.aside.removed_ml
 
-    def _catch_up(self, t: float) -> None:
-        try:
-            while self._due <= t:
-                self._at = at = self._due
-                if at >= min(self.fluidics.next_event(), self._grid) or (self._actions and self._actions[0][0] <= at):
-                    self.fluidics.advance(at)
-                if at >= self._grid:
-                    self._grow(at)
-                if at >= self.freezer.next_event():
-                    self.freezer.advance(at)
-                while self._actions and self._actions[0][0] <= at:
-                    heapq.heappop(self._actions)[2]()
-                self._reschedule(at)
-        finally:
-            self._at = None
+    def next_event(self) -> float:
+        """Return when something is due (s): parcels, ends of dispenses, grid steps, announced actions."""
+        return self._due
+
+    def advance(self, t: float) -> None:
+        """Do what is due at `t`."""
+        if t >= min(self.fluidics.next_event(), self._grid) or (self._actions and self._actions[0][0] <= t):
+            self.fluidics.advance(t)
+        if t >= self._grid:
+            self._grow(t)
+        while self._actions and self._actions[0][0] <= t:
+            heapq.heappop(self._actions)[2]()
+        self._reschedule(t)
 
     def _reschedule(self, t: float) -> None:
         self._grid = (math.floor(t / GRID + 1e-9) + 1.0) * GRID if self._living() else math.inf
-        self._due = min(self.fluidics.next_event(), self.freezer.next_event(), self._grid)
+        self._due = min(self.fluidics.next_event(), self._grid)
         if self._actions:
             self._due = min(self._due, self._actions[0][0])
 

@@ -11,15 +11,22 @@ import json
 import socket
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from devices.clock import Clock
-from simulators.bench import Bench
 from simulators.sight import BenchError
 
 LINE = 1 << 20  # bytes, longest request or reply
 ANSWER_S = 60.0  # real seconds that a caller waits
 Call = Callable[[str, dict[str, Any]], Any]
+
+
+class Bench(Protocol):
+    """A bench, or the benches of a facility."""
+
+    def call(self, name: str, args: Mapping[str, Any]) -> Any:
+        """Do the named action; raises BenchError."""
+        ...
 
 
 def threaded(bench: Bench, clock: Clock, timeout_s: float = ANSWER_S) -> Call:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from typing import Protocol
 
 from devices.clock import Clock
 from simulators.device import ILLEGAL_FUNCTION, ILLEGAL_VALUE, NO_RESPONSE, ModbusFault, SimDevice
+from simulators.listening import Door
 
 HEADER = struct.Struct(">HHHB")  # transaction, protocol (0), length of what follows it, unit
 REQUEST = struct.Struct(">BHH")  # function, address, count or value
@@ -24,28 +25,72 @@ EXCEPTION = 0x80
 MOST_LATE = 64  # late replies of one connection; a client that asks on and on without answers is cut
 
 
-@dataclass(slots=True)
 class UnitFaults:
-    """What is wrong with one unit now (for tests and scripts to set), and what it counted."""
+    """What is wrong with one unit now (for tests and scripts to set), and what it counted.
 
-    delay_s: float = 0.0
-    """Time by the clock (s) from carrying out a request to its reply."""
-    silent: bool = False
-    """Swallow requests: nothing is carried out, nothing answered."""
-    wrong_function: bool = False
-    """Answer reads with the function code of the other table."""
-    short_reply: bool = False
-    """Leave the last register out of the answers to reads, in a frame that is otherwise sound."""
-    refuse: int = 0
-    """Exception code to answer everything with (6: busy), carrying out nothing; 0 for none."""
-    requests: int = 0
-    """Requests that arrived."""
-    exceptions: int = 0
-    """Requests that were answered with an exception."""
-    late: int = 0
-    """Requests whose reply was delayed."""
-    swallowed: int = 0
-    """Requests that were never answered."""
+    `stale` and `swapped_words` give sound frames with wrong contents, which no check of a reply can see: only a point
+    that must keep moving (`alive` in a profile), an identity register or a range can.
+    """
+
+    def __init__(self, device: SimDevice) -> None:
+        self._device = device
+        self.delay_s = 0.0
+        """Time by the clock (s) from carrying out a request to its reply."""
+        self.silent = False
+        """Swallow requests: nothing is carried out, nothing answered."""
+        self.refuse = 0
+        """Exception code to answer everything with (6: busy, 0x0B: the gateway cannot reach the unit), carrying out
+        nothing; 0 for none."""
+        self.wrong_function = False
+        """Answer reads with the function code of the other table."""
+        self.wrong_unit = False
+        """Answer in the name of the next unit."""
+        self.wrong_transaction = False
+        """Answer with the number of the next request."""
+        self.short_reply = False
+        """Leave the last register out of the answers to reads, in a frame that is otherwise sound."""
+        self.truncated = False
+        """Send the first half of each reply, and no more."""
+        self.swapped_words = False
+        """Exchange the registers of each pair in the answers to reads, as a gateway with the wrong word order does."""
+        self.requests = 0
+        """Requests that arrived."""
+        self.exceptions = 0
+        """Requests that were answered with an exception."""
+        self.late = 0
+        """Requests whose reply was delayed."""
+        self.swallowed = 0
+        """Requests that were never answered."""
+
+    @property
+    def stale(self) -> bool:
+        """Whether reads are answered from the registers as they were when this was set; writes are carried out."""
+        return self._device.frozen
+
+    @stale.setter
+    def stale(self, stale: bool) -> None:
+        self._device.freeze(stale)
+
+    @property
+    def on_the_wire(self) -> bool:
+        """Whether anything is wrong with the frames or their time; their contents do not count."""
+        return bool(
+            self.delay_s
+            or self.silent
+            or self.wrong_function
+            or self.wrong_unit
+            or self.wrong_transaction
+            or self.short_reply
+            or self.truncated
+        )
+
+
+class Client(Protocol):
+    """One connection to a server."""
+
+    def cut(self) -> None:
+        """End it at once, from the server's side."""
+        ...
 
 
 class ModbusServer:
@@ -53,35 +98,55 @@ class ModbusServer:
 
     def __init__(self, units: Mapping[int, SimDevice], clock: Clock) -> None:
         self.units = dict(units)
-        self.faults = {unit: UnitFaults() for unit in units}
+        self.faults = {unit: UnitFaults(device) for unit, device in units.items()}
+        self.half_open = False
+        """Answer nothing, and never again on a connection that asked meanwhile; connections are accepted."""
         self.absent = 0
         """Requests for units that are not here, answered with exception 0x0B as a gateway does."""
-        self.connections: dict[Connection, None] = {}  # in order of arrival: a set would be cut in any order
+        self.clients: dict[Client, None] = {}  # in order of arrival: a set would be cut in any order
+        self.connections: dict[Connection, None] = {}
         self._clock = clock
-        self._server: asyncio.Server | None = None
+        self._door = Door(lambda: Connection(self, clock))
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> int:
         """Listen, and return the port (0 asks for any); raises OSError when the port is taken."""
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: Connection(self, self._clock), host, port)
-        return int(self._server.sockets[0].getsockname()[1])
+        return await self._door.open(host, port)
 
     async def close(self) -> None:
         """Stop listening, cut every connection, and forget the replies that are still due."""
-        if self._server is None:
-            return
-        self._server.close()
         late = [task for connection in self.connections for task in connection.late]
         self.cut()
         await asyncio.gather(*late, return_exceptions=True)
-        await self._server.wait_closed()
+        await self._door.close()
         await asyncio.gather(*(connection.closed for connection in self.connections))
-        self._server = None
+
+    @property
+    def refuses(self) -> bool:
+        """Whether new connections are refused; those that stand are served."""
+        return self._door.shut
+
+    @refuses.setter
+    def refuses(self, refuses: bool) -> None:
+        self._door.shut = refuses
 
     def cut(self) -> None:
         """Cut every connection, as a pulled cable does; the server goes on listening."""
-        for connection in list(self.connections):
-            connection.cut()
+        for client in list(self.clients):
+            client.cut()
+
+    def respond(self, transaction: int, unit: int, pdu: bytes) -> tuple[bytes, float] | None:
+        """Carry out one request; return the frame of its reply, as it leaves, and its delay (s), or None."""
+        answer = self.answer(unit, pdu)
+        if answer is None:
+            return None
+        reply, delay = answer
+        faults = self.faults.get(unit)
+        if faults is None or not faults.on_the_wire:
+            return HEADER.pack(transaction, 0, len(reply) + 1, unit) + reply, delay
+        named = unit % 247 + 1 if faults.wrong_unit else unit
+        number = (transaction + faults.wrong_transaction) & 0xFFFF
+        frame = HEADER.pack(number, 0, len(reply) + 1, named) + reply
+        return frame[: len(frame) // 2] if faults.truncated else frame, delay
 
     def answer(self, unit: int, pdu: bytes) -> tuple[bytes, float] | None:
         """Carry out one request; return the reply and its delay (s), or None for silence."""
@@ -99,6 +164,8 @@ class ModbusServer:
             reply = refusal(pdu, fault.code)
         faults.exceptions += reply[0] >= EXCEPTION
         if reply[0] in OTHER_TABLE:
+            if faults.swapped_words and reply[0] in (3, 4):
+                reply = reply[:2] + _swapped(reply[2:])
             if faults.short_reply:
                 reply = bytes((reply[0], reply[1] - 2)) + reply[2:-2]
             if faults.wrong_function:
@@ -116,6 +183,7 @@ class Connection(asyncio.Protocol):
         self._server = server
         self._clock = clock
         self._buffer = b""
+        self._dead = False  # nothing is answered here any more, and nobody is told
         self._write: Callable[[bytes], None] | None = None
         self._abort: Callable[[], None] | None = None
 
@@ -123,12 +191,13 @@ class Connection(asyncio.Protocol):
         """Join the server's connections."""
         if isinstance(transport, asyncio.Transport):
             self._write, self._abort = transport.write, transport.abort
-            self._server.connections[self] = None
+            self._server.connections[self] = self._server.clients[self] = None
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Leave, with the replies that nobody waits for any more."""
         self._write = self._abort = None
         self._server.connections.pop(self, None)
+        self._server.clients.pop(self, None)
         self.closed.set_result(None)
         for task in self.late:
             task.cancel()
@@ -147,6 +216,9 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Answer every whole request; a frame that is no Modbus TCP ends the connection."""
+        self._dead = self._dead or self._server.half_open
+        if self._dead:
+            return None
         data, at = self._buffer + data, 0
         while self._write is not None and len(data) - at > HEADER.size:
             transaction, protocol, length, unit = HEADER.unpack_from(data, at)
@@ -156,11 +228,10 @@ class Connection(asyncio.Protocol):
             if len(data) < end:
                 break
             at = end
-            answer = self._server.answer(unit, data[start:end])
+            answer = self._server.respond(transaction, unit, data[start:end])
             if answer is None:
                 continue
-            pdu, delay = answer
-            frame = HEADER.pack(transaction, 0, len(pdu) + 1, unit) + pdu
+            frame, delay = answer
             if delay > 0:
                 self._answer_late(frame, delay)
             else:
@@ -178,7 +249,7 @@ class Connection(asyncio.Protocol):
 
     async def _send_after(self, frame: bytes, delay: float) -> None:
         await self._clock.sleep(delay)
-        if self._write is not None:
+        if self._write is not None and not self._dead and not self._server.half_open:
             self._write(frame)
 
 
@@ -222,3 +293,9 @@ def _packed(bits: bytes) -> bytes:
     """Return one byte for each eight bits, the first bit lowest."""
     number = sum(1 << i for i, bit in enumerate(bits) if bit)
     return number.to_bytes((len(bits) + 7) // 8, "little")
+
+
+def _swapped(data: bytes) -> bytes:
+    """Return the registers with those of each pair exchanged; a last one without partner stays."""
+    whole = len(data) // 4 * 4
+    return b"".join(data[i + 2 : i + 4] + data[i : i + 2] for i in range(0, whole, 4)) + data[whole:]

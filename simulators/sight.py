@@ -55,11 +55,18 @@ def standing(plant: Plant) -> list[str]:
     return [container.name for container in held if container is not None]
 
 
-def moved(plant: Plant, source: Place, destination: Place) -> dict[str, Any]:
-    """Return what the last dispense between two containers (or ports) really moved and what the pump counted (mL)."""
+def moved(plant: Plant, source: Place, destination: Place, sequence: int | None = None) -> dict[str, Any]:
+    """Return what the last dispense between two containers (or ports) really moved and what the pump counted (mL).
+
+    With a `sequence`: what all dispenses of that number moved between them, which is nothing when there was none.
+    """
     now = plant.time()
     ports = (port_of(plant, source), port_of(plant, destination))
     runs = [run for pump in plant.pumps.values() for run in pump.log if (run.source, run.destination) == ports]
+    if sequence is not None:
+        mine = [run for run in runs if run.sequence == sequence]
+        counts = sum(run.counts(now if run.ended is None else run.ended) for run in mine)
+        return {"moved_ml": sum(run.moved_ml for run in mine), "counted_ml": counts * COUNT_ML}
     last = max(runs, key=lambda run: run.started, default=None)
     if last is None:
         raise BenchError(f"nothing was ever pumped from {source} to {destination}")
@@ -88,6 +95,8 @@ def truth(plant: Plant) -> dict[str, Any]:
         "brought_ml": plant.aside.brought_ml,
         "spilled_ml": plant.fluidics.spilled.volume,
         "freezing": [list(row) for row in plant.freezer.trace],
+        "freezer_run": plant.freezer.sequence,
+        "chamber": {"now": plant.climate.temperature.at(now), "target": plant.climate.temperature.goal},
     }
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from devices.clock import Clock
 from simulators.device import SimDevice
+from simulators.facility import suffix_of
 from simulators.server import ModbusServer, UnitFaults
 
 Buses = Mapping[str, Mapping[int, SimDevice]]
@@ -24,6 +25,17 @@ LAYOUT: Mapping[str, Mapping[int, str]] = {
     "freezing": {1: "freezer"},
 }
 """Bus -> unit id -> instrument of the demonstration suite, as its site file says it too."""
+
+
+def layout(cells: int) -> dict[str, dict[int, str]]:
+    """Return the layout of a facility: buses of its own for each cell (the second's end in `_2`), one for all."""
+    found: dict[str, dict[int, str]] = {}
+    for index in range(cells):
+        end = suffix_of(index)
+        for bus, units in LAYOUT.items():
+            if bus != "freezing":
+                found[f"{bus}{end}"] = {unit: f"{name}{end}" for unit, name in units.items()}
+    return found | {"freezing": dict(LAYOUT["freezing"])}
 
 
 def wire(devices: Mapping[str, SimDevice], layout: Mapping[str, Mapping[int, str]] = LAYOUT) -> Buses:

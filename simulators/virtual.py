@@ -30,6 +30,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any, ParamSpec, TypeVar
 
+from simulators.page import Page
 from simulators.watchdog import Watchdog
 
 P = ParamSpec("P")
@@ -98,12 +99,20 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     """An event loop whose `time()` (s, from `start`) is virtual; usable as a loop factory.
 
     `pace` is virtual seconds for each real one, None for as fast as it goes.  `soft` are the prefixes of hold labels
-    whose other end is in this process.  Work for the default executor runs in the loop, as quiet work.
+    whose other end is in this process.  Work for the default executor runs in the loop, as quiet work.  With a `page`
+    the time starts at what it says, and other processes see every jump in it: this loop is its only writer.
     """
 
     _scheduled: list[asyncio.TimerHandle]  # asyncio's own heap of timers; a test for each Python version watches it
 
-    def __init__(self, *, start: float = 0.0, pace: float | None = None, soft: tuple[str, ...] = ("modbus:",)) -> None:
+    def __init__(
+        self,
+        *,
+        start: float = 0.0,
+        pace: float | None = None,
+        soft: tuple[str, ...] = ("modbus:",),
+        page: Page | None = None,
+    ) -> None:
         self.holds: dict[Stay, None] = {}
         self.soft_holds: dict[Stay, None] = {}
         self.outsiders: dict[Stay, None] = {}
@@ -111,7 +120,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self.patient = False  # the loop waits for a person or for its pace: no sign of life is due
         self.pace = pace
         self._soft = soft
-        self._now = start
+        self._page = page
+        self._now = start if page is None else page.read()
         self._late = 0  # soft holds that had no message after the grace, so nothing is due for them before the jump
         self._due = time.monotonic()  # real time that belongs to the present virtual time, when paced
         self._quiet: deque[asyncio.Future[None]] = deque()
@@ -207,11 +217,18 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             if left > 0 and (events or self._inbox):  # somebody acts in the middle of the wait: it is as late as that
                 self._now = max(self._now, when - left * self.pace)
                 self._due -= left
+                self._tell()
                 return events
             self._due = max(self._due, time.monotonic() - PACE_SLIP_S)
         self._now = max(self._now, when)
         self._late = 0
+        self._tell()
         return []
+
+    def _tell(self) -> None:
+        """Show the time to the other processes, before anything of it is sent to them."""
+        if self._page is not None:
+            self._page.write(self._now)
 
 
 def _wake() -> None:
@@ -226,6 +243,20 @@ class VirtualClock:
         self.loop = loop
         self.epoch = epoch
         self.seed = seed
+        self.server = True  # whether a time server is followed
+        self.boot: str | None = None  # the machine's boot, where a restart is to be bridged by it
+
+    def step(self, seconds: float) -> None:
+        """Set the wall clock forward (or back) by so many seconds, as a time server or a hand does."""
+        self.epoch += timedelta(seconds=seconds)
+
+    def synchronised(self) -> bool:
+        """Return whether a time server is followed, as the rehearsal has it."""
+        return self.server
+
+    def machine(self) -> tuple[str, float] | None:
+        """Return the machine's boot and the loop's time (s), where the rehearsal has named that boot."""
+        return None if self.boot is None else (self.boot, self.loop.time())
 
     def now(self) -> datetime:
         """Return the virtual moment, aware UTC."""

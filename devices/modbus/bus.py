@@ -1,17 +1,23 @@
 """A Modbus TCP bus: one connection, one task that owns it, one queue in order of priority.
 
-Whoever asks waits on a future and may be cancelled freely; only the owner touches the wire. While the bus is
-down every request fails at once, and the owner goes on trying, 0.5 s to 30 s apart.
+Whoever asks waits on a future and may be cancelled freely; only the owner touches the wire, but for a wire that
+answers at once (in memory) while the owner rests. While the bus is down every request fails at once, and the owner
+goes on trying, 0.5 s to 30 s apart; a stop is not refused but makes it try now.
+
+Of requests of the same priority those to units that kept silent last go last: a unit that hangs costs its time-out
+each time it is asked, and its neighbours' stops must not wait for that.
 """
 
 from __future__ import annotations
 
 import asyncio
-import heapq
+import contextlib
+import os
 import random
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from devices.clock import Clock
 from devices.instrument import Priority
@@ -26,6 +32,40 @@ LATENCY_BOUNDS_S = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 
 class ReconnectedError(NotSentError):
     """Not sent: the connection is no longer the one on which the instrument was checked."""
+
+
+class Wire(Protocol):
+    """One connection to the units of a bus, as `Link` is over TCP; used by one task at a time."""
+
+    @property
+    def connected(self) -> bool:
+        """Whether the connection stands, as far as this side knows."""
+        ...
+
+    @property
+    def lost(self) -> bool:
+        """Whether the peer has ended it."""
+        ...
+
+    async def connect(self, timeout_s: float) -> None:
+        """Connect once; raises OSError or TimeoutError."""
+        ...
+
+    def at_once(self, ask: Ask) -> list[int] | None:
+        """Return the checked reply where none has to be awaited; None: nothing was sent, use `exchange`."""
+        ...
+
+    async def exchange(self, ask: Ask, timeout_s: float) -> list[int]:
+        """Send one request, at most once, and return its checked reply; raises what `Link.exchange` raises."""
+        ...
+
+    def drop(self) -> None:
+        """End the connection at once."""
+        ...
+
+
+LinkMaker = Callable[[str, int, Callable[[], None]], Wire]
+"""Makes a connection to a host and port; the callback is called when the peer ends it."""
 
 
 @dataclass(slots=True)
@@ -46,6 +86,8 @@ class BusStatistics:
 
 @dataclass(slots=True)
 class _Request:
+    priority: Priority
+    number: int
     ask: Ask
     generation: int | None
     future: asyncio.Future[list[int]]
@@ -54,25 +96,36 @@ class _Request:
 class ModbusBus:
     """One host and port with one or several units behind it."""
 
-    def __init__(self, name: str, host: str, port: int, clock: Clock, timeout: float = 1.0) -> None:
-        """Describe the bus; `timeout` (s) bounds a connect and each reply (must exceed a gateway's own)."""
+    def __init__(
+        self, name: str, host: str, port: int, clock: Clock, timeout: float = 1.0, link: LinkMaker = Link
+    ) -> None:
+        """Describe the bus; `timeout` (s) bounds a connect and each reply (must exceed a gateway's own).
+
+        `link` makes its connections: over TCP, unless a rehearsal brings its own.
+        """
         self.name = name
         self.timeout = timeout
         self.statistics = BusStatistics()
         self._host, self._port = host, port
         self._clock = clock
         self._jitter = random.Random(name)
-        self._queue: list[tuple[int, int, _Request]] = []
+        self._queue: list[_Request] = []
+        self._silent: set[int] = set()  # units whose last request brought nothing
         self._number = 0
-        self._generation = 0
+        self._generation = 1
         self._down = "the bus is not open"
         self._wake: asyncio.Future[None] | None = None
+        self._pause: asyncio.Future[None] | None = None
         self._owner: asyncio.Task[None] | None = None
-        self._link: Link | None = None
+        self._make_link = link
+        self._link: Wire | None = None
 
     @property
     def generation(self) -> int:
-        """Number of the present connection; a new number means that the instruments must be checked again."""
+        """Number of the present connection, or of the next one as soon as this one is lost.
+
+        A new number means that the instruments must be checked again.
+        """
         return self._generation
 
     @property
@@ -111,7 +164,9 @@ class ModbusBus:
 
         Raises NotSentError, NoReplyError, BadReplyError or ExceptionReplyError.
         """
-        return await self._submit(Ask(unit, fc, addr, count), priority, None)
+        ask = Ask(unit, fc, addr, count)
+        registers = self._at_once(ask, None)
+        return await self._submit(ask, priority, None) if registers is None else registers
 
     async def write(
         self,
@@ -128,10 +183,30 @@ class ModbusBus:
         Raises ReconnectedError (not sent) when `generation` is given and the connection is another by now;
         NotSentError; NoReplyError or BadReplyError (the effect is unknown); ExceptionReplyError.
         """
-        await self._submit(Ask(unit, fc, addr, len(words), tuple(words)), priority, generation)
+        ask = Ask(unit, fc, addr, len(words), tuple(words))
+        if self._at_once(ask, generation) is None:
+            await self._submit(ask, priority, generation)
+
+    def _at_once(self, ask: Ask, generation: int | None) -> list[int] | None:
+        """Serve a request here and now where the wire can and nobody else waits or is being served; else None."""
+        if self._link is None or self._queue or self._wake is None or self._wake.done():
+            return None
+        if generation not in (None, self._generation):
+            raise ReconnectedError(f"bus {self.name} has reconnected")
+        try:
+            registers = self._link.at_once(ask)
+        except ExceptionReplyError:
+            self.statistics.requests += 1
+            self.statistics.exceptions += 1
+            raise
+        if registers is not None:
+            self.statistics.requests += 1
+            self.statistics.replies += 1
+            self.statistics.latency[0] += 1
+        return registers
 
     def _submit(self, ask: Ask, priority: Priority, generation: int | None) -> asyncio.Future[list[int]]:
-        if self._down:
+        if self._down and (priority is not Priority.STOP or self._owner is None):
             raise NotSentError(self._down)
         if not 1 <= ask.count <= 2000 or not 1 <= ask.unit <= 255:
             raise ValueError(f"bus {self.name}: {ask} is no request of the protocol")
@@ -139,19 +214,20 @@ class ModbusBus:
             self._make_room(priority)
         future: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
         self._number += 1
-        heapq.heappush(self._queue, (priority, self._number, _Request(ask, generation, future)))
+        self._queue.append(_Request(priority, self._number, ask, generation, future))
         self._rouse()
+        if self._pause is not None and not self._pause.done():
+            self._pause.set_result(None)  # a stop while the bus is down: try to connect now
         return future
 
     def _make_room(self, priority: Priority) -> None:
         """Refuse the newest of the least urgent requests, or this one; a stop always finds room before data."""
         self.statistics.refused += 1
-        last = max(self._queue, key=lambda entry: entry[:2])
-        if last[0] <= priority:
+        last = max(self._queue, key=lambda request: (request.priority, request.number))
+        if last.priority <= priority:
             raise NotSentError(f"bus {self.name}: {len(self._queue)} requests wait already")
         self._queue.remove(last)
-        heapq.heapify(self._queue)
-        _reject(last[2], NotSentError(f"bus {self.name}: gave way to a more urgent request"))
+        _reject(last, NotSentError(f"bus {self.name}: gave way to a more urgent request"))
 
     def _rouse(self) -> None:
         if self._wake is not None and not self._wake.done():
@@ -166,7 +242,7 @@ class ModbusBus:
                     pause = BACKOFF_MIN_S
                     continue
                 self._reject_all()
-                await self._clock.sleep(pause * self._jitter.uniform(0.8, 1.2))
+                await self._rest(pause * self._jitter.uniform(0.8, 1.2))
                 pause = min(2 * pause, BACKOFF_MAX_S)
         finally:
             self._down = f"bus {self.name} is closed"
@@ -174,18 +250,26 @@ class ModbusBus:
             if self._link is not None:
                 self._link.drop()
 
+    async def _rest(self, seconds: float) -> None:
+        """Leave the peer alone for a while, or until a stop comes."""
+        self._pause = asyncio.get_running_loop().create_future()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._pause
+        self._pause = None
+
     async def _connect(self) -> bool:
         """Try once to connect; tells whether it worked."""
-        link = self._link = Link(self._host, self._port, self._rouse)
+        link = self._link = self._make_link(self._host, self._port, self._rouse)
         try:
             with self._clock.hold(f"modbus:{self.name}"):
                 await link.connect(self.timeout)
         except TimeoutError:
             reason = f"no answer within {self.timeout:g} s"
         except OSError as error:
-            reason = error.strerror or str(error)
+            code = error.errno or 0  # where it is known, asyncio's own text only adds the address once more
+            reason = os.strerror(code) if code > 0 else error.strerror or str(error)
         else:
-            self._generation += 1
             self.statistics.connects += 1
             self._down = ""
             return True
@@ -200,19 +284,26 @@ class ModbusBus:
         That is so after a good reply, and after a connection that we dropped ourselves (the time-out was pause
         enough); a peer that accepts and hangs up without an answer is left alone for a while.
         """
-        link, good = self._link, False
+        link, good, gave_way = self._link, False, False
         while link is not None and link.connected:
             if not self._queue:
                 self._wake = asyncio.get_running_loop().create_future()
                 await self._wake
                 continue
-            request = heapq.heappop(self._queue)[2]
+            request = min(self._queue, key=self._rank)
+            if request.ask.unit in self._silent and not gave_way:
+                gave_way = True
+                await asyncio.sleep(0)  # whoever was answered just now reads back before this one costs its time-out
+                continue
+            gave_way = False
+            self._queue.remove(request)
             if request.future.done():
                 continue  # the caller has gone: never sent
             if request.generation not in (None, self._generation):
                 _reject(request, ReconnectedError(f"bus {self.name} has reconnected"))
             elif await self._exchange(link, request):
                 good = True
+        self._generation += 1  # before anyone who was told of the loss can ask again
         if link is None or not link.lost:
             return True
         self.statistics.losses += 1
@@ -220,7 +311,10 @@ class ModbusBus:
             self._down = f"bus {self.name}: {self._host}:{self._port} hangs up without an answer"
         return good
 
-    async def _exchange(self, link: Link, request: _Request) -> bool:
+    def _rank(self, request: _Request) -> tuple[int, bool, int]:
+        return request.priority, request.ask.unit in self._silent, request.number
+
+    async def _exchange(self, link: Wire, request: _Request) -> bool:
         """Serve one request; tells whether there was a reply that belongs to it."""
         statistics = self.statistics
         statistics.requests += 1
@@ -230,10 +324,13 @@ class ModbusBus:
                 registers = await link.exchange(request.ask, self.timeout)
         except ExceptionReplyError as error:
             statistics.exceptions += 1
+            self._silent.discard(request.ask.unit)
             _reject(request, error)
             return True
         except BusError as error:
-            statistics.timeouts += isinstance(error, NoReplyError)
+            if isinstance(error, NoReplyError):
+                statistics.timeouts += 1
+                self._silent.add(request.ask.unit)
             statistics.mismatches += isinstance(error, BadReplyError)
             _reject(request, error)
             return False
@@ -241,6 +338,7 @@ class ModbusBus:
             _reject(request, NoReplyError(f"bus {self.name} was closed while the reply was awaited"))
             raise
         statistics.replies += 1
+        self._silent.discard(request.ask.unit)
         statistics.latency[bisect_left(LATENCY_BOUNDS_S, self._clock.monotonic() - started)] += 1
         if not request.future.done():
             request.future.set_result(registers)
@@ -249,7 +347,7 @@ class ModbusBus:
     def _reject_all(self) -> None:
         """Fail everything that waits: nothing is kept for a connection that may come back at any time."""
         while self._queue:
-            _reject(heapq.heappop(self._queue)[2], NotSentError(self._down))
+            _reject(self._queue.pop(0), NotSentError(self._down))
 
 
 def _reject(request: _Request, error: BusError) -> None:

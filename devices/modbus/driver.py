@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 
 from devices import codec
 from devices.clock import Clock
@@ -27,9 +28,10 @@ from devices.instrument import (
 from devices.modbus.bus import ModbusBus, ReconnectedError
 from devices.modbus.link import BadReplyError, BusError, ExceptionReplyError, NoReplyError, NotSentError
 from devices.profile_types import Check, Command, Profile, Setting
-from devices.reading import Reading
+from devices.reading import Quality, Reading, Value
 
 CHECK_PERIOD_S = 3600.0
+ALIVE_WITHIN_S = 5.0
 PROBE_MIN_S = 1.0
 PROBE_MAX_S = 30.0
 _REFUSALS = frozenset({1, 2, 3, 6, 7})
@@ -56,7 +58,10 @@ class ModbusDevice:
         self._unit = unit
         self._clock = clock
         self._decoders = {block.id: BlockDecoder(block) for block in profile.blocks.values()}
+        self._alive = {point.block: point.name for point in profile.points.values() if point.alive}
+        self._moved: dict[str, tuple[Value, float]] = {}  # block -> what its living point was, and since when
         self._generation = -1
+        self._foreign = False
         self._check_due = 0.0
         self._checking = asyncio.Lock()
         self._failures = 0
@@ -65,7 +70,21 @@ class ModbusDevice:
 
     async def read(self, block: str, priority: Priority = Priority.DATA) -> dict[str, Reading]:
         """Read one block with one request. Raises DeviceOffline or ReadFailed."""
-        return self._decoders[block].decode(await self._registers(block, priority), self._clock.monotonic())
+        readings = self._decoders[block].decode(await self._registers(block, priority), self._clock.monotonic())
+        return self._moving(block, readings) if block in self._alive else readings
+
+    def _moving(self, block: str, readings: dict[str, Reading]) -> dict[str, Reading]:
+        """Invariant: an instrument that answers, but whose registers stand still, is not taken for good."""
+        living = readings[self._alive[block]]
+        value, since = self._moved.get(block, (None, living.at))
+        if living.value != value:
+            self._moved[block] = (living.value, living.at)
+        elif living.at - since >= ALIVE_WITHIN_S:
+            return {
+                name: replace(reading, quality=Quality.STALE) if reading.quality is Quality.GOOD else reading
+                for name, reading in readings.items()
+            }
+        return readings
 
     async def read_all(self, priority: Priority = Priority.DATA) -> dict[str, Reading]:
         """Read every block that is scanned, one after the other. Raises DeviceOffline or ReadFailed."""
@@ -119,7 +138,7 @@ class ModbusDevice:
             registers = await self._bus.read(self._unit, fc, addr, count, priority=priority)
         except BusError as error:
             raise self._failed(error, f"reading {count} registers from {addr} (function code {fc})") from error
-        self._failures = 0
+        self._failures, self._probe_at = 0, 0.0  # somebody answers: the next scan may look
         return registers
 
     def _failed(self, error: BusError, doing: str) -> DeviceError:
@@ -151,13 +170,20 @@ class ModbusDevice:
         """Make sure that identity and settings were checked on this connection.
 
         Raises DeviceOffline or ReadFailed; at once while an absent or wrong instrument is left alone.
+
+        Invariant: a stop is sent without any of this, however the instrument is thought of. After a reconnect it is
+        almost surely still the one that it was, a stop or close does it no harm, and the check costs time or fails
+        just when the stop is needed. Only one whose identity was read and is another's is asked again who it is:
+        there nothing of ours runs, and the registers mean something else.
         """
+        if priority is Priority.STOP and not self._foreign:
+            return
         async with self._checking:
             for _ in range(3):  # a reconnect during the check asks for another
                 now = self._clock.monotonic()
                 if self._generation == self._bus.generation and now < self._check_due:
                     return
-                if now < self._probe_at:
+                if now < self._probe_at and priority is not Priority.STOP:
                     self._refuse()
                 if self.status.state is DeviceState.ONLINE:
                     self.status = DeviceStatus(DeviceState.CHECKING, "")
@@ -187,7 +213,9 @@ class ModbusDevice:
             await self._fetch(block.fc, block.addr, block.count, priority)
             return
         registers = await self._fetch(identity.fc, identity.addr, identity.count, priority)
+        self._foreign = True  # unless the next line finds its register right
         self._check_setting(identity.setting, registers, identity.addr)
+        self._foreign = False
         if identity.serial is not None:
             start = identity.serial.addr - identity.addr
             raw = registers[start : start + identity.serial.words]
@@ -205,9 +233,10 @@ class ModbusDevice:
     async def _write_once(self, command: Command, words: list[int], priority: Priority) -> str:
         """Write; return "" when acknowledged, or why nobody knows. Invariant: sent to the wire at most once."""
         for _ in range(3):
+            generation = None if priority is Priority.STOP else self._generation
             try:
                 await self._bus.write(
-                    self._unit, command.fc, command.addr, words, priority=priority, generation=self._generation
+                    self._unit, command.fc, command.addr, words, priority=priority, generation=generation
                 )
             except ReconnectedError:  # never sent: check the instrument on the new connection, then try again
                 try:

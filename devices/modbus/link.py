@@ -122,6 +122,10 @@ class Link:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_S)
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
 
+    def at_once(self, ask: Ask) -> list[int] | None:
+        """Return None: over a network every reply has to be awaited."""
+        return None
+
     async def exchange(self, ask: Ask, timeout_s: float) -> list[int]:
         """Send one request and return the registers (coils as 0 and 1) of its checked reply; [] for a write.
 
@@ -183,13 +187,13 @@ class Link:
             self.drop()
             self._on_lost()
             return b""
-        if fault := _fault(data, self._ask, self._client.ctx.request_transaction_id):
+        if fault := misfit(data, self._ask, self._client.ctx.request_transaction_id):
             self._fail(BadReplyError(fault))
             return b""
         return data
 
 
-def _fault(data: bytes, ask: Ask, transaction: int) -> str:
+def misfit(data: bytes, ask: Ask, transaction: int) -> str:
     """Tell why received bytes cannot be the reply to `ask`; "" when they are, or may become so."""
     if len(data) < 9:  # the shortest reply: header of 7, function code, one byte
         return ""

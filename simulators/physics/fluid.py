@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from simulators.physics.contents import Contents, draw, pour
 
@@ -18,6 +19,8 @@ COUNT_ML = 0.01  # mL a count of the totaliser
 SETTLING = 7200.0  # s, e-fold time in which suspended cells sink (engineering default, about 1 cm/h)
 SETTLED_CARRY = 0.01  # concentration over a settled layer, of the mean one (engineering default)
 DROP = 1e-6  # mL: less than this is nothing
+BLOCKED_SEEN = 20.0  # s of pumping against a blocked line until the pump notices (engineering default)
+SCALE_SEES = 3.0  # mL/min: a slower leak or drip does not make a scale unstable (engineering default)
 NEVER = math.inf
 
 # tare g, physical capacity mL, gas-permeable floor cm2 (engineering defaults)
@@ -89,8 +92,17 @@ class Pump:
         self.counts = counts  # of the totaliser, without the run under way
         self.log: list[Dispense] = []
         self.run: Dispense | None = None
+        self.last_counted_ml = 0.0
         self.air = False
         self.occluded = False
+        self.watchdog = 0  # s it is armed with; 0: disarmed
+        self.watchdog_due = NEVER
+        self.tripped = False  # the watchdog has stopped it, and was not written since
+        self.blocked: float | None = None  # a fault, since (s): it turns and counts, and nothing moves
+        self.withheld = 0.0  # a fault, mL that do not come out of what it draws from: a film has closed the outlet
+        self.stuck = False  # a fault: its clamps stay where they are
+        self.drip = 0.0  # a fault, mL/min: what runs through while it stands and both clamps are open
+        self.dripped_ml = 0.0
 
     def total_counts(self, t: float) -> int:
         """Return the counts of the totaliser at `t`; it is the register that rolls over."""
@@ -98,27 +110,74 @@ class Pump:
 
     def dispensed_ml(self, t: float) -> float:
         """Return what the last dispense has counted (mL)."""
-        if self.run:
-            return self.run.counts(t) * COUNT_ML
-        return self.log[-1].counted_ml if self.log else 0.0
+        return self.run.counts(t) * COUNT_ML if self.run else self.last_counted_ml
 
     def end(self, t: float) -> None:
         """Close the run under way at `t`."""
         if self.run is None:
             return
         done = self.run.counts(t)
-        self.run.counted_ml, self.run.ended = done * COUNT_ML, t
+        self.run.counted_ml = self.last_counted_ml = done * COUNT_ML
+        self.run.ended = t
         self.counts += done
         self.run = None
 
     def status(self) -> list[str]:
         """Return the names of the status bits that are set."""
-        return [name for name, on in (("occlusion", self.occluded), ("air_in_line", self.air)) if on]
+        bits = (("occlusion", self.occluded), ("air_in_line", self.air), ("watchdog_tripped", self.tripped))
+        return [name for name, on in bits if on]
+
+    def guard(self, seconds: int, t: float) -> None:
+        """Arm or feed the watchdog for `seconds` from `t` on; 0 disarms it."""
+        self.watchdog, self.watchdog_due = seconds, t + seconds if seconds else NEVER
+        self.tripped = False
+
+    def watch(self, t: float) -> None:
+        """Do what is due at `t`: stop when nobody fed the watchdog, notice a blocked line."""
+        if self.watchdog_due <= t:
+            self.end(t)
+            self.guard(0, t)
+            self.tripped = True
+        if self.notices() <= t:
+            self.occluded = True
+
+    def notices(self) -> float:
+        """Return when it will notice that its line is blocked (s); infinity when there is nothing to notice."""
+        if self.run is None or self.blocked is None or self.occluded:
+            return NEVER
+        return max(self.run.started, self.blocked) + BLOCKED_SEEN
 
     def power_cycle(self, t: float) -> None:
         """Lose power at `t` and come back: the run ends, the totaliser stays, the accepted sequence is forgotten."""
         self.end(t)
+        self.guard(0, t)
         self.sequence, self.boots = 0, self.boots + 1
+        self.air = self.occluded = False
+
+    def renew(self) -> None:
+        """Be another pump, as new: nothing counted, nothing accepted; the tubing and its faults stay."""
+        self.counts, self.sequence, self.boots = 0, 0, 1
+        self.last_counted_ml = 0.0
+
+
+class Flow(NamedTuple):
+    """Liquid on its way at `rate` mL/s: by a pump, or a leak (`pump` None) to the floor (`destination` None)."""
+
+    pump: Pump | None
+    source: Container
+    destination: Container | None
+    rate: float
+
+    @property
+    def available(self) -> float:
+        """Return how much may still flow (mL); a leak finds the last drop."""
+        volume = self.source.contents.volume
+        return max(0.0, volume - self.pump.withheld) if self.pump else volume
+
+    @property
+    def seen(self) -> bool:
+        """Tell whether a scale at either end comes to no rest by it."""
+        return (self.pump is not None and self.pump.run is not None) or self.rate * 60.0 >= SCALE_SEES
 
 
 class Fluidics:
@@ -133,7 +192,8 @@ class Fluidics:
         self.pumps = dict(pumps)
         self.t = 0.0
         self.spilled = Contents()
-        self._flows: list[tuple[Pump, Container, Container | None, float]] = []
+        self.leaks: dict[int, float] = {}  # faults: port -> mL/min that run to the floor from what is on it
+        self._flows: list[Flow] = []
         self._next = NEVER
 
     def next_event(self) -> float:
@@ -143,27 +203,33 @@ class Fluidics:
     def advance(self, t: float) -> None:
         """Move liquid up to `t`, end what ends by then, and see what flows next."""
         span = t - self.t
-        for pump, source, destination, rate in self._flows:
-            want = min(rate * span, source.contents.volume)
-            if source.contents.volume - want < DROP:
-                want = source.contents.volume
+        for flow in self._flows:
+            pump, source, destination, rate = flow
+            available = flow.available
+            want = min(rate * span, available)
+            if available - want < DROP:
+                want = available
             parcel = draw(source.contents, want, source.carry(self.t))
-            if pump.run:
+            if pump and pump.run:
                 pump.run.moved_ml += want
-            self._arrive(parcel, destination, t)
+            elif pump:
+                pump.dripped_ml += want
+            self._arrive(parcel, destination)
+            if destination and flow.seen:
+                destination.disturbed = t
         self.t = t
         for pump in self.pumps.values():
             if pump.run and pump.run.due <= t + 1e-9:
                 pump.end(t)
+            pump.watch(t)
         self.refresh()
 
-    def _arrive(self, parcel: Contents, destination: Container | None, t: float) -> None:
+    def _arrive(self, parcel: Contents, destination: Container | None) -> None:
         room = destination.capacity - destination.contents.volume if destination else 0.0
         if parcel.volume > room:
             pour(draw(parcel, parcel.volume - room, 1.0), self.spilled)
         if destination:
             pour(parcel, destination.contents)
-            destination.disturbed = t
 
     def refresh(self) -> None:
         """Work out again what flows from now on; call after any change of pumps, valves or places."""
@@ -171,23 +237,31 @@ class Fluidics:
         drain: dict[int, float] = {}
         self._next = NEVER
         for pump in self.pumps.values():
-            run = pump.run
-            if run is None:
+            self._next = min(self._next, pump.watchdog_due)
+            run, open_ways = pump.run, pump.suction and pump.delivery
+            if run is None and not (pump.drip and open_ways):
                 continue
-            if not (pump.suction and pump.delivery):
-                pump.occluded = True
-                pump.end(self.t)
-                continue
-            self._next = min(self._next, run.due)
+            if run is not None:
+                if not open_ways:
+                    pump.occluded = True
+                    pump.end(self.t)
+                    continue
+                self._next = min(self._next, run.due, pump.notices())
             source, destination = self.at.get(pump.suction), self.at.get(pump.delivery)
-            if source is None or source.contents.volume <= DROP:
-                pump.air = True
-            elif source is not destination:
-                rate = run.rate / 60.0 * (1.0 - pump.slip)
-                self._flows.append((pump, source, destination, rate))
-                drain[id(source)] = drain.get(id(source), 0.0) + rate
-        for _, source, _, _ in self._flows:
-            self._next = min(self._next, self.t + source.contents.volume / drain[id(source)])
+            if source is None or source.contents.volume - pump.withheld <= DROP:
+                pump.air = pump.air or run is not None
+            elif source is not destination and pump.blocked is None:
+                rate = run.rate / 60.0 * (1.0 - pump.slip) if run else pump.drip / 60.0
+                if rate > 0.0:  # a pump that slips altogether turns and moves nothing
+                    self._flows.append(Flow(pump, source, destination, rate))
+        for port, rate in self.leaks.items():
+            container = self.at[port]
+            if container is not None and rate > 0.0 and container.contents.volume > DROP:
+                self._flows.append(Flow(None, container, None, rate / 60.0))
+        for flow in self._flows:
+            drain[id(flow.source)] = drain.get(id(flow.source), 0.0) + flow.rate
+        for flow in self._flows:
+            self._next = min(self._next, self.t + flow.available / drain[id(flow.source)])
         if self._flows:
             self._next = min(self._next, (math.floor(self.t / TICK + 1e-9) + 1.0) * TICK)
 
@@ -200,17 +274,17 @@ class Fluidics:
         span = t - self.t
         if span > 0.0:
             for _, source, destination, rate in self._flows:
-                flow = rate * span * source.contents.mass / source.contents.volume
-                if source is container:
-                    mass -= flow
-                elif destination is container:
-                    mass += flow
+                if source is container or destination is container:
+                    moved = rate * span * source.contents.mass / source.contents.volume
+                    mass += moved if destination is container else -moved
         return mass
 
     def moving(self, port: int) -> bool:
         """Tell whether liquid enters or leaves what is on a port."""
         container = self.at[port]
-        return container is not None and any(container is s or container is d for _, s, d, _ in self._flows)
+        return container is not None and any(
+            flow.seen and (container is flow.source or container is flow.destination) for flow in self._flows
+        )
 
     def start(self, name: str, sequence: int, rate: float, volume: float, t: float) -> bool:
         """Begin a dispense of `volume` mL at `rate` mL/min.
@@ -234,8 +308,9 @@ class Fluidics:
         self.refresh()
 
     def select(self, name: str, suction: int, delivery: int) -> None:
-        """Set the clamps; a pump that runs against a closed one is occluded and stops."""
-        self.pumps[name].suction, self.pumps[name].delivery = suction, delivery
+        """Set the clamps, unless they are stuck; a pump that runs against a closed one is occluded and stops."""
+        if not self.pumps[name].stuck:
+            self.pumps[name].suction, self.pumps[name].delivery = suction, delivery
         self.refresh()
 
     def volume(self) -> float:

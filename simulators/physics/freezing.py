@@ -11,12 +11,15 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from simulators.physics.contents import ROOM
+
 LIQUID_HEAT = 3.9  # J/gK [GKU]
 FROZEN_HEAT = 1.95  # J/gK [GKU]
 LATENT = 334.0  # J/g of water [GKU]
 WATER = 0.84  # share of water, 0.84..0.90 [GKU]
 FILM = 25.0  # W/m2K, gas side, 15..40 [GKU]
 CHAMBER_LAG = 20.0  # s, 20..60 [P]
+WARMING_LAG = 5400.0  # s, of an insulated chamber without power, towards the room [P]
 IDLE_CHAMBER = 4.0  # degC
 DENSITY = 1.05  # g/mL of a product with 5 % DMSO [GKU]
 STEP = 1.0  # s, grid of a run
@@ -46,6 +49,7 @@ class Bag:
     nucleation: float
     enthalpy: float  # J/g, 0 at 0 degC liquid
     frozen: bool = False
+    owner: str = ""  # whose bag it is, where several cells share the freezer
 
     @property
     def temperature(self) -> float:
@@ -63,10 +67,11 @@ class Bag:
             self.frozen = False
 
 
-def bag(volume: float, temperature: float, dmso: float, nucleation: float) -> Bag:
+def bag(volume: float, temperature: float, dmso: float, nucleation: float, owner: str = "") -> Bag:
     """Return a bag of `volume` mL at `temperature` degC; area 300 cm2 for 100 mL and 240 for 50 [P], never under 20."""
     area = max(20.0, 300.0 * (max(volume, 1.0) / 100.0) ** 0.32) * 1e-4
-    return Bag(max(volume, 1.0) * DENSITY, area, freezing_point(dmso), nucleation, LIQUID_HEAT * temperature)
+    heat = LIQUID_HEAT * temperature
+    return Bag(max(volume, 1.0) * DENSITY, area, freezing_point(dmso), nucleation, heat, owner=owner)
 
 
 def _frozen_temperature(enthalpy: float, melting: float) -> float:
@@ -121,6 +126,8 @@ class Freezer:
         self.chamber = IDLE_CHAMBER
         self.setpoint = IDLE_CHAMBER
         self.nucleated = False
+        self.powered = True
+        self.lag = CHAMBER_LAG
         self.ln2 = FULL  # % of the supply
         self.trace: deque[tuple[float, float, float | None, float]] = deque(
             maxlen=KEPT
@@ -154,7 +161,7 @@ class Freezer:
         if self.running:
             self._programme(t)
         before = self.chamber
-        self.chamber = self.setpoint + (self.chamber - self.setpoint) * math.exp(-span / CHAMBER_LAG)
+        self.chamber = self.setpoint + (self.chamber - self.setpoint) * math.exp(-span / self.lag)
         parts = max(1, math.ceil(span / 60.0))
         for each in self.bags:
             for _ in range(min(parts, 240)):
@@ -164,13 +171,15 @@ class Freezer:
             self._watch(t)
 
     def load(self, bags: Sequence[Bag], t: float) -> None:
-        """Put bags into the chamber."""
+        """Put bags into the chamber, in place of what their owner had in it; the probe is on the first."""
         self.t = max(self.t, t)
-        self.bags = list(bags)
+        owners = {each.owner for each in bags}
+        self.bags = [each for each in self.bags if each.owner not in owners] + list(bags)
 
-    def unload(self, t: float) -> list[Bag]:
-        """Take the bags out; the chamber goes back to its idle temperature."""
-        taken, self.bags = self.bags, []
+    def unload(self, t: float, owner: str = "") -> list[Bag]:
+        """Take an owner's bags out; the chamber goes back to its idle temperature."""
+        taken = [each for each in self.bags if each.owner == owner]
+        self.bags = [each for each in self.bags if each.owner != owner]
         self.t = max(self.t, t)
         if not self.running:
             self.setpoint = IDLE_CHAMBER
@@ -194,6 +203,25 @@ class Freezer:
             self.state, self.elapsed_end = "aborted", t - self.started
             self.setpoint = self.chamber
 
+    def power(self, t: float, *, on: bool) -> None:
+        """Lose power at `t`: a run is aborted, the chamber warms up; or come back and hold the chamber as it is found.
+
+        The log, the sequence number and how far the run came are kept, the loaded table is not.
+        """
+        self.advance(t)
+        self.abort(t)
+        self.powered = on
+        self.lag = CHAMBER_LAG if on else WARMING_LAG
+        self.rows = []
+        self.setpoint = ROOM
+        if on:
+            self.setpoint = self.chamber if self.bags and self.state != "idle" else IDLE_CHAMBER
+
+    def renew(self) -> None:
+        """Be as new: no log, no sequence number."""
+        self.state, self.sequence, self.segment, self.elapsed_end, self.nucleated = "idle", 0, 0, 0.0, False
+        self.trace.clear()
+
     def elapsed(self, t: float) -> float:
         """Return the seconds of the run, under way or last."""
         return t - self.started if self.running else self.elapsed_end
@@ -201,7 +229,7 @@ class Freezer:
     @property
     def ready(self) -> bool:
         """Tell whether a run may start: cold gas enough, chamber at its idle temperature, nothing running."""
-        return not self.running and self.ln2 >= 20.0 and abs(self.chamber - IDLE_CHAMBER) < 1.0
+        return self.powered and not self.running and self.ln2 >= 20.0 and abs(self.chamber - IDLE_CHAMBER) < 1.0
 
     def _enter(self, number: int, t: float) -> None:
         row = self.rows[number - 1]

@@ -9,6 +9,7 @@ from simulators.physics.contents import ROOM
 
 ROOM_CO2 = 0.04  # %
 ROOM_HUMIDITY = 40.0  # % (engineering default)
+FACTORY = {"temperature": ROOM, "co2": 0.0}  # degC, %: targets of an incubator as it comes from its maker
 HUMID = 92.0  # %, above a water pan; at least 85 % is practice
 
 
@@ -46,14 +47,28 @@ class Climate:
         self.humidity = FirstOrder(ROOM_HUMIDITY, HUMID, 1800.0)
         self.opened = -1e9  # s, when the door was opened last
         self.heater_fault = False
+        self.powered = True
+        self.targets = dict(FACTORY)
 
     def set_temperature(self, t: float, target: float) -> None:
         """Heat or cool towards `target` degC from `t` on; a broken heater leaves the chamber to the room."""
-        self.temperature.aim(t, ROOM if self.heater_fault else target)
+        self.targets["temperature"] = target
+        self.steer(t)
 
     def set_co2(self, t: float, target: float) -> None:
         """Gas towards `target` % from `t` on."""
-        self.co2.aim(t, target)
+        self.targets["co2"] = target
+        self.steer(t)
+
+    def steer(self, t: float) -> None:
+        """Go for the targets from `t` on, as far as power and heater allow; else the room has its way."""
+        heated = self.powered and not self.heater_fault
+        for lag, goal in (
+            (self.temperature, self.targets["temperature"] if heated else ROOM),
+            (self.co2, self.targets["co2"] if self.powered else ROOM_CO2),
+        ):
+            if lag.goal != goal:
+                lag.aim(t, goal)
 
     def door(self, t: float) -> None:
         """Open the door for a moment: 5 % of the way to room temperature, 40 % to room air, once a minute at most."""

@@ -13,6 +13,7 @@ import structlog
 from simulators.virtual import VirtualLoop
 
 sys.path.insert(0, str(Path(__file__).parent))
+from cells import TwoCells
 from story import Story
 
 
@@ -25,6 +26,20 @@ def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> d
 async def suite(tmp_path: Path) -> AsyncIterator[Story]:
     """A suite that is ready for a recipe; at its end the invariants of every story are checked."""
     story = Story(tmp_path)
+    before = structlog.get_config()["processors"]
+    structlog.configure(processors=[story.logs])
+    await story.open()
+    try:
+        yield story
+    finally:
+        await story.close()
+        structlog.configure(processors=before)
+
+
+@pytest_asyncio.fixture
+async def cells(tmp_path: Path) -> AsyncIterator[TwoCells]:
+    """Two cells with one freezer on one controller."""
+    story = TwoCells(tmp_path)
     before = structlog.get_config()["processors"]
     structlog.configure(processors=[story.logs])
     await story.open()

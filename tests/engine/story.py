@@ -12,6 +12,7 @@ import contextlib
 import json
 import struct
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
@@ -70,29 +71,30 @@ class LifeClock(VirtualClock):
 class Hands:
     """Answers prompts as the seeded operator does; `mine` are steps (or kinds) that the test answers itself."""
 
-    def __init__(self, story: Story, haste: float) -> None:
+    def __init__(self, story: Story, haste: float, unit: str = UNIT, seed: int = 3) -> None:
         self.mine: set[str] = set()
         self.change: dict[str, dict[str, Any]] = {}  # step -> inputs to answer instead
         self.hang: dict[str, float] = {}  # container -> volume that hangs there really
         self.answered: set[tuple[str, str]] = set()
         self._story = story
-        self._policy = Operator(3, self._bench, haste)
+        self._unit = unit
+        self._policy = Operator(seed, self._bench, haste)
         self._seen: set[tuple[str, str]] = set()
 
     def _bench(self, name: str, args: dict[str, Any]) -> Any:
         if name == "hang" and args["name"] in self.hang:
             args = args | {"volume_ml": self.hang[args["name"]]}
-        return self._story.bench.call(name, args)
+        return self._story.bench_of(self._unit).call(name, args)
 
     def look(self) -> None:
         """Answer what is open, once; asked again by another life, the same answer comes again."""
-        for spec in self._story.controller.prompts(UNIT):
+        for spec in self._story.controller.prompts(self._unit):
             step = spec["path"].rpartition("/")[2]
             key = (spec["batch"], spec["id"])
             if key in self._seen or self.mine & {step, spec["kind"], "everything"}:
                 continue
             self._seen.add(key)
-            self._story.spawn(self._answer(spec), f"hands:{spec['id']}")
+            self._story.spawn(self._answer(spec), f"hands:{self._unit}:{spec['id']}")
 
     def forget_open(self) -> None:
         """What was under way when a life ended is answered again in the next."""
@@ -103,7 +105,7 @@ class Hands:
         inputs = dict(answer.inputs) | self.change.get(spec["path"].rpartition("/")[2], {})
         moment = self._story.moment(spec["asked"], answer.delay_s)
         outcome = await self._story.do(
-            "prompt-answer", {"prompt": spec["id"], "inputs": inputs}, effective=moment, expect=None
+            "prompt-answer", {"prompt": spec["id"], "inputs": inputs}, effective=moment, expect=None, unit=self._unit
         )
         if outcome.status == "done":
             self.answered.add((spec["batch"], spec["id"]))
@@ -142,6 +144,10 @@ class Story:
         self.ledger_within = (4.0, 0.03)  # mL, share: how far ledger and plant may be apart for each container
         self.check_ledger = True
         self.check_safe = True
+        self.wall_off = 0.0  # s that the machine's wall clock is off
+        self.time_server = True  # whether the machine's clock follows one
+        self.machine: str | None = None  # its boot, where that is to be known
+        self.leaves_safe_mode = True  # a person is there who leaves it at once; tests of safe mode itself leave it
         self._tasks: set[asyncio.Task[Any]] = set()
         self._changed = asyncio.Event()
         self._commands = 0
@@ -165,10 +171,13 @@ class Story:
         """Start a controller on the files that are there; it may die on its way."""
         self._boots += 1
         self.clock = LifeClock(self.loop)
+        self.clock.step(self.wall_off)
+        self.clock.server, self.clock.boot = self.time_server, self.machine
         overrides = {f"buses.{bus}.port": str(port) for bus, port in self._ports.items()}
         overrides |= {"http.port": "0", "data": str(self.folder / "data"), **self.site_overrides}
         site = self._site = self._site or load_site(DEMO_SITE, overrides)
         self.plant_suite = PlantSuite(site, self.clock)
+        self.fit(self.plant_suite)
         self.controller = Controller(
             site, self.clock, self.plant_suite, f"boot-{self._boots}", (HERE / "recipes", self.folder)
         )
@@ -188,7 +197,19 @@ class Story:
                 raise
             await self.bury()
             return
+        if self.leaves_safe_mode and self.controller.mode == "safe":
+            leaving = self.spawn(self.do("leave-safe-mode", expect=None), "hands:leave-safe-mode")
+            await asyncio.wait([leaving])
+            if not self.alive:
+                await self.bury()
+                return
         self.hands.look()
+
+    def step_clock(self, seconds: float) -> None:
+        """Set the machine's wall clock forward or back; it stays so for later lives of the controller."""
+        self.wall_off += seconds
+        if self.alive:
+            self.clock.step(seconds)
 
     def kill_at(self, condition: Callable[[Record], bool] | None) -> None:
         """Kill the controller in the very moment in which such a record is on disk."""
@@ -214,19 +235,22 @@ class Story:
     async def bury(self) -> None:
         """Wait until nothing of the killed controller is left."""
         for _ in range(20):  # what was in the middle of making safe may have begun more
+            for _ in range(3):  # what a broken-off commit has told is told in the next turns
+                await asyncio.sleep(0)
             if not (life := self._living()):
                 break
             for task in life:
                 task.cancel()
             await asyncio.wait(life)
             self._tasks -= set(life)
-        slot = self.controller._slots[UNIT]
-        runner = slot.runner or self._last
-        for journal in (self.controller._journal, None if runner is None else runner.batch.journal):
+        slots = self.controller._slots.values()
+        runners = [slot.runner or (self._last if slot.name == UNIT else None) for slot in slots]
+        for journal in (self.controller._journal, *(runner and runner.batch.journal for runner in runners)):
             if journal is not None and journal._file is not None:
                 journal._file._connection.close()
-        if slot._history is not None and slot._history._file._connection is not None:
-            slot._history._file._connection.close()
+        for slot in slots:
+            if slot._history is not None and slot._history._file._connection is not None:
+                slot._history._file._connection.close()
         for bus in self.plant_suite.buses.values():
             await bus.close()
         self.hands.forget_open()
@@ -283,15 +307,27 @@ class Story:
             if turning:
                 self.faults_in_check.append(f"{event.to_state} while {turning} turn")
 
+    def fit(self, plant_suite: PlantSuite) -> None:
+        """Exchange instruments before the controller sees them; here none."""
+
+    def bench_of(self, unit: str) -> Bench:
+        return self.bench
+
     # --- people ---------------------------------------------------------------------------------------------------
 
     async def do(
-        self, verb: str, args: Mapping[str, Any] | None = None, *, expect: str | None = "done", effective: str = ""
+        self,
+        verb: str,
+        args: Mapping[str, Any] | None = None,
+        *,
+        expect: str | None = "done",
+        effective: str = "",
+        unit: str = UNIT,
     ) -> Outcome:
         """Give a command and return its outcome, which must be `expect` where that is not None."""
         self._commands += 1
         command = Command(
-            f"c-{self._boots}-{self._commands}", "test", UNIT, verb, args=dict(args or {}), effective=effective
+            f"c-{self._boots}-{self._commands}", "test", unit, verb, args=dict(args or {}), effective=effective
         )
         outcome = await self.controller.execute(command, lambda seq, digest: None)
         self.outcomes.append((verb, outcome))
@@ -400,7 +436,7 @@ class Story:
     def moment(self, asked: str, seconds: float) -> str:
         from tilctl.engine.state import parse_time  # noqa: PLC0415
 
-        return format_time(self.clock.utc((parse_time(asked) - self.clock.epoch).total_seconds() + seconds))
+        return format_time(parse_time(asked) + timedelta(seconds=seconds))
 
     def file(self) -> Path:
         return next(iter(sorted((self.folder / "data" / "batches").glob("*.db"))))

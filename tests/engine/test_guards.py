@@ -11,12 +11,12 @@ from story import Story
 def heat(suite: Story, goal: float) -> None:
     """Let the chamber go its own way, whatever its controller says."""
     with suite.plant.change() as t:
-        suite.plant.climate.set_temperature(t, goal)
+        suite.plant.climate.temperature.aim(t, goal)
 
 
 def gas(suite: Story, goal: float) -> None:
     with suite.plant.change() as t:
-        suite.plant.climate.set_co2(t, goal)
+        suite.plant.climate.co2.aim(t, goal)
 
 
 async def test_a_guard_holds_after_its_delay_and_clears(suite: Story) -> None:

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
+from pytest import approx
 from structlog.testing import capture_logs
 
-from devices.instrument import DeviceOffline, DeviceState, DeviceStatus, Priority
+from devices.instrument import DeviceError, DeviceOffline, DeviceState, DeviceStatus, OutcomeUnknown, Priority
 from devices.profile import load_profile
 from devices.reading import Quality, Reading
 from simulators.virtual import VirtualClock, VirtualLoop
 from tilctl.config import Line, Place, RoleBinding, Safe, UnitSite
 from tilctl.plant.image import ProcessImage
-from tilctl.plant.outputs import PROTECT_WITHIN, OutputGate, OutputRefused
+from tilctl.plant.outputs import PROTECT_WITHIN, Act, Cause, Kind, OutputGate, OutputRefused
 from tilctl.plant.scanning import Scanner, ScanPeriods
-from tilctl.plant.sharing import Sharing
-from tilctl.plant.unit import UnitPlant
+from tilctl.plant.unit import PINCH_AFTER, UnitPlant
 
 PROFILES = {"pump": "sim-pump", "valves": "sim-valves", "incubator": "sim-incubator"}
+SEEN = {"pump": ("total", "mL"), "valves": ("suction", ""), "incubator": ("temperature", "degC")}  # what a fake reads
+PROVEN = ("dispensed", "mL")  # what it reads back
 
 
 class Fake:
@@ -30,6 +33,7 @@ class Fake:
         self.name = name
         self.profile = load_profile(PROFILES[name.partition("_")[0]])
         self.status = DeviceStatus(DeviceState.ONLINE)
+        self.serial = f"serial of {name}"
         self.hangs = False
         self.trouble: Exception | None = None
         self.pause = 0.0
@@ -46,7 +50,8 @@ class Fake:
     async def read(self, block: str, priority: Priority = Priority.DATA) -> dict[str, Reading]:
         self.reads += 1
         await self._answer()
-        return {"seen": Reading(float(self.reads), "", Quality.GOOD, asyncio.get_running_loop().time())}
+        point, unit = SEEN[self.name.partition("_")[0]]
+        return {point: Reading(float(self.reads), unit, Quality.GOOD, asyncio.get_running_loop().time())}
 
     async def read_all(self, priority: Priority = Priority.DATA) -> dict[str, Reading]:
         return await self.read("state", priority)
@@ -56,7 +61,8 @@ class Fake:
     ) -> dict[str, Reading]:
         self.said.append((name, dict(args), priority, asyncio.get_running_loop().time()))
         await self._answer()
-        return {"proof": Reading(1.0, "", Quality.GOOD, asyncio.get_running_loop().time())}
+        point, unit = PROVEN
+        return {point: Reading(1.0, unit, Quality.GOOD, asyncio.get_running_loop().time())}
 
 
 class Bench:
@@ -91,14 +97,25 @@ def _quiet() -> Iterator[None]:
 # --- the gate ---------------------------------------------------------------------------------------------------------
 
 
+def once(seq: int) -> Cause:
+    return Cause("fill/first", seq, "one_shot")
+
+
+def claimed(bench: Bench, *devices: str, since: int = 1) -> list[int]:
+    """Give devices to b1; the list's last number is the head of its record."""
+    heads = [since]
+    bench.gate.claim("b1", devices, head=lambda: heads[-1])
+    return heads
+
+
 async def test_nobody_elses_batch_moves_a_device() -> None:
     bench = Bench()
     with pytest.raises(OutputRefused, match="nobody"):
-        await bench.gate.act("b1", "pump_a", "dispense", {})
-    bench.gate.claim("b1", ("pump_a", "valves_a"))
-    await bench.gate.act("b1", "pump_a", "dispense", {"volume": 1.0})
+        await bench.gate.act("b1", "pump_a", "dispense", {}, cause=once(2))
+    claimed(bench, "pump_a", "valves_a").append(9)
+    await bench.gate.act("b1", "pump_a", "dispense", {"volume": 1.0}, cause=once(2))
     with pytest.raises(OutputRefused, match="belongs to b1, not to b2"):
-        await bench.gate.act("b2", "pump_a", "dispense", {})
+        await bench.gate.act("b2", "pump_a", "dispense", {}, cause=once(3))
     with pytest.raises(OutputRefused, match="belongs to batch b1"):
         bench.gate.claim("b2", ("pump_b", "pump_a"))
     assert bench.gate.owner("pump_b") is None, "all or nothing"
@@ -109,23 +126,117 @@ async def test_nobody_elses_batch_moves_a_device() -> None:
     assert [name for name, *_ in bench.made["pump_a"].said] == ["dispense"]
 
 
-async def test_a_permit_refuses_what_moves_and_never_what_protects() -> None:
+@pytest.mark.parametrize("kind", ["one_shot", "attached", "idempotent"])
+async def test_what_is_not_on_disk_is_no_cause(kind: Kind) -> None:
+    bench = Bench()
+    command = "dispense" if kind == "one_shot" else "stop"
+    heads = claimed(bench, "pump_a", since=4)
+    for seq in (0, -1, 5, 6):
+        with pytest.raises(OutputRefused, match="not on disk"):
+            await bench.gate.act("b1", "pump_a", command, {}, cause=Cause("x", seq, kind))
+    assert bench.made["pump_a"].said == []
+    heads.append(5)
+    await bench.gate.act("b1", "pump_a", command, {}, cause=Cause("x", 5, kind))
+    assert len(bench.made["pump_a"].said) == 1
+
+
+async def test_an_owner_without_a_record_commands_nothing() -> None:
     bench = Bench()
     bench.gate.claim("b1", ("pump_a",))
+    with pytest.raises(OutputRefused, match="not on disk"):
+        await bench.gate.act("b1", "pump_a", "dispense", {}, cause=once(1))
+
+
+@pytest.mark.parametrize("trouble", [None, DeviceOffline("pump_a", "unplugged"), OutcomeUnknown("pump_a", "?", "", {})])
+async def test_one_cause_commands_a_device_once_whatever_came_of_it(trouble: Exception | None) -> None:
+    bench = Bench()
+    claimed(bench, "pump_a", "pump_b").append(9)
+    bench.made["pump_a"].trouble = trouble
+    with contextlib.suppress(DeviceError):
+        await bench.gate.act("b1", "pump_a", "dispense", {"sequence": 7}, cause=once(5))
+    for args in ({"sequence": 7}, {"sequence": 8}):
+        with pytest.raises(OutputRefused, match="event 5 was commanded already"):
+            await bench.gate.act("b1", "pump_a", "dispense", args, cause=once(5))
+    assert len(bench.made["pump_a"].said) == 1
+    bench.made["pump_a"].trouble = None
+    await bench.gate.act("b1", "pump_a", "dispense", {"sequence": 8}, cause=once(6))
+    await bench.gate.act("b1", "pump_b", "dispense", {"sequence": 1}, cause=once(5))
+
+
+async def test_a_cancelled_command_is_not_given_again() -> None:
+    bench = Bench()
+    claimed(bench, "pump_a").append(9)
+    bench.made["pump_a"].hangs = True
+    task = asyncio.create_task(bench.gate.act("b1", "pump_a", "dispense", {}, cause=once(5)))
+    await asyncio.sleep(1)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    bench.made["pump_a"].hangs = False
+    with pytest.raises(OutputRefused, match="commanded already"):
+        await bench.gate.act("b1", "pump_a", "dispense", {}, cause=once(5))
+
+
+@pytest.mark.parametrize("kind", ["one_shot", "attached"])
+async def test_an_intent_of_an_earlier_life_commands_nothing(kind: Kind) -> None:
+    bench = Bench()
+    heads = claimed(bench, "pump_a", "valves_a", "incubator", since=40)
+    device, command = ("pump_a", "dispense") if kind == "one_shot" else ("valves_a", "select")
+    with pytest.raises(OutputRefused, match="from before the controller started"):
+        await bench.gate.act("b1", device, command, {}, cause=Cause("x", 40, kind))
+    assert bench.made[device].said == []
+    await bench.gate.act("b1", "incubator", "set_temperature", {}, cause=Cause("x", 40, "idempotent"))
+    heads.append(41)
+    await bench.gate.act("b1", device, command, {}, cause=Cause("x", 41, kind))
+    bench.gate.claim("b1", ("pump_b",))  # later, shared equipment: this life begins where it began
+    heads.append(45)
+    await bench.gate.act("b1", "pump_b", "dispense", {}, cause=once(42))
+
+
+@pytest.mark.parametrize("kind", ["attached", "idempotent"])
+async def test_what_must_not_be_repeated_is_a_one_shot(kind: Kind) -> None:
+    bench = Bench()
+    claimed(bench, "pump_a").append(9)
+    with pytest.raises(OutputRefused, match="must not be repeated"):
+        await bench.gate.act("b1", "pump_a", "dispense", {}, cause=Cause("x", 5, kind))
+    assert bench.made["pump_a"].said == []
+
+
+async def test_a_permit_refuses_what_moves_and_never_what_protects() -> None:
+    bench = Bench()
+    claimed(bench, "pump_a").append(9)
     bench.gate.permit(lambda device, command, args: "the door is open" if command == "dispense" else "")
     with pytest.raises(OutputRefused, match="the door is open"):
-        await bench.gate.act("b1", "pump_a", "dispense", {})
+        await bench.gate.act("b1", "pump_a", "dispense", {}, cause=once(5))
     assert bench.made["pump_a"].said == []
-    await bench.gate.act("b1", "pump_a", "stop", {})
+    await bench.gate.act("b1", "pump_a", "stop", {}, cause=Cause("x", 5, "idempotent"))
     bench.gate.permit(lambda device, command, args: "never")
     assert (await bench.gate.protect("pump_a", "stop")).error == ""
 
 
+async def test_whoever_looks_on_hears_of_each_write_before_the_device() -> None:
+    bench = Bench()
+    claimed(bench, "pump_a").append(9)
+    heard: list[tuple[Act, int]] = []
+
+    def broken(act: Act) -> None:
+        raise RuntimeError("a fault of the program")
+
+    bench.gate.observers += [broken, lambda act: heard.append((act, len(bench.made["pump_a"].said)))]
+    with pytest.raises(OutputRefused):
+        await bench.gate.act("b1", "pump_a", "dispense", {}, cause=once(77))
+    await bench.gate.act("b1", "pump_a", "dispense", {"volume": 3.0}, cause=once(5))
+    await bench.gate.protect("pump_a", "stop")
+    assert heard == [
+        (Act("b1", "pump_a", "dispense", {"volume": 3.0}, once(5), protective=False), 0),
+        (Act("b1", "pump_a", "stop", {}, None, protective=True), 1),
+    ]
+
+
 async def test_what_a_device_read_back_is_in_the_image() -> None:
     bench = Bench()
-    bench.gate.claim("b1", ("pump_a",))
-    await bench.gate.act("b1", "pump_a", "dispense", {})
-    assert bench.image.number("pump_a.proof") == 1.0
+    claimed(bench, "pump_a").append(9)
+    await bench.gate.act("b1", "pump_a", "dispense", {}, cause=once(5))
+    assert bench.image.number("pump_a.dispensed") == 1.0
 
 
 async def test_a_protective_write_asks_no_owner_goes_first_and_never_raises() -> None:
@@ -149,27 +260,36 @@ async def test_hung_instruments_delay_nobody(hung: list[str]) -> None:
     for name in hung:
         bench.made[name].hangs = True
     began = bench.clock.monotonic()
-    done = {protected.device: protected.error for protected in await bench.unit.make_safe()}
-    assert {name for name, error in done.items() if error} == set(hung)
+    done = {protected.device: protected for protected in await bench.unit.make_safe()}
+    assert {name for name, protected in done.items() if protected.error} == set(hung)
     assert set(done) == {name for name in bench.made if name != "incubator"}
     for name, fake in bench.made.items():
         for _, _, _, at in fake.said:
-            limit = 0.0 if name.startswith("pump") else PROTECT_WITHIN
-            assert at - began <= limit, f"{name} was told after {at - began} s"
-    assert bench.clock.monotonic() - began <= 2 * PROTECT_WITHIN
+            line = name.rpartition("_")[2]
+            limit = PINCH_AFTER if name.startswith("valves") and f"pump_{line}" in hung else 0.0
+            assert at - began == limit, f"{name} was told after {at - began} s"
+    assert all(protected.seconds == (PROTECT_WITHIN if name in hung else 0.0) for name, protected in done.items())
+    assert bench.clock.monotonic() - began <= PINCH_AFTER + PROTECT_WITHIN
 
 
-async def test_pumps_stop_before_valves_close_and_heat_is_not_touched() -> None:
+async def test_a_pump_stops_before_its_own_valves_close_and_heat_is_not_touched() -> None:
     bench = Bench()
     for name, fake in bench.made.items():
-        fake.pause = 0.5 if name.startswith("pump") else 0.1
+        fake.pause = {"pump_a": 0.5, "pump_b": 0.2}.get(name, 0.1)
+    began = bench.clock.monotonic()
     await bench.unit.make_safe()
-    stops = [at for name, fake in bench.made.items() if name.startswith("pump") for *_, at in fake.said]
-    closes = [at for name, fake in bench.made.items() if name.startswith("valves") for *_, at in fake.said]
-    assert len(stops) == len(closes) == 3
-    assert max(stops) + 0.5 <= min(closes), "a pump never turns against a closed valve"
-    assert len(set(stops)) == 1, "all at once"
+    told = {name: [at - began for *_, at in fake.said] for name, fake in bench.made.items()}
+    assert [told[f"pump_{line}"] for line in "abc"] == [[0.0]] * 3, "all at once"
+    assert [told[f"valves_{line}"][0] for line in "abc"] == approx([0.5, 0.2, 0.1]), "each with its own line"
     assert bench.made["incubator"].said == []
+
+
+async def test_a_pump_that_refuses_to_stop_is_pinched_off_at_once() -> None:
+    bench = Bench()
+    bench.made["pump_a"].trouble = DeviceOffline("pump_a", "unplugged")
+    began = bench.clock.monotonic()
+    await bench.unit.make_safe()
+    assert bench.made["valves_a"].said[0][3] == began
 
 
 async def test_an_output_with_a_safe_value_gets_it() -> None:
@@ -204,12 +324,12 @@ async def test_a_value_is_stale_by_the_pace_at_which_it_is_read() -> None:
     await bench.scanner.fresh("pump_a")
     await bench.scanner.fresh("incubator")
     await asyncio.sleep(24.0)
-    assert bench.image.get("incubator.seen").quality is Quality.GOOD
+    assert bench.image.get("incubator.temperature").quality is Quality.GOOD
     await asyncio.sleep(2.0)
-    assert bench.image.get("incubator.seen").quality is Quality.STALE, "two and a half periods of 10 s"
-    assert bench.image.number("incubator.seen") is None, "what is stale is no number"
-    assert bench.image.get("pump_a.seen").quality is Quality.GOOD, "its period is 100 s"
-    assert bench.image.get("pump_b.seen") is None
+    assert bench.image.get("incubator.temperature").quality is Quality.STALE, "two and a half periods of 10 s"
+    assert bench.image.number("incubator.temperature") is None, "what is stale is no number"
+    assert bench.image.get("pump_a.total").quality is Quality.GOOD, "its period is 100 s"
+    assert bench.image.get("pump_b.total") is None
 
 
 async def test_lateness_is_measured_and_nothing_is_caught_up() -> None:
@@ -241,13 +361,13 @@ async def test_a_lost_device_is_bad_at_once_and_a_broken_watcher_blinds_nobody()
         await asyncio.sleep(1.0)
         bench.made["incubator"].trouble = DeviceOffline("incubator", "unplugged")
         await asyncio.sleep(10.0)
-        reading = bench.image.get("incubator.seen")
+        reading = bench.image.get("incubator.temperature")
         assert reading is not None
         assert (reading.value, reading.quality) == (None, Quality.BAD)
         assert bench.scanner.stats["incubator"].failures == 1
         bench.made["incubator"].trouble = None
         await asyncio.sleep(10.0)
-        assert bench.image.get("incubator.seen").quality is Quality.GOOD
+        assert bench.image.get("incubator.temperature").quality is Quality.GOOD
     finally:
         await bench.scanner.close()
     assert seen.count("incubator") == 4, "two blocks, the loss, the return"
@@ -264,48 +384,3 @@ async def test_waiting_for_a_scan_leaves_nothing_behind() -> None:
     await bench.scanner.fresh("pump_a")
     await asyncio.wait_for(waiting, 1.0)
     assert gone.cancelled()
-
-
-# --- shared equipment -------------------------------------------------------------------------------------------------
-
-
-async def test_shared_equipment_is_granted_in_the_order_of_asking() -> None:
-    bench = Bench()
-    sharing = Sharing(bench.gate)
-    order: list[str] = []
-
-    async def want(owner: str) -> None:
-        await sharing.acquire("incubator", owner)
-        order.append(owner)
-
-    await want("b1")
-    waiting = [asyncio.create_task(want(owner)) for owner in ("b2", "b3", "b4")]
-    await asyncio.sleep(1)
-    await want("b1")  # it has it already: after a hold, or a restart
-    assert (sharing.owner("incubator"), bench.gate.owner("incubator")) == ("b1", "b1")
-    sharing.release("incubator", "b3")  # not its own to give
-    assert sharing.owner("incubator") == "b1"
-    waiting[1].cancel()
-    await asyncio.sleep(0)
-    sharing.release("incubator", "b1")
-    await asyncio.sleep(0)
-    assert bench.gate.owner("incubator") == "b2"
-    sharing.release("incubator", "b2")
-    await asyncio.gather(*waiting, return_exceptions=True)
-    assert order == ["b1", "b1", "b2", "b4"]
-    sharing.release("incubator", "b4")
-    assert (sharing.owner("incubator"), bench.gate.owner("incubator")) == (None, None)
-
-
-async def test_a_grant_to_one_who_has_just_gone_goes_to_the_next() -> None:
-    bench = Bench()
-    sharing = Sharing(bench.gate)
-    await sharing.acquire("incubator", "b1")
-    second = asyncio.create_task(sharing.acquire("incubator", "b2"))
-    third = asyncio.create_task(sharing.acquire("incubator", "b3"))
-    await asyncio.sleep(0)
-    sharing.release("incubator", "b1")  # granted to b2 ...
-    second.cancel()  # ... which is cancelled before it knows
-    await asyncio.gather(second, return_exceptions=True)
-    await asyncio.wait_for(third, 1.0)
-    assert sharing.owner("incubator") == "b3"

@@ -175,15 +175,25 @@ async def test_killed_in_a_dose_the_batch_waits_and_goes_on_with_the_rest(suite:
     assert suite.state.alarms == {}
 
 
-async def test_an_outage_in_a_dose_the_pump_ends_it_by_its_own_count(suite: Story) -> None:
-    await suite.start("small")
-    await suite.until_flowed("pump_media", 20.0)
-    await suite.power_cut(seconds=120.0)
+@pytest.mark.parametrize(("seconds", "outcome"), [(10.0, "partial"), (120.0, "partial"), (120.0, "done")])
+async def test_an_outage_in_a_dose_the_pump_ends_it_by_itself(suite: Story, seconds: float, outcome: str) -> None:
+    """By its own count, or by its watchdog, which waits for 15 s to be fed."""
+    first = 60.0 if outcome == "done" else 90.0
+    await suite.start("small", first=f"{first} mL")
+    await suite.until_flowed("pump_media", 30.0)
+    began = suite.loop.time()
+    await suite.power_cut(seconds=seconds)
     await suite.until_state("held")
-    assert suite.intents("fill/first")[0].outcome == "done"
+    assert suite.intents("fill/first")[0].outcome == outcome
+    ended = suite.pump("pump_media").log[0].ended
+    assert ended is not None
+    assert ended - began < 15.1
     await suite.do("restart")
     await suite.until_state("complete")
-    assert [run.commanded_ml for run in suite.pump("pump_media").log] == [60.0, 40.0]
+    commanded = [run.commanded_ml for run in suite.pump("pump_media").log]
+    assert commanded[0] == first
+    assert len(commanded) == (2 if outcome == "done" else 3), "what was missing is an intent of its own"
+    assert sum(run.moved_ml for run in suite.pump("pump_media").log) == approx(first + 40.0, abs=4.0)
 
 
 async def test_killed_in_an_incubation_it_ends_on_its_time(suite: Story) -> None:
@@ -381,7 +391,9 @@ async def test_an_orderly_end_in_a_dose(suite: Story) -> None:
     await suite.start("small")
     await suite.until_flowed("pump_media", 20.0)
     await suite.settle()
+    suite.check_ledger = False  # it is booked when the dose is over
     suite.check()
+    suite.check_ledger = True
     await suite.controller.close()
     suite.alive = False
     assert suite.pump("pump_media").run is None

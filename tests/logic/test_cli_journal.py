@@ -82,6 +82,7 @@ async def test_an_intact_record(capsys: pytest.CaptureFixture[str], path: Path):
     assert code == 0
     assert json.loads(out) == {
         "path": str(path), "ok": True, "events": 7, "head": head, "first_bad": None, "reason": "",
+        "noted": None,
     }  # fmt: skip
 
 
@@ -214,4 +215,7 @@ def sample(hint: Any) -> Any:
         return sample(get_args(hint)[0])
     if origin is dict:
         return {"name": "value"}
+    if origin in (list, tuple):
+        inner = get_args(hint)[0]
+        return [] if get_origin(inner) is dict else [sample(inner)]
     return {str: "text", int: 3, float: 2.5, bool: True, dict: {}}[hint]

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from pytest import approx
 
-from tilctl.plant.control.dispense import (
+from tilctl.plant.evidence import (
     CLOSES_ML,
     CLOSES_SHARE,
     TOTAL_ROLLS_AT,
+    UNPROVABLE_ML,
     WATCH_ML,
     WATCH_SHARE,
     Closure,
     Evidence,
     close_evidence,
+    untouched,
 )
 
 DENSITY = 1.005
@@ -83,12 +86,82 @@ def test_a_totaliser_that_rolls_over_goes_on_counting(counted: float, share: flo
     assert found.closes, found.why
 
 
-@given(st.floats(0.0, 1000.0), st.integers(2, 9))
-def test_a_pump_that_was_rebooted_has_no_count(moved: float, boots: int) -> None:
-    found = close_evidence(BEFORE, replace(after(moved, moved), boots=boots), DENSITY)
+LOST = [
+    ({"boots": 2}, "the pump was restarted: boot 1, now 2"),
+    ({"serial": "B7"}, "the pump was replaced: serial number A1, now B7"),
+    ({"total_ml": 0.0}, "the totaliser was reset"),
+]
+
+
+@pytest.mark.parametrize(("change", "why"), LOST)
+@given(st.floats(0.0, 1000.0), st.floats(5.0, 1000.0))
+def test_a_lost_count_closes_by_mass_alone_where_the_pump_stands_still(
+    change: dict[str, Any], why: str, moved: float, ordered: float
+) -> None:
+    before = replace(BEFORE, serial="A1")
+    seen = replace(after(moved, moved), serial="A1", running=False) if "serial" not in change else after(moved, moved)
+    seen = replace(seen, running=False, **change)
+    found = close_evidence(before, seen, DENSITY, ordered=ordered)
+    assert found.closes, found.why
     assert found.counted_ml is None
+    assert found.delivered_ml == approx(moved, abs=1e-6)
+    assert why in found.exception
+    assert "by mass alone" in found.exception
+
+
+@pytest.mark.parametrize(("change", "why"), LOST)
+@pytest.mark.parametrize(
+    ("also", "words"),
+    [
+        ({"running": None}, "totaliser"),  # whether it turns is not known
+        ({"running": True}, "still turns"),
+        ({"flowing": True}, "still flows"),
+        ({"source_g": None}, "source mass"),
+        ({"destination_g": None}, "destination mass"),
+        ({"destination_g": 120.0}, "differ by more than"),
+    ],
+)
+def test_a_lost_count_and_anything_else_is_in_doubt(
+    change: dict[str, Any], why: str, also: dict[str, Any], words: str
+) -> None:
+    seen = replace(after(50.0, 50.0), **{"running": False, "serial": "A1"} | change | also)
+    found = close_evidence(replace(BEFORE, serial="A1"), seen, DENSITY, ordered=50.0)
+    assert (found.closes, found.delivered_ml) == (False, None)
+    assert words in found.why
+
+
+def test_a_lost_count_of_a_small_dose_is_in_doubt() -> None:
+    seen = replace(after(4.0, 4.0), boots=2, running=False)
+    found = close_evidence(BEFORE, seen, DENSITY, ordered=4.9)
     assert not found.closes
-    assert "totaliser" in found.why
+    assert "too little for the scales" in found.why
+    assert close_evidence(BEFORE, seen, DENSITY, ordered=UNPROVABLE_ML).closes
+
+
+@pytest.mark.parametrize("also", [{"running": True}, {"flowing": True}])
+def test_while_it_turns_or_flows_nothing_closes(also: dict[str, Any]) -> None:
+    assert close_evidence(BEFORE, after(50.0, 50.0), DENSITY).closes
+    assert not close_evidence(BEFORE, replace(after(50.0, 50.0), **also), DENSITY).closes
+
+
+def test_a_pump_that_was_not_touched_proves_it() -> None:
+    still = replace(BEFORE, running=False, source_g=0.0)
+    assert untouched(BEFORE, still)
+    for change in (
+        {"running": None},
+        {"running": True},
+        {"boots": 2},
+        {"serial": "B"},
+        {"sequence": 8},
+        {"total_ml": 1},
+    ):
+        assert not untouched(BEFORE, replace(still, **change))
+    assert not untouched(replace(BEFORE, sequence=None), replace(still, sequence=None)), "unknown is not the same"
+
+
+def test_evidence_of_an_older_record_is_read() -> None:
+    old = {"total_ml": 1000.0, "source_g": 2030.0, "destination_g": 120.0, "sequence": 7, "boots": 1}
+    assert Evidence(**old) == BEFORE
 
 
 @pytest.mark.parametrize(

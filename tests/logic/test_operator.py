@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from devices.clock import SystemClock
 from simulators.bench import Bench, BenchError
+from simulators.faults import Fault
+from simulators.habits import GOOD_HABITS, Habits, habits_of
 from simulators.operator import Operator
 from simulators.plant import Plant
 from simulators.remote import BenchClient, BenchServer, threaded
@@ -310,3 +312,107 @@ async def test_the_bench_over_tcp_and_from_another_thread():
     assert hung["volume_ml"] == 5.0
     assert "nothing hangs" in refused
     assert found == {"name": "bag", "port": 7, "volume_ml": 5.0}
+
+
+# --- bad habits -------------------------------------------------------------------------------------------------------
+
+VOLUME = {"volume.cm1": {"type": "number", "unit": "mL", "canonical": "mL", "min": 0, "max": 5000}}
+CHOICE = {
+    "pass": {"type": "choice", "choices": ["yes", "no"]},
+    "cells": {"type": "number", "unit": "cells", "min": 10, "max": 20},
+}
+
+
+def with_habits(**habits: float) -> Room:
+    room = Room()
+    room.operator.habits = Habits(**habits)
+    return room
+
+
+def test_by_default_people_have_good_habits() -> None:
+    answer = Room().ask("a/b", inputs=CHOICE)
+    assert answer.again == ()
+    assert with_habits().ask("a/b", inputs=CHOICE) == answer
+
+
+def test_late_people_are_late_with_their_hands_too() -> None:
+    container = [hang_item("cm1", 7, "CM1 serum")]
+    room = with_habits(late=1.0, late_by=6.0)
+    usual = Room().ask("a/in", "mount", containers=container, inputs=VOLUME)
+    late = room.ask("a/in", "mount", containers=container, inputs=VOLUME)
+    assert late.delay_s == pytest.approx(6.0 * usual.delay_s, rel=1e-3)
+    assert late.inputs == usual.inputs
+    room.clock.t = usual.delay_s
+    assert room.plant.place(7) is None
+    room.clock.t = late.delay_s
+    assert room.plant.place(7) is not None
+    due = (datetime(2026, 1, 5, 8, 10, tzinfo=UTC)).isoformat()
+    assert Room().ask("a/in", "mount", containers=container, inputs=VOLUME, due=due).delay_s < 600.0
+    assert with_habits(late=1.0, late_by=6.0).ask("a/in", "mount", containers=container, due=due).delay_s > 600.0
+    lab = {"inputs": CHOICE, "results": ["pass"]}
+    assert room.ask("a/s", "result", **lab).delay_s == Room().ask("a/s", "result", **lab).delay_s
+
+
+def test_a_double_click_is_the_same_answer_with_the_same_id_and_with_another() -> None:
+    answer = with_habits(double=1.0).ask("a/b", inputs=CHOICE)
+    assert [(again.inputs == answer.inputs, again.same_id) for again in answer.again] == [(True, True), (True, False)]
+    assert 0.0 < answer.again[0].after_s < answer.again[1].after_s <= 30.0
+
+
+def test_a_contradiction_is_another_answer_that_is_allowed() -> None:
+    answer = with_habits(contradictory=1.0).ask("a/b", inputs=CHOICE)
+    (again,) = answer.again
+    assert not again.same_id
+    assert (answer.inputs["pass"], again.inputs["pass"]) == ("yes", "no")
+    first, second = (float(str(given["cells"]).split()[0]) for given in (answer.inputs, again.inputs))
+    assert first != second
+    assert 10 <= second <= 20
+
+
+def test_a_mistyped_volume_is_not_what_hangs_there() -> None:
+    container = [hang_item("cm1", 7, "CM1 serum")]
+    room = with_habits(mistyped=1.0, mistyped_by=-0.1)
+    answer = room.ask("a/in", "mount", containers=container, inputs=VOLUME)
+    room.clock.t = answer.delay_s
+    place = room.plant.place(7)
+    assert place is not None
+    assert float(str(answer.inputs["volume.cm1"]).split()[0]) == pytest.approx(0.9 * place.contents.volume, rel=1e-3)
+    narrow = {"volume.cm1": {"type": "number", "unit": "mL", "min": 4800, "max": 5000}}
+    answer = with_habits(mistyped=1.0, mistyped_by=0.5).ask("a/in", "mount", containers=container, inputs=narrow)
+    assert answer.inputs["volume.cm1"] == "5000 mL"
+
+
+def test_habits_strike_a_share_of_the_answers_the_same_ones_for_a_seed() -> None:
+    def struck() -> list[bool]:
+        room = with_habits(double=0.3)
+        return [bool(room.ask(f"a/{i}", inputs=CHOICE).again) for i in range(300)]
+
+    assert struck() == struck()
+    assert 60 < sum(struck()) < 120
+
+
+def test_faults_of_the_operator_are_habits() -> None:
+    given = [
+        Fault("operator", "late", time_s=0.0, for_s=1.0, args={"factor": 3.0}),
+        Fault("operator", "wrong_volume", time_s=0.0, for_s=1.0, args={"by": -20.0}),
+        Fault("broker", "late", time_s=0.0, for_s=1.0, args={"delay": 3.0}),
+    ]
+    assert habits_of(given) == Habits(late=1.0, late_by=3.0, mistyped=1.0, mistyped_by=-0.2)
+    assert habits_of([]) == GOOD_HABITS
+    assert habits_of([Fault("operator", "double", time_s=0.0, for_s=1.0)]).double == 1.0
+
+
+def test_a_dispense_that_never_was_is_reconciled_as_nothing() -> None:
+    room = with_habits(mistyped=1.0, mistyped_by=0.5, contradictory=1.0, double=1.0)
+    room.bench.hang(7, volume_ml=500.0, name="cm1")
+    room.bench.hang(1, "vessel", "gas-permeable-100cm2", name="pre[1]")
+    with room.plant.change() as t:
+        room.plant.fluidics.select("pump_media", 7, 1)
+        room.plant.fluidics.start("pump_media", 4, 60.0, 30.0, t)
+    room.clock.t = 100.0
+    spec = {"delivered": {"type": "number", "unit": "mL", "min": 0, "max": 120}}
+    text = "How many mL went from cm1 to pre[1]? 100 mL were commanded"
+    for sequence, moved in ((5, 0.0), (4, 30.0 * (1.0 - room.plant.pumps["pump_media"].slip))):
+        answer = room.ask("a/fill", "reconcile", text=text, inputs=spec, sequence=sequence)
+        assert float(str(answer.inputs["delivered"]).split()[0]) == pytest.approx(moved, rel=1e-3)
+        assert answer.again == (), "nobody jokes about a dose in doubt"

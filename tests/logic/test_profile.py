@@ -12,7 +12,7 @@ from devices.codec import CodecError
 from devices.document import DocumentError, parse
 from devices.frames import ArgumentError, BlockDecoder, encode_command, holds, point_words, wanted
 from devices.profile import compile_profile, load_profile, profile_ids
-from devices.profile_types import Profile
+from devices.profile_types import Profile, Watchdog
 from devices.reading import Quality
 from devices.role import ROLES
 
@@ -268,3 +268,74 @@ def test_an_unknown_id_names_the_known_ones(tmp_path):
     path.write_text(GOOD, "utf-8")
     assert load_profile(str(path)).id == "probe"
     assert load_profile(path).sha256 == compiled().sha256
+
+
+WATCHED = (
+    GOOD.replace(
+        "deny:",
+        """\
+  feed:
+    write: {fc: 6, addr: 43, fields: [{arg: seconds, type: uint16, unit: s, min: 0, max: 60}]}
+    idempotent: true
+    verify: {points: [{point: left, arg: seconds}]}
+deny:""",
+    )
+    .replace(
+        "  lid: {block: state",
+        "  left: {block: state, addr: 13, type: uint16, unit: s, stale_ms: 5000}\n  lid: {block: state",
+    )
+    .replace(
+        "safe_command: close,",
+        "watchdog: {command: feed, timeout: 20 s, period: 5 s, action: stop, armed: left, tripped: leak},\n"
+        "  after_power_loss: {position: closed}, safe_command: close,",
+    )
+)
+
+
+def test_a_watchdog_is_compiled() -> None:
+    profile = compiled(WATCHED)
+    assert profile.watchdog == Watchdog("feed", "seconds", 20.0, 5.0, "stop", "left", "leak")
+    assert profile.after_power_loss == {"position": "closed"}
+    assert compiled().watchdog is None
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "text"),
+    [
+        ("command: feed, timeout", "command: feet, timeout", "no idempotent command"),
+        ("command: feed, timeout", "command: select, timeout", "no idempotent command"),
+        ("timeout: 20 s", "timeout: 20", "no unit"),
+        ("timeout: 20 s", "timeout: 90 s", "cannot be armed with 90 s"),
+        ("period: 5 s", "period: 11 s", "one lost feed"),
+        ("armed: left", "armed: gain", "no point in s"),
+        ("tripped: leak", "tripped: gain", "neither a bit nor a bool"),
+        ("action: stop", "action: explode", "stop"),
+        ("position: closed", "position: ajar", "closed"),
+    ],
+)
+def test_a_wrong_watchdog_is_refused_with_its_line(old: str, new: str, text: str) -> None:
+    assert WATCHED.count(old) == 1
+    with pytest.raises(DocumentError) as caught:
+        compiled(WATCHED.replace(old, new))
+    found = [d for d in caught.value.diagnostics if text in str(d)]
+    assert found, str(caught.value)
+    assert WATCHED[: WATCHED.index(old)].count("\n") + 1 in {d.line for d in found}
+
+
+def test_a_watchdog_that_cannot_be_disarmed_or_done_twice_is_refused() -> None:
+    for old, new, text in (
+        ("unit: s, min: 0, max: 60", "unit: s, min: 1, max: 60", "cannot disarm"),
+        (
+            "min: 0, max: 60}]}\n    idempotent: true",
+            "min: 0, max: 60}]}\n    idempotent: false",
+            "no idempotent command",
+        ),
+    ):
+        assert WATCHED.count(old) == 1
+        with pytest.raises(DocumentError, match=text):
+            compiled(WATCHED.replace(old, new))
+
+
+def test_the_pump_declares_its_watchdog() -> None:
+    watchdog = load_profile("sim-pump").watchdog
+    assert watchdog == Watchdog("set_watchdog", "seconds", 15.0, 5.0, "stop", "watchdog", "watchdog_tripped")

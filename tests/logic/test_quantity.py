@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from devices.dimension import resolve
 from devices.quantity import (
     CANONICAL,
     DEGC,
@@ -25,6 +26,7 @@ from devices.quantity import (
     parse_as,
     show,
 )
+from devices.unit_names import NAMES
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False, min_value=-1e200, max_value=1e200)
 DIMS = st.sampled_from([Dim.of(unit) for unit in CANONICAL])
@@ -187,10 +189,15 @@ def test_every_canonical_unit_has_a_dimension_of_its_own() -> None:
 
 def test_pint_is_not_imported_before_it_is_needed() -> None:
     code = (
-        "import sys; from devices.quantity import parse; parse('37 degC'); assert 'pint' not in sys.modules;"
-        "parse('5 L'); assert 'pint' in sys.modules"
+        "import sys; from devices.quantity import parse; parse('37 degC'); parse('5 L'); parse('10 min');"
+        "assert 'pint' not in sys.modules; parse('5 L/h'); assert 'pint' in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+@pytest.mark.parametrize("name", sorted(NAMES))
+def test_a_unit_of_one_name_is_what_pint_says_it_is(name: str) -> None:
+    assert resolve(name) == resolve(f"{name} / g * g"), "the longer text takes the way through pint"
 
 
 def test_a_quantity_error_survives_a_pickle() -> None:

@@ -202,6 +202,7 @@ BROKEN: list[tuple[str, str, list[tuple[str, str]], str]] = [
         "after the end",
     ),
     ("window", "error", [("window: 2 d..3 d", "window: 3 d..4 d")], "outside the window"),
+    ("grace-missing", "error", [("window: 2 d..3 d", "on_missed: skip")], "add grace"),
     ("positions", "error", [("positions: 4", "positions: 3")], "4 vessels"),
     (
         "not-mounted",

@@ -23,6 +23,7 @@ PUMP_VALUES: dict[str, Any] = {
     "dispensed": 2.0,
     "sequence": 7,
     "boots": 3,
+    "watchdog": 0,
 }
 
 ODD = """
@@ -126,7 +127,7 @@ def test_parts_of_blocks_and_neighbouring_blocks_can_be_read_and_holes_cannot() 
     simulated = pump()
     assert simulated.read(4, 8, 2) == [7, 3]
     assert simulated.read(4, 100, 3) == [0x5102, 0, 4711]
-    for fc, addr, count, code in [(4, 9, 2, 2), (4, 50, 1, 2), (1, 0, 1, 1), (4, 0, 126, 3), (4, 0, 0, 3)]:
+    for fc, addr, count, code in [(4, 10, 2, 2), (4, 50, 1, 2), (1, 0, 1, 1), (4, 0, 126, 3), (4, 0, 0, 3)]:
         with pytest.raises(ModbusFault) as caught:
             simulated.read(fc, addr, count)
         assert caught.value.code == code, (fc, addr, count)
@@ -165,7 +166,7 @@ def test_the_command_that_the_frame_means_gets_its_arguments_in_their_units() ->
         (16, 0, [0, *struct.unpack(">2H", struct.pack(">f", 80.0)), 0, 490, 1], 3),  # sequence below its limit
         (16, 0, [9, *struct.unpack(">2H", struct.pack(">f", 80.0)), 0, 490, 2], 3),  # not the fixed value
         (16, 0, [9, 0, 0], 2),  # half a frame
-        (6, 7, [0], 2),
+        (6, 8, [0], 2),
         (6, 6, [1], 3),
         (15, 6, [0], 1),
     ],
@@ -191,7 +192,7 @@ def test_a_table_comes_as_rows_and_reads_back_until_the_power_goes() -> None:
     assert simulated.read(3, 100, 96) == words
     simulated.write(16, 100, words[:8])  # a shorter table is a table too
     assert log[1] == ("load_program", {"rows": rows[:1]})
-    simulated.forget()
+    simulated.power(on=True)
     assert simulated.read(3, 100, 96) == [0] * 96
 
 

@@ -20,7 +20,7 @@ from mosquitto import Mosquitto
 from tilctl.cli.exits import Exit
 from tilctl.gateway.broker import EmbeddedBroker
 
-LABELS = {"bus", "code", "le", "priority", "queue", "status", "tag", "unit", "version"}
+LABELS = {"bus", "code", "le", "part", "priority", "queue", "result", "status", "tag", "unit", "version"}
 PATIENT = "COI-920851"
 
 
@@ -152,7 +152,7 @@ def test_absent_instruments_and_an_absent_broker_keep_no_controller_from_startin
         cell.site.write_text(text.replace(f"port: {cell.ports['ports']['climate']}", f"port: {free_port()}"))
         cell.start_controller()
         ready = until(cell.ready, "the controller is ready")
-        assert ready == {"ok": True, "ready": True, "mqtt_connected": False}
+        assert ready | {"ok": True, "ready": True, "mqtt_connected": False} == ready
         with EmbeddedBroker(port):
             until(lambda: (now := cell.ready()) and now["mqtt_connected"], "it finds the broker that came later")
             answer = cell.command("start", recipe="brief")

@@ -434,4 +434,6 @@ def test_a_site_of_two_units_wants_to_know_which():
 
 
 def test_every_verb_of_the_command_line_is_one_of_the_door():
-    assert {"prompt-answer" if verb == "answer" else verb for verb in batch.COMMANDS} | {"status"} == set(VERBS)
+    assert {"prompt-answer" if verb == "answer" else verb for verb in batch.COMMANDS} | {"status", "events"} == set(
+        VERBS
+    )

@@ -16,6 +16,8 @@ import pytest
 
 from devices.clock import SystemClock
 from simulators.bench import Bench
+from simulators.habits import Habits
+from simulators.operator import Operator
 from simulators.plant import Plant
 from simulators.remote import BenchServer
 from tilctl.cli.main import main
@@ -44,6 +46,7 @@ class Asking:
     """A controller that asks what it is told to ask, until it is answered."""
 
     opened: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
+    heard: list[tuple[str, dict[str, Any]]] = field(default_factory=list[tuple[str, dict[str, Any]]])
     answers: dict[str, Command] = field(default_factory=dict[str, Command])
     project: Callable[[], None] = lambda: None
 
@@ -67,6 +70,7 @@ class Asking:
     async def execute(self, command: Command, accepted: Callable[[int, str], None]) -> Outcome:
         accepted(1, "digest")
         number = str(command.args["prompt"])
+        self.heard.append((command.id, dict(command.args["inputs"])))
         if self.opened.pop(number, None) is None:
             return Outcome("refused", "no_prompt", f"no open prompt {number}")
         self.answers[number] = command
@@ -245,3 +249,15 @@ async def test_one_prompt_that_cannot_be_answered_stops_no_other(broker: Embedde
         await until(lambda: "p1" in controller.answers)
     assert tries == ["p1", "p2", "p1"]
     assert troubles == ["prompt p1 of b1 was not answered: ValueError: nothing hangs there"]
+
+
+async def test_bad_habits_are_carried_out_and_trouble_nobody(broker: EmbeddedBroker, controller: Asking):
+    person = Operator(1, lambda name, args: None, 0.0, Habits(double=1.0, contradictory=1.0))
+    inputs = {"pass": {"type": "choice", "choices": ["yes", "no"]}}
+    with running(broker.url, person.answer) as troubles:
+        controller.ask("p1", path="a/b", kind="ask", inputs=inputs)
+        await until(lambda: len(controller.heard) == 4)
+    assert troubles == []
+    assert [given["pass"] for _, given in controller.heard] == ["yes", "yes", "yes", "no"]
+    names = [name for name, _ in controller.heard]
+    assert (names[0] == names[1], len(set(names))) == (True, 3)

@@ -423,10 +423,104 @@ async def test_a_dead_unit_is_left_alone_and_does_not_slow_its_neighbours(bench:
         with pytest.raises(DeviceOffline, match="no reply"):
             await dead.read("state")
         with pytest.raises(DeviceOffline):
-            await dead.command("close", {}, Priority.STOP)
+            await dead.command("close", {})
         assert (await bench.probe.read("state"))["suction"].value == 1.0
     assert time.monotonic() - began < TIMEOUT
     assert len([e for e in bench.device.seen if e.unit == 2]) == sent == PROBE.offline_after
+
+
+# --- stops -----------------------------------------------------------------------------------------------------
+
+
+async def left_alone(bench: Bench, unit: int) -> ModbusDevice:
+    """Return a unit that has been silent until it is only probed from time to time."""
+    bench.device.behave = lambda e: None if e.unit == unit else e.serve()
+    device = bench.unit(unit)
+    for _ in range(PROBE.offline_after):
+        with pytest.raises((ReadFailed, DeviceOffline)):
+            await device.read("state")
+    sent = len(bench.device.seen)
+    with pytest.raises(DeviceOffline, match="no reply"):
+        await device.command("close", {})
+    assert len(bench.device.seen) == sent
+    return device
+
+
+async def test_a_stop_goes_out_to_a_unit_that_is_left_alone_and_finds_it_back(bench: Bench):
+    dead = await left_alone(bench, 2)
+    bench.device.behave = Exchange.serve
+    readings = await dead.command("close", {}, Priority.STOP)
+    assert (readings["suction"].value, readings["delivery"].value) == (0.0, 0.0)
+    assert bench.device.executed == [(2, 0, [0, 0])]
+    await dead.read("state")  # the next scan need not wait for the next probe
+    assert dead.status.state is DeviceState.ONLINE
+
+
+async def test_a_stop_to_a_unit_that_stays_silent_is_sent_once_and_unknown(bench: Bench):
+    dead = await left_alone(bench, 2)
+    with pytest.raises(OutcomeUnknown, match="close was written once; no reply"):
+        await dead.command("close", {}, Priority.STOP)
+    assert len([e for e in bench.device.seen if is_write(e)]) == 1
+
+
+async def test_a_stop_is_the_first_request_on_a_new_connection(bench: Bench):
+    await bench.probe.read("state")
+    bench.device.hang_up()
+    await until(lambda: bench.bus.generation == 2)
+    sent = len(bench.device.seen)
+    await bench.probe.command("close", {}, Priority.STOP)
+    assert [e.fc for e in bench.device.seen[sent:]] == [16, 3]
+
+
+async def test_a_stop_to_an_instrument_with_a_wrong_setting_goes_out(bench: Bench):
+    bench.device.registers[110] = 1
+    with pytest.raises(ReadFailed, match="unit must be C"):
+        await bench.probe.read("state")
+    await bench.probe.command("close", {}, Priority.STOP)
+    assert bench.device.executed == [(1, 0, [0, 0])]
+
+
+async def test_an_instrument_that_said_it_is_another_is_asked_again_before_it_gets_a_stop(bench: Bench):
+    bench.device.registers[100] = 7
+    with pytest.raises(ReadFailed):
+        await bench.probe.read("state")
+    with pytest.raises(CommandRefused, match="expected 20889"):
+        await bench.probe.command("close", {}, Priority.STOP)
+    assert bench.device.executed == []
+    bench.device.registers[100] = IDENTITY
+    await bench.probe.command("close", {}, Priority.STOP)
+    assert bench.device.executed == [(1, 0, [0, 0])]
+
+
+def test_a_stop_makes_a_bus_that_is_down_connect_now():
+    async def story(clock: VirtualClock) -> tuple[float, float]:
+        device = Responder()
+        port = await device.start()
+        bus = ModbusBus("fluidics", "127.0.0.1", port, clock, timeout=1.0)
+        await bus.open()
+        probe = ModbusDevice("probe", PROBE, bus, 1, clock)
+        await probe.read("state")
+        await device.stop()
+        await clock.sleep(600.0)  # by now the bus is tried every half minute
+        failures, began = bus.statistics.connect_failures, clock.monotonic()
+        with pytest.raises(DeviceOffline, match="no connection"):
+            await probe.command("close", {}, Priority.STOP)
+        assert bus.statistics.connect_failures == failures + 1
+        refused = clock.monotonic() - began
+        with pytest.raises(DeviceOffline, match="no connection"):
+            await probe.command("close", {})  # what is no stop is refused without a word on the wire
+        assert bus.statistics.connect_failures == failures + 1
+        await device.start(port)
+        await probe.command("close", {}, Priority.STOP)
+        assert device.executed == [(1, 0, [0, 0])]
+        took = clock.monotonic() - began
+        await bus.close()
+        with pytest.raises(DeviceOffline, match="closed"):
+            await probe.command("close", {}, Priority.STOP)
+        await device.stop()
+        return refused, took
+
+    assert run_virtual(story, seed=1) == (0.0, 0.0)
 
 
 async def test_a_closed_bus_fails_its_callers_and_leaves_nothing(bench: Bench):

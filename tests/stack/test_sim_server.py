@@ -28,6 +28,7 @@ PUMP_VALUES: dict[str, Any] = {
     "dispensed": 2.0,
     "sequence": 7,
     "boots": 3,
+    "watchdog": 0,
 }
 
 COILS = """
@@ -64,7 +65,7 @@ def device(
     taken = [] if log is None else log
     return SimDevice(
         profile,
-        {name: (lambda name=name: values[name]) for name in profile.points},
+        {name: (lambda name=name: values.get(name, 0)) for name in profile.points},
         {name: (lambda args, name=name: taken.append((name, args))) for name in profile.commands},
         serial=serial,
     )

@@ -27,6 +27,7 @@ COMMANDS = {
     "stop": "end the batch in order; the cells stay at their targets",
     "abort": "end the batch at once; the cells stay at their targets",
     "reset": "close the record of an ended batch and free the unit",
+    "leave-safe-mode": "recover what safe mode left alone, on every unit, once the cause is seen to",
     "answer": "answer an open prompt",
 }
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
@@ -43,6 +44,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     prompts = verbs.add_parser("prompts", help="the open prompts, with what each wants to know")
     for sub in (status, prompts):
         _common(sub)
+    events = verbs.add_parser("events", help="what is on the record of a batch, read by the controller, a line each")
+    events.add_argument("--batch", metavar="NAME", help="also a closed one (default: the unit's latest)")
+    events.add_argument("--from", type=int, default=1, metavar="SEQ", dest="first", help="from this event on")
+    events.add_argument("--to", type=int, metavar="SEQ", help="up to this event")
+    _common(events)
     for verb, text in COMMANDS.items():
         sub = verbs.add_parser(verb, help=text, description=text)
         if verb == "start":
@@ -86,6 +92,8 @@ def run(args: argparse.Namespace) -> int:
     unit = station.unit_of(target, args.unit)
     if args.verb in ("status", "prompts"):
         return _show(args, unit, asyncio.run(_ask(args, target, unit, "status", {})))
+    if args.verb == "events":
+        return _events(args, target, unit)
     arguments: dict[str, Any] = {}
     if args.verb == "start":
         arguments = {"recipe": args.recipe, "parameters": station.pairs(args.set, "--set")}
@@ -123,6 +131,25 @@ async def _ask(
             raise CommandFailed(
                 Exit.UNAVAILABLE, f"{error}\nWhether it was carried out is not known: {again}"
             ) from error
+
+
+def _events(args: argparse.Namespace, target: station.Target, unit: str) -> int:
+    """Ask page by page and print each event: for a person, or as the CloudEvent that was published."""
+    following: int | None = args.first
+    while following is not None:
+        wanted = {"from": following, "batch": args.batch or "", "to": args.to}
+        answer = asyncio.run(_ask(args, target, unit, "events", wanted))
+        if answer.get("status") != "done":
+            return _tell(args, unit, answer)
+        data = cast("dict[str, Any]", answer["data"])
+        for event in cast("list[dict[str, Any]]", data["events"]):
+            text = json.dumps(event) if args.json else f"{event['seq']:>6}  {event['time']}  {event['data']['kind']}"
+            print(text if args.json else lines(text))
+        args.batch, following = data["batch"], data["next"]
+        if data["trouble"]:
+            print(f"tilctl batch: the record of {data['batch']} is broken: {lines(data['trouble'])}", file=sys.stderr)
+            return Exit.NOT_WELL
+    return Exit.OK
 
 
 def _show(args: argparse.Namespace, unit: str, answer: Mapping[str, Any]) -> int:

@@ -1,4 +1,4 @@
-"""`tilctl journal ...`: verify a record and show it; reads any file and changes none."""
+"""`tilctl journal ...`: verify a record and show it (reads any file and changes none); back up and restore."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import get_args
 
+from tilctl.cli import journal_saving as saving
 from tilctl.cli.exits import CommandFailed, Exit
 from tilctl.cli.plain import one_line
 from tilctl.journal.chain import Record
 from tilctl.journal.events import Event, to_json
-from tilctl.journal.verify import Verdict, read, verify
+from tilctl.journal.noted import noted_beside
+from tilctl.journal.verify import Verdict, read
 from tilctl.record.words import describe
 
 KINDS = tuple(sorted(str(item.default) for each in get_args(Event) for item in fields(each) if item.name == "kind"))
@@ -39,12 +41,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     showing.add_argument("--path", metavar="PATH", dest="below", help="only events of this step and of those below it")
     showing.add_argument("--from", type=_sequence, default=1, metavar="SEQ", dest="first", help="from this event on")
+    saving.arguments(verbs.add_parser)
     for sub in (verifying, showing):
         sub.add_argument("file", type=Path, metavar="PATH", help="site.db, or the .db file of a batch")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Verify or show; raises CommandFailed when there is no such file."""
+    """Verify, show, back up or restore; raises CommandFailed when there is no such file."""
+    if args.verb in saving.VERBS:
+        return saving.run(args)
     if not _is_file(args.file):
         raise CommandFailed(Exit.BAD_INPUT, f"{one_line(args.file)}: there is no such file")
     if not os.access(args.file, os.R_OK):
@@ -56,11 +61,17 @@ def _verify(args: argparse.Namespace) -> int:
     head = None if args.head is None else str(args.head).strip().lower()
     if head is not None and not _HASH.fullmatch(head):
         raise CommandFailed(Exit.BAD_INPUT, f"--head: {args.head!r} is no hash: expected 64 hexadecimal digits")
-    verdict = verify(args.file, head)
+    records, verdict = read(args.file, head)
+    noted = noted_beside(args.file, records) if verdict.ok else None
+    if noted is not None and noted.why:
+        verdict = replace(verdict, ok=False, reason=noted.why)
     if args.json:
-        print(json.dumps({"path": str(args.file), **asdict(verdict)}))
+        beside = None if noted is None else {"site": str(noted.site), "seq": noted.seq}
+        print(json.dumps({"path": str(args.file), **asdict(verdict), "noted": beside}))
     elif verdict.ok:
         print(f"{one_line(args.file)}: intact, {verdict.events} events, head {verdict.head}")
+        if noted is not None:
+            print(f"  holds what {one_line(noted.site)} has noted of it: event {noted.seq}")
     else:
         print(f"{one_line(args.file)}: {_broken(verdict)}")
     return Exit.OK if verdict.ok else Exit.NOT_WELL

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
 import sys
 from collections.abc import Sequence
+from errno import ENOSPC
 from importlib import import_module
 from typing import Protocol, cast
 
+import structlog
+
 from tilctl import __version__
 from tilctl.cli.exits import CommandFailed, Exit
+from tilctl.cli.logs import configure
 
 COMMANDS = {
     "demo": "22 days of til-22d on a simulated suite, start to freezing, in under a minute",
+    "rehearse": "thousands of whole batches in virtual time, with faults, judged at every step",
     "run": "run the controller of a site (a service)",
     "simulate": "run a site's instruments as simulators, in a process of their own",
     "operator": "answer the prompts of a simulated site as a person would",
@@ -56,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             if name == wanted:
                 _module(name).arguments(sub)
         args = parser.parse_args(given)
-        return _module(args.command).run(args)
+        return _flushed(_module(args.command).run(args))
     except CommandFailed as failed:
         print(f"tilctl {wanted}: {failed}", file=sys.stderr)
         return failed.code
@@ -65,6 +72,36 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output has gone; there is nobody to tell
         return Exit.OK
+    except OSError as error:
+        if error.errno != ENOSPC:
+            return _internal(wanted, error)
+        _give_up_stdout()
+        print(f"tilctl {wanted}: the output cannot be written: {error.strerror}", file=sys.stderr)
+        return Exit.UNAVAILABLE
+    except Exception as error:  # noqa: BLE001 - the last place where a fault of the program can be told
+        return _internal(wanted, error)
+
+
+def _flushed(code: int) -> int:
+    """Find here what cannot be written, not when the interpreter ends; raises OSError."""
+    sys.stdout.flush()
+    return code
+
+
+def _internal(command: str, error: Exception) -> int:
+    """Say in one line that this is a fault of the program; where it was goes to the log."""
+    if not structlog.is_configured():
+        configure(json=False)
+    structlog.get_logger("main").error("internal_error", command=command, exc_info=error)
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    print(f"tilctl {command}: a fault of the program, {text}: report it with the log", file=sys.stderr)
+    return Exit.INTERNAL
+
+
+def _give_up_stdout() -> None:
+    """Let what is still in the buffer go nowhere, or the interpreter stumbles over it when it ends."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

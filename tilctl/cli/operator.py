@@ -14,6 +14,8 @@ from typing import Any
 
 import structlog
 
+from simulators.facility import at_cell
+from simulators.habits import Staff
 from simulators.operator import Answer, Operator
 from simulators.remote import BenchClient
 from tilctl.cli import station
@@ -73,11 +75,11 @@ async def _work(args: argparse.Namespace, target: station.Target, bench: BenchCl
     ends: asyncio.Queue[str] = asyncio.Queue()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ends.put_nowait, number.name)
-    policy = Operator(args.seed, bench.call, args.haste)
+    staff = Staff(lambda unit: Operator(args.seed, at_cell(bench.call, unit), args.haste).answer)
 
     def answer(prompt: dict[str, Any]) -> Answer:
         try:
-            found = policy.answer(prompt)
+            found: Answer = staff.answer(prompt)
         except OSError as error:
             loop.call_soon_threadsafe(ends.put_nowait, f"the bench at {where} is gone: {error}")
             raise

@@ -18,6 +18,7 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from devices.clock import SystemClock
+from simulators.operator import Answer as Habitual
 from tilctl.commands.envelope import rfc3339
 from tilctl.gateway.client import StationClient
 from tilctl.gateway.topics import Topics
@@ -88,12 +89,17 @@ class OperatorRunner:
         args: Mapping[str, Any] | None = None,
         *,
         timeout_s: float = 30.0,
+        command_id: str = "",
     ) -> Future[dict[str, Any]]:
-        """Send a command as the operator; the future gives its final answer or NoAnswerError. From any thread."""
+        """Send a command as the operator; the future gives its final answer or NoAnswerError. From any thread.
+
+        `command_id` is for one that is repeated; without it each command has a new one.
+        """
         if self._station is None or self._loop is None:
             raise RuntimeError("the operator was not started")
-        self._requests += 1
-        command_id = f"{self._name}-{verb}-{self._requests}"
+        if not command_id:
+            self._requests += 1
+            command_id = f"{self._name}-{verb}-{self._requests}"
         work = self._station.request(unit, verb, args, command_id=command_id, timeout_s=timeout_s)
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
@@ -152,27 +158,42 @@ class OperatorRunner:
     async def _answer(self, station: StationClient, prompt: dict[str, Any], hands: asyncio.Lock) -> None:
         async with hands:
             answer = await asyncio.to_thread(self._policy, prompt)
-        data: dict[str, Any] = {}
-        if self._scheduled:
-            data["effective"] = rfc3339(_asked(prompt) + timedelta(seconds=answer.delay_s))
-        else:
-            passed = (SystemClock().now() - _asked(prompt)).total_seconds()
-            await asyncio.sleep(answer.delay_s - min(answer.delay_s, max(0.0, passed)))
-        roles = prompt.get("sign") or ["operator"]
-        reply = await station.request(
-            str(prompt["unit"]),
-            "prompt-answer",
-            {"prompt": prompt["id"], "inputs": dict(answer.inputs)},
-            command_id=re.sub(r"[^A-Za-z0-9._-]", "_", f"{self._name}-{prompt.get('batch', '')}-{prompt['id']}")[-80:],
-            data=data,
-            actor={"user": self._name, "role": str(roles[0])},
-            timeout_s=ANSWER_S,
-        )
+        command_id = f"{self._name}-{prompt.get('batch', '')}-{prompt['id']}"
+        reply = await self._give(station, prompt, answer.inputs, answer.delay_s, command_id)
+        for number, more in enumerate(answer.again if isinstance(answer, Habitual) else ()):
+            other = command_id if more.same_id else f"{command_id}-{number}"
+            await self._give(station, prompt, more.inputs, answer.delay_s + more.after_s, other)
         if reply["status"] in ("done", "already"):
             self.answered += 1
         else:
             text = f"{reply['code']}: {reply['text']}"
             self._tell(f"the answer to prompt {prompt['id']} ({prompt.get('path')}) was {reply['status']}, {text}")
+
+    async def _give(
+        self,
+        station: StationClient,
+        prompt: dict[str, Any],
+        inputs: Mapping[str, str | float],
+        after_s: float,
+        command_id: str,
+    ) -> dict[str, Any]:
+        """Give an answer so many seconds after the prompt was asked, and return the reply; raises NoAnswerError."""
+        data: dict[str, Any] = {}
+        if self._scheduled:
+            data["effective"] = rfc3339(_asked(prompt) + timedelta(seconds=after_s))
+        else:
+            passed = (SystemClock().now() - _asked(prompt)).total_seconds()
+            await asyncio.sleep(after_s - min(after_s, max(0.0, passed)))
+        roles = prompt.get("sign") or ["operator"]
+        return await station.request(
+            str(prompt["unit"]),
+            "prompt-answer",
+            {"prompt": prompt["id"], "inputs": dict(inputs)},
+            command_id=re.sub(r"[^A-Za-z0-9._-]", "_", command_id)[-80:],
+            data=data,
+            actor={"user": self._name, "role": str(roles[0])},
+            timeout_s=ANSWER_S,
+        )
 
     def _tell(self, text: str) -> None:
         if self._on_trouble is not None:

@@ -14,14 +14,18 @@ from uuid import uuid4
 
 import structlog
 
-from devices.clock import SystemClock
+from devices.clock import Clock, SystemClock
 from devices.document import DocumentError
 from tilctl.cli.exits import CommandFailed, Exit
 from tilctl.cli.logs import configure
+from tilctl.cli.notify import Notify
 from tilctl.cli.service import Service
 from tilctl.config import Site, load_site
-from tilctl.engine.machine import Command
+from tilctl.engine.machine import Command, State
 from tilctl.journal.store import JournalError
+
+HOLD_WITHIN = 150.0  # s; a step closes its evidence within 120 s, the service manager waits for 180 s
+STARTING_EVERY = 10.0  # s
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -78,27 +82,52 @@ async def _serve(site: Site, recipes: tuple[Path, ...]) -> int:
     loop = asyncio.get_running_loop()
     ending: asyncio.Event = asyncio.Event()
     why: list[str] = []
+    notify = Notify()
 
     def end(name: str) -> None:
-        why.append(name)
+        why.append(name)  # a second signal changes nothing: what is being closed is closed to its end
         ending.set()
 
     for name in ("SIGTERM", "SIGINT"):
         loop.add_signal_handler(getattr(signal, name), end, name)
     service = Service(site, SystemClock(), str(uuid4()), recipes)
-    await service.open()
+    starting = asyncio.create_task(_still_starting(notify, service.clock), name="still-starting")
+    try:
+        await service.open()
+    finally:
+        starting.cancel()
+        await asyncio.wait((starting,))
+    feeding = asyncio.create_task(service.wellness.run(notify), name="wellness")
+    notify.send("READY=1")
     try:
         await ending.wait()
+        notify.send("STOPPING=1", f"STATUS={why[0]}: every batch is put on hold")
         await _hold_all(service, f"{why[0]}: the service was told to end")
     finally:
+        feeding.cancel()
+        await asyncio.wait((feeding,))
         await service.close()
     structlog.get_logger("service").info("ended", why=why[0])
     return Exit.OK
 
 
+async def _still_starting(notify: Notify, clock: Clock) -> None:
+    """Ask the service manager for time while records are read and devices are looked at, and the loop turns."""
+    while True:
+        notify.send(f"EXTEND_TIMEOUT_USEC={int(3e6 * STARTING_EVERY)}", "STATUS=starting: records, devices, recovery")
+        await clock.sleep(STARTING_EVERY)
+
+
 async def _hold_all(service: Service, reason: str) -> None:
-    """Invariant: ending the service is a hold, with its reason on record; cells stay at their targets."""
-    for unit in service.controller.units():
-        runner = service.controller.runner(unit)
-        if runner is not None and runner.fire(Command.HOLD, reason):
-            await runner.settled()
+    """Invariant: ending the service is a hold, with its reason on record; cells stay at their targets.
+
+    All batches are held at once; it ends when they are, or after HOLD_WITHIN.
+    """
+    runners = [service.controller.runner(unit) for unit in service.controller.units()]
+    held = [runner for runner in runners if runner is not None and runner.fire(Command.HOLD, reason)]
+    try:
+        async with asyncio.timeout(HOLD_WITHIN):
+            await asyncio.gather(*(runner.settled() for runner in held))
+    except TimeoutError:
+        waiting = [runner.batch.name for runner in held if runner.state is not State.HELD]
+        structlog.get_logger("service").error("not_held_in_time", batches=waiting, seconds=HOLD_WITHIN)

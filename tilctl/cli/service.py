@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,15 +16,19 @@ import structlog
 from devices.clock import Clock
 from devices.reading import Reading
 from tilctl import __version__
+from tilctl.cli.record_watch import RecordWatch
+from tilctl.cli.wellness import Wellness
 from tilctl.commands.door import Door, Refusal
 from tilctl.config import Site
 from tilctl.engine.controller import Controller
 from tilctl.engine.machine import NUMBERS, State
+from tilctl.gateway.cursor import read_cursor
 from tilctl.gateway.http import HttpGateway
 from tilctl.gateway.metrics import Snapshot, Timing, UnitFigures, registry
-from tilctl.gateway.mqtt import MqttGateway, read_cursor
+from tilctl.gateway.mqtt import MqttGateway
 from tilctl.gateway.outbox import Outbox, replay_from
 from tilctl.gateway.projector import Projector
+from tilctl.gateway.replay import EventReader
 from tilctl.gateway.topics import Topics
 from tilctl.journal import events as ev
 from tilctl.journal.chain import Record
@@ -50,6 +55,7 @@ class Service:
         cursor = site.data / "mqtt-cursor.json"
         self._outbox = Outbox(replay_from(self._file_of), read_cursor(cursor))
         self._projector = Projector(self.controller, clock, self._outbox, self.topics)
+        self._records = RecordWatch(self.controller, clock, self._projector, self._outbox.say)
         self._door = Door(self.controller, clock, wall, scheduled=site.scheduled_commands, on_refusal=self._refused)
         self.mqtt = MqttGateway(
             site.mqtt_url,
@@ -59,6 +65,7 @@ class Service:
             self._outbox,
             identity={"boot": boot, "version": __version__, "config": site.sha256},
             cursor=cursor,
+            reader=EventReader(self.topics, tuple(site.units), self._file_of, self._outbox.latest, wall),
         )
         self._http = HttpGateway(
             site.http_host,
@@ -71,6 +78,10 @@ class Service:
         self._commits = Timing()
         self._lag = Timing()
         self._figures: Snapshot | None = None
+        self._not_well: list[str] = []
+        self.wellness = Wellness(self.controller, self.suite, clock)
+        for unit in self.suite.units.values():
+            unit.well = lambda: self.wellness.well
         self._log = structlog.get_logger("service")
 
     async def open(self) -> None:
@@ -80,16 +91,25 @@ class Service:
             self.controller.on_batch.append(self._projector.attach)
             self.controller.on_record.append(self._recorded)
             self.controller.on_scan.append(self._scanned)
-            await self.controller.open()
+            self.controller.on_status.append(self._projector.refresh)
+            await self.controller.open_records()
+            self._records.start()
+            # Invariant: a hold is heard while a batch is being recovered; an idle suite has nothing to hold.
+            if any(self.controller.runner(unit) is not None for unit in self.controller.units()):
+                self.mqtt.start()
+            await self.controller.recover()
+            self._outbox.look_again()
+            self._records.look()
+            self.mqtt.start()
         except BaseException:
             await self.close()
             raise
-        self.mqtt.start()
         self._log.info("ready", site=self.site.name, units=list(self.controller.units()), http_port=self.http_port)
 
     async def close(self) -> None:
         """Close everything, the door to the outside first."""
         await self._door.close()
+        await self._records.close()
         self._projector.flush()
         await asyncio.to_thread(self.mqtt.close)
         await self.controller.close()
@@ -98,6 +118,7 @@ class Service:
 
     def _scanned(self, readings: Mapping[str, Reading]) -> None:
         self._projector.on_scan(readings)
+        self._records.look()
         device = next(iter(readings), "").partition(".")[0]
         if device:
             self._lateness.observe(self.suite.scanner.stats[device].late_last)
@@ -126,6 +147,7 @@ class Service:
         def freeze() -> None:
             self._lag.observe(time.monotonic() - asked)
             self._figures = self._freeze()
+            self._not_well = self._records.not_well()
             done.set()
 
         self.clock.enter(freeze)
@@ -137,15 +159,15 @@ class Service:
 
     def _healthy(self) -> tuple[bool, dict[str, Any]]:
         turns = self._ask_core()
-        failed = [unit for unit in self.controller.units() if self._record_failed(unit)]
-        return turns and not failed, {"loop_turns": turns, "record_failed": failed}
+        failed = self._not_well if turns else []
+        unwell = dict(self.wellness.unwell)
+        if not turns:
+            unwell["loop"] = f"it has not turned for {TURNS_WITHIN:g} s"
+        return not unwell and not failed, {"loop_turns": turns, "record_failed": failed, "not_well": unwell}
 
     def _ready(self) -> tuple[bool, dict[str, Any]]:
-        return self.controller.ready, {"ready": self.controller.ready, "mqtt_connected": self.mqtt.connected}
-
-    def _record_failed(self, unit: str) -> str:
-        runner = self.controller.runner(unit)
-        return "" if runner is None else runner.batch.record_failed
+        mode = {"mode": self.controller.mode, "mode_reason": self.controller.mode_reason}
+        return self.controller.ready, {"ready": self.controller.ready, "mqtt_connected": self.mqtt.connected} | mode
 
     # --- on the core's loop ---------------------------------------------------------------------------------------
 
@@ -158,7 +180,7 @@ class Service:
                 units[unit] = UnitFigures(NUMBERS[State.IDLE], 0, None, 0, {})
                 continue
             state = runner.batch.state
-            day = state.since("day0", self.clock.now())
+            day = state.since("day0", self.controller.clock.now())
             alarms: dict[str, int] = {}
             for alarm in state.alarms.values():
                 alarms[alarm.priority] = alarms.get(alarm.priority, 0) + 1
@@ -185,6 +207,12 @@ class Service:
             bus_requests={name: bus.statistics.requests for name, bus in self.suite.buses.items()},
             bus_timeouts={name: bus.statistics.timeouts for name, bus in self.suite.buses.items()},
             mqtt_connected=self.mqtt.connected,
+            mode=self.controller.mode,
+            clock_offset=self.controller.clock.offset,
+            unwell=dict(self.wellness.unwell),
+            records={name: (each.failed, each.waiting_s) for name, each in self._records.figures().items()},
+            disk=None if (room := self._records.space) is None else (room.free, room.total),
+            self_test=asdict(self.mqtt.self_test.counts),
         )
 
     # --- called in the MQTT thread --------------------------------------------------------------------------------

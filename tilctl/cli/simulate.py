@@ -9,8 +9,7 @@ import signal
 from pathlib import Path
 
 from devices.clock import SystemClock
-from simulators.bench import Bench
-from simulators.plant import Plant
+from simulators.facility import Facility
 from simulators.remote import BenchServer
 from simulators.suite import Suite, wire
 from tilctl.cli.exits import CommandFailed, Exit
@@ -54,9 +53,9 @@ async def _serve(site: Site, seed: int, bench_port: int) -> int:
     ending = asyncio.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, ending.set)
-    plant = Plant(clock, seed)
-    suite = Suite(wire(plant.devices, layout_of(site, set(plant.devices))), clock)
-    bench = BenchServer(Bench(plant))
+    facility = Facility(clock, seed, list(site.units) or ["cell1"])
+    suite = Suite(wire(facility.devices, layout_of(site, set(facility.devices))), clock)
+    bench = BenchServer(facility)
     try:
         ports = await suite.start({name: bus.port for name, bus in site.buses.items()})
         bench_at = await bench.start("127.0.0.1", bench_port)

@@ -30,6 +30,9 @@ def _status(unit: str, data: Fields) -> Iterator[str]:
     if isinstance(day, int | float):
         head += f", day {day:.2f}"
     yield head
+    if data.get("mode") not in (None, "normal"):
+        why = f": {one_line(data['mode_reason'])}" if data.get("mode_reason") else ""
+        yield f"  mode     {one_line(data['mode'])}{why}"
     if data.get("reason"):
         yield f"  reason   {one_line(data['reason'])}"
     if data.get("record") not in (None, "ok"):
@@ -54,7 +57,8 @@ def _wait(wait: Fields) -> Iterator[str]:
         age = operand.get("age_s")
         seen = f", {show(float(age), 's')} old" if isinstance(age, int | float) and age >= 1 else ""
         value = _amount(operand.get("value"), str(operand.get("unit") or ""))
-        yield f"  {one_line(operand.get('name'))} = {value} ({one_line(operand.get('quality'))}{seen})"
+        wanted = f", wanted {one_line(operand['limit'])}" if operand.get("limit") else ""
+        yield f"  {one_line(operand.get('name'))} = {value}{wanted} ({one_line(operand.get('quality'))}{seen})"
 
 
 def _alarm(alarm: Fields) -> Iterator[str]:

@@ -140,6 +140,8 @@ class Door:
 
     def _take(self, raw: RawCommand, answer: Answer) -> None:
         envelope, command = open_envelope(raw)
+        if VERBS[command.verb].beside:
+            raise RefusedError(Code.UNKNOWN_VERB, f"{command.verb} is answered over MQTT only", command.id)
         if raw.unit not in self._controller.units():
             known = ", ".join(self._controller.units())
             raise RefusedError(Code.UNKNOWN_UNIT, f"no unit is called {raw.unit!r}; here: {known}", command.id)
@@ -175,6 +177,8 @@ class Door:
             if len(flight.waiters) < MAX_WAITERS:
                 flight.waiters.append(answer)
         elif stored is not None:
+            if stored.reply.get("status") == "accepted":
+                return False  # on record, but the controller died before it was carried out: that is done now
             answer(self._stored_reply(command, stored.reply))
         return True
 

@@ -36,6 +36,10 @@ class Code(StrEnum):
     BUSY = "busy"
     NOT_READY = "not_ready"
     JOURNAL_FAILED = "journal_failed"
+    DISK_LOW = "disk_low"
+    NO_RECORD = "no_record"
+    RECOVERING = "recovering"
+    SAFE_MODE = "safe_mode"
     INTERNAL = "internal"
 
 
@@ -59,19 +63,31 @@ class AnswerArgs(Nothing):
     inputs: Annotated[dict[Key, Text | int | float | bool], Field(max_length=200)] = {}
 
 
+class EventsArgs(Nothing):
+    """What `events` takes: a batch (else the unit's latest), the first event, the last one, how many at most."""
+
+    batch: Annotated[str, Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9_.-]{0,79})?$")] = ""
+    first: Annotated[int, Field(alias="from", ge=1)] = 1
+    to: Annotated[int, Field(ge=1)] | None = None
+    limit: Annotated[int, Field(ge=1, le=500)] = 500
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+
+
 @dataclass(frozen=True, slots=True)
 class Verb:
     """How the door treats one verb.
 
     Invariant: a `protective` verb is never turned away for want of room or for a wrong response topic.
     `bound_to_screen`: refused when what the sender saw last (`expect`) has changed. Hold and abort are not: a
-    person who wants the batch safe is right on any screen.
+    person who wants the batch safe is right on any screen. `beside`: answered by the gateway from the record alone,
+    and never at the door.
     """
 
     args: type[BaseModel] = Nothing
     bad_args: Code = Code.MALFORMED
     protective: bool = False
     bound_to_screen: bool = True
+    beside: bool = False
 
 
 VERBS: dict[str, Verb] = {
@@ -85,4 +101,6 @@ VERBS: dict[str, Verb] = {
     "reset": Verb(),
     "prompt-answer": Verb(AnswerArgs, Code.BAD_ANSWER),
     "status": Verb(bound_to_screen=False),
+    "leave-safe-mode": Verb(bound_to_screen=False),
+    "events": Verb(EventsArgs, bound_to_screen=False, beside=True),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Mapping
 
 import structlog
@@ -13,10 +14,12 @@ from devices.reading import Reading
 from recipes.model import Recipe
 from tilctl.engine.state import BatchState
 from tilctl.journal.chain import Record
-from tilctl.journal.events import Event
+from tilctl.journal.events import Event, EventError, Outage, Recovered
 from tilctl.journal.store import Journal, JournalError
 from tilctl.plant.image import ProcessImage
 from tilctl.plant.unit import UnitPlant
+
+RECENT = 2
 
 
 class Batch:
@@ -39,9 +42,13 @@ class Batch:
         self.clock = clock
         self.equipment = equipment  # the recipe's name of a piece of equipment -> the device that stands for it
         self.shared = shared  # those devices that are taken by `using`, not owned from the start
+        self.found = journal.head[0]  # the last event that was on disk before this life of the controller
         self.state = BatchState()
+        self.recent: deque[Record] = deque(maxlen=RECENT)  # the last outage and recovery, oldest first
         self.observers: list[Callable[[Record], None]] = []
         self.record_failed = ""
+        self.unwritten = 0  # events that could not be put into words
+        self.observer_faults = 0
         self._last: asyncio.Future[Record] | None = None  # of the newest event that was put on the record
         self._log = structlog.get_logger("batch").bind(batch=name)
         for record in journal.records():
@@ -90,6 +97,10 @@ class Batch:
         except JournalError as error:
             self._lost(event, error)
             return None
+        except EventError as error:  # the record is well, only this event cannot be put into words
+            self.unwritten += 1
+            self._log.error("event_not_written", kind=event.kind, error=str(error))
+            return None
         self._last = future
         future.add_done_callback(lambda done: self._noted(event, done))
         return future
@@ -104,5 +115,11 @@ class Batch:
 
     def _committed(self, record: Record) -> None:
         self.state.apply(record)
+        if isinstance(record.event, (Outage, Recovered)):
+            self.recent.append(record)
         for observer in self.observers:
-            observer(record)
+            try:
+                observer(record)
+            except Exception:  # noqa: BLE001 - Invariant: who looks on and breaks keeps nobody else from seeing it
+                self.observer_faults += 1
+                self._log.exception("observer_failed", kind=record.event.kind, seq=record.seq)

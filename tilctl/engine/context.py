@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Protocol
 
 from devices.quantity import Quantity
 from recipes.expr import INVALID, ExprError, Expression, Invalid, Operand, Value, compile, explain, reference
@@ -18,19 +17,6 @@ from tilctl.engine.scope import BatchScope
 from tilctl.engine.state import Node
 from tilctl.journal import events as ev
 from tilctl.plant.ledger import Container
-
-
-class Sharing(Protocol):
-    """How shared equipment is taken and given back."""
-
-    async def acquire(self, device: str, owner: str) -> None:
-        """Wait until `owner` has the device."""
-        ...
-
-    def release(self, device: str, owner: str) -> None:
-        """Give the device back."""
-        ...
-
 
 Walk = Callable[[tuple[AnyVerb, ...], str, Mapping[str, str]], Awaitable[None]]
 

@@ -3,42 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
-import structlog
-
-from devices.clock import Clock
 from devices.document import DocumentError
-from devices.reading import Reading
 from recipes.catalog import find
 from tilctl import __version__
-from tilctl.config import Site
+from tilctl.engine import identity
 from tilctl.engine.batch import Batch
 from tilctl.engine.binding import Bound, NotBindable, bind, check_devices, check_parameters
 from tilctl.engine.machine import FINAL, State, legal_commands
 from tilctl.engine.machine import Command as Machine
 from tilctl.engine.port import Command, Outcome, StoredAnswer
 from tilctl.engine.prompts import BadAnswer
-from tilctl.engine.recovery import reopen, resume
+from tilctl.engine.reopening import REOPENS, reopen_records, too_little_space
 from tilctl.engine.runner import Runner
 from tilctl.engine.slot import Slot
-from tilctl.engine.state import format_time
 from tilctl.engine.status import status_of
+from tilctl.engine.units import LEAVE, Units, reply
 from tilctl.history.store import History
 from tilctl.journal import events as ev
-from tilctl.journal.chain import Record
-from tilctl.journal.site import SiteJournal
 from tilctl.journal.store import Journal, JournalError
-from tilctl.plant.suite import Suite
 
 SETTLE_WITHIN = 180.0  # s; a command is answered by then, whatever its transient state still does
-BEAT_EVERY = 10.0  # s between signs of life, which bound an outage
-HEAD_EVERY = 3600.0  # s between copies of batch heads into the site's journal
 REFUSALS_AN_HOUR = 1000
-KNOWN_COMMANDS = 2000  # commands of the site that are remembered for idempotency
+_PROTECTIVE = ("hold", "stop", "abort")
 _AFTER: dict[str, frozenset[State]] = {
     "start": frozenset({State.RUNNING}), "pause": frozenset({State.PAUSED, State.PAUSING}),
     "resume": frozenset({State.RUNNING}), "hold": frozenset({State.HELD, State.HOLDING}),
@@ -47,88 +36,13 @@ _AFTER: dict[str, frozenset[State]] = {
 }  # fmt: skip
 
 
-class Controller:
+class Controller(Units):
     """Implements `tilctl.engine.port.ControllerPort`."""
-
-    def __init__(self, site: Site, clock: Clock, suite: Suite, boot: str, recipes: Sequence[Path] = ()) -> None:
-        self.site = site
-        self.clock = clock
-        self.suite = suite
-        self.boot = boot
-        self.ready = False
-        self.on_record: list[Callable[[str, Record], None]] = []
-        self.on_scan: list[Callable[[Mapping[str, Reading]], None]] = []
-        self.on_batch: list[Callable[[str, str, Sequence[Record]], None]] = []  # unit, batch, what is on record
-        self._recipes = tuple(recipes)
-        self._slots = {name: Slot(name, clock, site.scan.trend) for name in site.units}
-        self._journal: SiteJournal | None = None
-        self._site_commands: dict[str, tuple[str, dict[str, Any]]] = {}
-        self._tasks: list[asyncio.Task[None]] = []
-        self._refusals = (0, 0)  # hour, how many in it
-        self._log = structlog.get_logger("controller")
-        suite.image.watch(self._scanned)
-
-    # --- life -----------------------------------------------------------------------------------------------------
-
-    async def open(self) -> None:
-        """Open the records, connect the suite, recover what was under way, and be ready for commands.
-
-        Raises JournalError when the site's record or that of a batch cannot be opened: nothing is touched then.
-        """
-        for folder in (self.site.data, self._batches, self._batches / "closed", self.site.data / "history"):
-            folder.mkdir(parents=True, exist_ok=True)
-        first = ev.SiteOpened(self.site.name, self.site.node, __version__)
-        self._journal = await SiteJournal.start(self.site.data / "site.db", self.clock, first, self.boot)
-        for record in self._journal.records():
-            self._know(record)
-        self._journal.on_commit.append(self._know)
-        self._journal.on_commit.append(lambda record: self._recorded("site", record))
-        for callback in self.on_batch:
-            callback("site", "site", self._journal.records())
-        await self._journal.record(ev.ConfigLoaded(self.site.sha256))
-        found = await self._reopened()
-        await self.suite.open()
-        await self.suite.settled()
-        for batch in found:
-            await self._recover(batch)
-        await self.journal.beat(format_time(self.clock.now()))
-        self._tasks.append(asyncio.create_task(self._keep_alive(), name="heartbeat"))
-        self.ready = True
-        for slot in self._slots.values():
-            slot.tell_clock()
-
-    async def close(self) -> None:
-        """Leave everything as it is on the record; outputs stay as they are."""
-        self.ready = False
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        for slot in self._slots.values():
-            await slot.clear()
-        await self.suite.close()
-        if self._journal is not None:
-            await self._journal.close()
-
-    @property
-    def journal(self) -> SiteJournal:
-        """The site's journal; raises RuntimeError before `open`."""
-        if self._journal is None:
-            raise RuntimeError("the controller is not open")
-        return self._journal
-
-    # --- the port -------------------------------------------------------------------------------------------------
-
-    def units(self) -> Sequence[str]:
-        """Return the names of the units."""
-        return tuple(self._slots)
-
-    def runner(self, unit: str) -> Runner | None:
-        """Return what runs on a unit."""
-        return self._slots[unit].runner
 
     def status(self, unit: str) -> dict[str, Any]:
         """Return what is known of a unit now."""
-        return status_of(self.suite.units[unit], self._slots[unit].runner)
+        mode = {"mode": self.mode, "mode_reason": self.mode_reason}
+        return status_of(self.suite.units[unit], self._slots[unit].runner) | mode
 
     def prompts(self, unit: str) -> list[dict[str, Any]]:
         """Return the open prompts of a unit, oldest first."""
@@ -141,16 +55,19 @@ class Controller:
         if runner is not None and command_id in runner.batch.state.commands:
             received = runner.batch.state.commands[command_id]
             answer = runner.batch.state.answers.get(command_id)
-            return StoredAnswer(received.content_sha256, _reply(answer))
+            return StoredAnswer(received.content_sha256, reply(answer))
         if command_id in self._site_commands:
-            content, reply = self._site_commands[command_id]
-            return StoredAnswer(content, reply)
+            return StoredAnswer(*self._site_commands[command_id])
         return None
 
     async def execute(self, command: Command, accepted: Callable[[int, str], None]) -> Outcome:
         """Carry out one command; see the port."""
         slot = self._slots[command.unit]
-        early = self._protect(slot, command) if command.verb in ("hold", "stop", "abort") else None
+        if (refused := self._not_now(slot, command)) is not None:
+            return refused
+        if command.verb in REOPENS and (why := await reopen_records(self.journal, slot.runner)):
+            return Outcome("failed", "journal_failed", f"nothing was done: {why}")
+        early = self._protect(slot, command) if command.verb in _PROTECTIVE else None
         journal: Journal = self.journal if slot.runner is None else slot.runner.batch.journal
         received = ev.CommandReceived(
             command.id, command.client, command.verb, dict(command.args), command.content_sha256, command.actor
@@ -185,7 +102,17 @@ class Controller:
             return
         self._journal.append(refused)
 
-    # --- commands -------------------------------------------------------------------------------------------------
+    def _not_now(self, slot: Slot, command: Command) -> Outcome | None:
+        """Refuse what cannot be done before recovery is complete, or in safe mode; making safe is always heard."""
+        if self.mode == "normal" or command.verb in (*_PROTECTIVE, "status"):
+            return None
+        if self.mode == "recovering" and slot.runner is not None and not slot.runner.recovering:
+            return None  # this one is back; others may take longer
+        if self.mode != "safe":
+            return Outcome("refused", "recovering", "the controller is recovering: repeat the command in a moment")
+        if command.verb == "leave-safe-mode":
+            return None
+        return Outcome("refused", "safe_mode", f"{self.safe_reason}: see to the cause, then leave safe mode ({LEAVE})")
 
     def _protect(self, slot: Slot, command: Command) -> Outcome:
         """Invariant: hold, stop and abort act before anything is written, and whatever the record does."""
@@ -199,20 +126,28 @@ class Controller:
                 return await self._answer(slot, command)
             case "reset":
                 return await self._reset(slot, command)
+            case "leave-safe-mode":
+                return await self._leave_safe_mode(command)
             case "status":
                 state = State.IDLE if slot.runner is None else slot.runner.state
                 return Outcome("done", "", f"{slot.name} is {state.value}")
             case _:
                 return self._transition(slot, command)
 
-    def _permit(self, device: str, command: str, _args: Mapping[str, Any]) -> str:
-        """Second line of defence: nothing moves for a batch that does not run; targets may be kept in any state."""
-        owner = self.suite.gate.owner(device)
+    async def _leave_safe_mode(self, command: Command) -> Outcome:
+        """Recover now what was left alone at boot; a person has seen to the cause."""
+        if self.mode != "safe":
+            return Outcome("already", "", "the controller is not in safe mode")
+        self.mode = "recovering"
+        await self.journal.record(ev.SafeMode(False, command.reason, command.client))
+        self._log.warning("safe_mode_left", client=command.client, reason=command.reason)
+        self.safe_reason = ""
         for slot in self._slots.values():
-            if slot.runner is not None and slot.runner.batch.name == owner and not command.startswith("set_"):
-                moving = slot.runner.state in (State.RUNNING, State.PAUSING)
-                return "" if moving else f"its batch is {slot.runner.state.value}"
-        return ""
+            if slot.runner is not None:
+                slot.runner.recovering, slot.runner.watch_only = True, False
+                slot.runner.clear("safe-mode")
+        await self._recover_all()
+        return Outcome("done", "", "safe mode is left; every batch is recovered")
 
     def _transition(self, slot: Slot, command: Command) -> Outcome:
         if slot.runner is None and slot.starting and command.verb in ("hold", "stop", "abort"):
@@ -221,6 +156,8 @@ class Controller:
         if slot.runner is None:
             return Outcome("refused", "illegal_state", f"{slot.name} is idle: there is no batch to {command.verb}")
         if slot.runner.fire(Machine(command.verb), command.reason or f"{command.verb} by {command.client}"):
+            if command.verb == "restart":
+                self.clock.accept()
             return Outcome("done")
         state = slot.runner.state
         if state in _AFTER[command.verb]:
@@ -232,9 +169,7 @@ class Controller:
 
     def _again(self, runner: Runner) -> None:
         """Make safe once more what is safe by the record: whoever asks again may see something that turns."""
-        task = asyncio.create_task(runner.make_safe_again(), name="make-safe-again")
-        self._tasks.append(task)
-        task.add_done_callback(self._tasks.remove)
+        self._spawn(runner.make_safe_again(), "make-safe-again")
 
     async def _settled(self, runner: Runner) -> None:
         try:
@@ -244,6 +179,8 @@ class Controller:
             self._log.error("not_settled", state=runner.state.value)
 
     async def _start(self, slot: Slot, command: Command) -> Outcome:
+        if slot.runner is not None and command.id in self._site_commands:  # it made the batch; a crash took the answer
+            return Outcome("already", "", f"{slot.name} has a batch")
         if slot.runner is not None or slot.starting:
             state = "starting" if slot.runner is None else slot.runner.state.value
             return Outcome("refused", "illegal_state", f"start is not legal in state {state}: {slot.name} has a batch")
@@ -257,6 +194,8 @@ class Controller:
     async def _started(self, slot: Slot, command: Command) -> Outcome:
         unit = self.suite.units[slot.name]
         name = str(command.args.get("recipe", ""))
+        if why := await too_little_space(self.clock, self.site.data):
+            return Outcome("refused", "disk_low", why)
         try:
             document = find(name, self._recipes)
         except DocumentError as error:
@@ -269,8 +208,10 @@ class Controller:
             check_devices(self.suite, unit, bound)
         except NotBindable as error:
             return Outcome("refused", error.code, str(error))
+        self._look_at_clock()  # a batch begins by the wall clock, and goes on by itself
         batch = await self._create(slot, bound, parameters)
         self._adopt(slot, batch)
+        identity.accept(batch)
         runner = Runner(batch, self.suite.sharing)
         slot.install(runner, History(self.site.data / "history" / f"{batch.name}.db", self.clock))
         runner.fire(Machine.START, f"start by {command.client}")
@@ -301,6 +242,9 @@ class Controller:
         except BadAnswer as error:
             return Outcome("refused", "bad_answer", str(error))
         except KeyError:
+            prompt = slot.runner.batch.state.prompts.get(str(args.get("prompt")))
+            if prompt is not None and prompt.command_id == command.id:  # answered by this very command, before a crash
+                return Outcome("done", "", f"prompt {prompt.id} is answered")
             return Outcome("refused", "no_prompt", f"no open prompt {args.get('prompt')!r}")
         return Outcome("done", "", f"prompt {number} is answered")
 
@@ -316,109 +260,3 @@ class Controller:
         await self._put_away(runner.batch)
         slot.tell_clock()
         return Outcome("done", "", f"{slot.name} is idle; the record is closed/{runner.batch.journal.path.name}")
-
-    async def _put_away(self, batch: Batch) -> None:
-        """Close the record of a batch that is over and move it to `closed`; repeated at boot if it was cut short."""
-        if not batch.state.result:
-            await batch.record(ev.BatchEnded("aborted", "it was never started"))
-        if not batch.state.closed:
-            await batch.record(ev.BatchClosed())
-        await self.journal.note_head(batch.name, batch.journal)
-        await batch.journal.close()
-        for device in batch.shared:
-            self.suite.sharing.release(device, batch.name)
-        self.suite.gate.release(batch.name)
-        path = batch.journal.path
-
-        def move() -> bool:
-            # Invariant: a record is moved whole; while a reader keeps its log beside it, it stays where it is.
-            if path.with_name(path.name + "-wal").exists():
-                return False
-            path.rename(path.parent / "closed" / path.name)
-            return True
-
-        if not await self.clock.offload(move):
-            self._log.warning(
-                "record_not_moved", path=path.name, why="somebody reads it; it is moved at the next start"
-            )
-
-    # --- batches --------------------------------------------------------------------------------------------------
-
-    @property
-    def _batches(self) -> Path:
-        return self.site.data / "batches"
-
-    async def _reopened(self) -> list[Batch]:
-        """Invariant: the record of every batch is found whole before any device is touched."""
-        found: list[Batch] = []
-        async with AsyncExitStack() as opened:
-            for path in sorted(self._batches.glob("*.db")):
-                found.append(await reopen(path, self.site, self.suite, self.clock))
-                opened.push_async_callback(found[-1].journal.close)
-            opened.pop_all()
-        return found
-
-    async def _recover(self, batch: Batch) -> None:
-        slot = self._slots[batch.plant.name]
-        if batch.state.closed or (batch.state.state is State.IDLE and batch.state.version > 0):  # reset, then cut short
-            await self._put_away(batch)
-            return
-        self._adopt(slot, batch)
-        runner = Runner(batch, self.suite.sharing)
-        slot.install(runner, History(self.site.data / "history" / f"{batch.name}.db", self.clock))
-        await resume(runner, self.suite, self.journal.last_beat())
-
-    def _adopt(self, slot: Slot, batch: Batch) -> None:
-        self.suite.gate.claim(batch.name, batch.plant.devices)
-        for callback in self.on_batch:
-            callback(slot.name, batch.name, batch.journal.records())
-        batch.observers.append(lambda record: self._recorded(slot.name, record))
-
-    def _recorded(self, unit: str, record: Record) -> None:
-        for callback in self.on_record:
-            callback(unit, record)
-
-    def _scanned(self, device: str, readings: Mapping[str, Reading]) -> None:
-        named = {f"{device}.{point}": reading for point, reading in readings.items()}
-        owner = self.suite.gate.owner(device)
-        for slot in self._slots.values():
-            if slot.runner is not None and owner in (None, slot.runner.batch.name):
-                slot.scanned(device, named)
-        for callback in self.on_scan:
-            callback(named)
-
-    async def _keep_alive(self) -> None:
-        """Write the sign of life, and hourly the heads of the batches and the hashes of the trends."""
-        period = max(BEAT_EVERY, 6 * self.site.scan.idle)  # a rehearsal beats as seldom as it scans
-        next_head = self.clock.monotonic() + HEAD_EVERY
-        while True:
-            await self.clock.sleep(period)
-            try:
-                await self.journal.beat(format_time(self.clock.now()))
-                if self.clock.monotonic() < next_head:
-                    continue
-                next_head += HEAD_EVERY
-                for slot in self._slots.values():
-                    if slot.runner is not None:
-                        await slot.note_trends(final=False)
-                        await self.journal.note_head(slot.runner.batch.name, slot.runner.batch.journal)
-            except JournalError as error:
-                self._log.error("record_failed", error=str(error))
-
-    def _know(self, record: Record) -> None:
-        """Remember the commands that the site's journal holds, the newest of them."""
-        match record.event:
-            case ev.CommandReceived() as event:
-                self._site_commands[event.command_id] = (event.content_sha256, _reply(None))
-                while len(self._site_commands) > KNOWN_COMMANDS:
-                    del self._site_commands[next(iter(self._site_commands))]
-            case ev.CommandAnswered() as event if event.command_id in self._site_commands:
-                self._site_commands[event.command_id] = (self._site_commands[event.command_id][0], _reply(event))
-            case _:
-                pass
-
-
-def _reply(answer: ev.CommandAnswered | None) -> dict[str, Any]:
-    if answer is None:
-        return {"status": "accepted", "code": "", "text": "on record, not answered yet"}
-    return {"status": answer.status, "code": answer.code, "text": answer.text}

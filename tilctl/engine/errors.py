@@ -29,7 +29,7 @@ class SafePoint(Exception):
 class ProcedureEnd(Exception):
     """The recipe ends the batch here."""
 
-    def __init__(self, result: Literal["complete", "stopped"], reason: str) -> None:
+    def __init__(self, result: Literal["complete", "stopped", "aborted"], reason: str) -> None:
         super().__init__(reason)
-        self.result: Literal["complete", "stopped"] = result
+        self.result: Literal["complete", "stopped", "aborted"] = result
         self.reason = reason

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from tilctl.engine.batch import Batch
 from tilctl.engine.context import Context
 from tilctl.engine.state import Intent
 from tilctl.journal import events as ev
-from tilctl.plant.control.dispense import Closure, Evidence, close_evidence, end_dispense
+from tilctl.plant.control.dispense import end_dispense
+from tilctl.plant.evidence import UNPROVABLE_ML, Closure, Evidence, close_evidence, untouched
 from tilctl.plant.unit import Way
 
 SLIP = 0.02  # share by which a peristaltic pump may move less than it counts (engineering default)
@@ -17,6 +19,11 @@ SLIP = 0.02  # share by which a peristaltic pump may move less than it counts (e
 def enough(intent: Intent) -> float:
     """Return from how many mL on a dispense counts as done where its step is not there to say so."""
     return float(intent.args["volume"]) * (1.0 - SLIP)
+
+
+def not_safe(device: str) -> str:
+    """Return the alarm of a device that did not take what makes it safe; while the batch is held it is tried again."""
+    return f"not-safe-{device}"
 
 
 def way_of(batch: Batch, source: str, destination: str) -> Way:
@@ -33,7 +40,11 @@ async def settle(batch: Batch, intent: Intent, way: Way, wanted: float) -> str:
 
     Bounded in time; `wanted` (mL) is what makes the outcome `done` instead of `partial`.
     """
-    after = await end_dispense(batch.plant, way)
+    after, ended = await end_dispense(batch.plant, way)
+    for each in ended:
+        if each.error:
+            text = f"{each.device} could not be made safe: {each.error}"
+            batch.note(ev.AlarmRaised(not_safe(each.device), "critical", text, intent.path))
     before = Evidence(**intent.evidence)
     closure = _judge(batch, intent, before, after)
     evidence = {
@@ -51,7 +62,10 @@ async def settle(batch: Batch, intent: Intent, way: Way, wanted: float) -> str:
         return closure.why
     delivered = round(closure.delivered_ml, 3)
     # A pump that counted nothing did nothing; what the scales show then is their noise.
-    outcome = "nothing" if not (counted and delivered) else "done" if delivered >= wanted else "partial"
+    nothing = not delivered or counted == 0.0
+    outcome = "nothing" if nothing else "done" if delivered >= wanted else "partial"
+    if closure.exception:
+        batch.note(ev.ExceptionRaised("evidence", f"{way.pump}: {closure.exception}", intent.path))
     await batch.record(ev.IntentClosed(intent.number, intent.path, outcome, delivered, counted, evidence))
     return ""
 
@@ -59,8 +73,15 @@ async def settle(batch: Batch, intent: Intent, way: Way, wanted: float) -> str:
 def _judge(batch: Batch, intent: Intent, before: Evidence, after: Evidence | None) -> Closure:
     if after is None:
         return Closure(None, None, None, None, closes=False, why="pump or scales do not answer")
-    dry = bool(intent.args.get("empty"))
-    return close_evidence(before, after, batch.density(str(intent.args["from"])), may_run_dry=dry)
+    dry, ordered = bool(intent.args.get("empty")), float(intent.args["volume"])
+    density = batch.density(str(intent.args["from"]))
+    closure = close_evidence(before, after, density, may_run_dry=dry, ordered=ordered)
+    # Invariant: after a crash a dose that the scales cannot tell from nothing goes to a person.
+    crashed = intent.seq <= batch.found
+    if crashed and closure.closes and ordered < UNPROVABLE_ML and not untouched(before, after):
+        why = f"the controller was down meanwhile, and {ordered:g} mL cannot be told from nothing by the scales"
+        return replace(closure, closes=False, delivered_ml=None, why=why)
+    return closure
 
 
 async def resolve(context: Context, intent: Intent) -> None:
@@ -83,7 +104,7 @@ async def resolve(context: Context, intent: Intent) -> None:
         context.path,
         "reconcile",
         text,
-        {"inputs": inputs, "containers": [], "intent": intent.number},
+        {"inputs": inputs, "containers": [], "intent": intent.number, "sequence": intent.args.get("sequence")},
         None,
         intent.number,
     )
@@ -92,10 +113,13 @@ async def resolve(context: Context, intent: Intent) -> None:
     answer = prompt.answer or {}
     delivered = float(answer["delivered"])
     outcome = "done" if delivered >= enough(intent) else "partial" if delivered > 0 else "nothing"
+    who, why = str(answer["sign.operator"]), str(answer["why"])
+    batch.note(
+        ev.ExceptionRaised("reconciled", f"{delivered:g} of {ordered:g} mL went over, says {who}: {why}", context.path)
+    )
+    evidence = {"why": why, "who": who}
     await batch.record(
-        ev.IntentClosed(
-            intent.number, intent.path, outcome, delivered, intent.counted_ml, {"why": str(answer["why"])}, by="person"
-        )
+        ev.IntentClosed(intent.number, intent.path, outcome, delivered, intent.counted_ml, evidence, by="person")
     )
 
 

@@ -51,7 +51,8 @@ class StoredAnswer:
     """What the record holds of an earlier command: the hash of its content and the answer it was given.
 
     `reply` has `status`, `code` and `text`, and `journal_seq` and `hash` where known. The status of a command
-    that is on record and not answered yet (the controller died in between) is `accepted`.
+    that is on record and not answered yet (the controller died in between) is `accepted`: when it is repeated, it is
+    carried out.
     """
 
     content_sha256: str

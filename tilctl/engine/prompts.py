@@ -30,6 +30,7 @@ class Prompts:
         self._outside: dict[str, contextlib.ExitStack] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._taking: set[str] = set()
+        self._withdrawn: set[str] = set()  # also those of which that is not on disk yet
         batch.observers.append(self._observe)
 
     def resume(self) -> None:
@@ -37,7 +38,7 @@ class Prompts:
         for prompt in self._batch.state.prompts.values():
             if prompt.open:
                 self._wait_outside(prompt.id)
-            elif prompt.answer is not None and not prompt.answered:
+            elif prompt.answer is not None and not prompt.answered and not prompt.withdrawn:
                 self._schedule(prompt.id)
 
     async def ask(
@@ -90,7 +91,7 @@ class Prompts:
         """
         number = str(args.get("prompt", ""))
         prompt = self._batch.state.prompts[number]
-        if not prompt.open or number in self._taking:
+        if not prompt.open or number in self._taking or number in self._withdrawn:
             raise KeyError(number)
         given = args.get("inputs", {})
         if not isinstance(given, dict):
@@ -103,12 +104,15 @@ class Prompts:
             await self._batch.record(ev.AnswerReceived(number, command_id, client, inputs, format_time(moment)))
         finally:
             self._taking.discard(number)
+        if number in self._withdrawn:  # the batch was ended while it was on its way to disk: it never takes effect
+            raise KeyError(number)
         return number
 
     async def withdraw_all(self, reason: str) -> None:
-        """Withdraw every question that nobody need answer any more."""
+        """Withdraw every question that nobody need answer any more, and every answer that is not in force yet."""
         for prompt in list(self._batch.state.prompts.values()):
-            if prompt.open:
+            if not prompt.answered and not prompt.withdrawn and prompt.id not in self._withdrawn:
+                self._withdrawn.add(prompt.id)
                 self._batch.note(ev.PromptWithdrawn(prompt.id, reason))
 
     async def close(self) -> None:
@@ -134,6 +138,8 @@ class Prompts:
                 self._answered.setdefault(number, asyncio.Event()).set()
             case ev.PromptWithdrawn(prompt=number):
                 self._release(number)
+                if (task := self._tasks.pop(number, None)) is not None:
+                    task.cancel()
             case _:
                 pass
 
@@ -156,6 +162,8 @@ class Prompts:
             return
         left = (prompt.effective - self._batch.clock.now()).total_seconds()
         await self._batch.clock.sleep(max(0.0, left))
+        if number in self._withdrawn or prompt.withdrawn:
+            return  # Invariant: an answer changes nothing in a batch that has ended
         specs = cast("dict[str, dict[str, Any]]", prompt.spec.get("inputs", {}))
         units = {name: _canonical(spec) for name, spec in specs.items() if spec.get("type") == "number"}
         values = {name: prompt.answer.get(name) for name in specs}

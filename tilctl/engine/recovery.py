@@ -9,6 +9,7 @@ comes back Held unless every step under way may resume and the outage is within 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -19,18 +20,23 @@ from devices.clock import Clock
 from devices.document import DocumentError, parse, validate
 from devices.instrument import DeviceError
 from devices.quantity import parse_as
+from recipes.expr import compile
 from recipes.model import Recipe, walk
 from recipes.steps import AnyVerb
+from tilctl import __version__
 from tilctl.config import Site
+from tilctl.engine import identity
 from tilctl.engine.batch import Batch
 from tilctl.engine.errors import StepError
 from tilctl.engine.intents import enough, settle, way_of
-from tilctl.engine.machine import FINAL, QUIESCENT, Command, State
+from tilctl.engine.machine import QUIESCENT, Command, State
 from tilctl.engine.runner import TARGET_OFF, Runner
-from tilctl.engine.state import BatchState, Node, StepStatus, bare_path, format_time, parse_time
+from tilctl.engine.state import Node, StepStatus, bare_path, format_time, parse_time
+from tilctl.engine.steady import NOT_SYNCHRONISED, SET_BACK
 from tilctl.engine.verbs.set_target import write_target
 from tilctl.journal import events as ev
-from tilctl.journal.store import Journal, JournalError
+from tilctl.journal.store import Journal, JournalBroken, JournalError
+from tilctl.journal.versions import last_writer
 from tilctl.plant.suite import Suite
 from tilctl.plant.unit import PlantError
 
@@ -57,37 +63,56 @@ async def reopen(path: Path, site: Site, suite: Suite, clock: Clock) -> Batch:
     return Batch(created.batch, journal, recipe, suite.units[created.unit], clock, created.bindings, taken)
 
 
-async def resume(runner: Runner, suite: Suite, last_beat: str | None) -> None:
-    """Bring a reopened batch back; see the module for the order."""
+class Looks:
+    """One look at each instrument, begun for all of them at once; a batch waits for those that it needs."""
+
+    def __init__(self, suite: Suite) -> None:
+        self._suite = suite
+        self._tasks: dict[str, asyncio.Task[str]] = {}
+
+    async def at(self, names: Iterable[str]) -> dict[str, str]:
+        """Invariant: a batch's devices are read before anything is written to them.  Return how each of them is."""
+        for name in self._suite.instruments:
+            if name not in self._tasks:
+                self._tasks[name] = asyncio.create_task(self._look(name), name=f"look:{name}")
+        return {name: await asyncio.shield(self._tasks[name]) for name in names}
+
+    async def close(self) -> None:
+        """End what nobody waits for any more."""
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    async def _look(self, name: str) -> str:
+        try:
+            async with asyncio.timeout(READ_WITHIN):
+                await self._suite.scanner.fresh(name)
+        except (DeviceError, TimeoutError) as error:
+            return f"silent: {error}"
+        return READ
+
+
+async def resume(runner: Runner, looks: Looks, last_beat: str | None, uncertain: str) -> None:
+    """Bring a reopened batch back; see the module for the order.
+
+    `uncertain` says why the record's time over the outage is not to be trusted, "" where it is.
+    """
     batch = runner.batch
-    state = batch.state
     log = structlog.get_logger("recovery").bind(batch=batch.name)
-    now = batch.clock.now()
-    outage, set_back = _outage(batch, last_beat, now)
-    if outage is not None:
-        await batch.record(ev.Outage(format_time(outage), format_time(now), round((now - outage).total_seconds(), 3)))
-    readings = await _read_everything(suite)
-    for path in _granted(state):
-        for device in state.nodes[path].phases["granted"][1]["devices"]:
-            suite.sharing.restore(str(device), batch.name)
-    await _reestablish(runner)  # in every state: targets stand until the unit is freed
-    resolved = await _resolve(batch)
-    seconds = 0.0 if outage is None else (now - outage).total_seconds()
-    against = _against_resuming(batch, seconds)
-    if set_back:
-        against.append("the clock was set back: how long the outage was is not known")
-    against += [f"{name} is {how}" for name, how in readings.items() if how != READ and name in _needed(batch)]
-    report: dict[str, Any] = {
-        "state": state.state.value, "outage_s": round(seconds, 3), "devices": readings, "intents": resolved,
-        "holds": against,
-    }  # fmt: skip
-    await batch.record(ev.Recovered(report))
+    try:
+        against = await _brought_back(runner, looks, last_beat, uncertain)
+    except Exception as error:  # Invariant: what breaks in one batch's recovery is held, and keeps no other back
+        log.exception("recovery_failed")
+        against = [f"recovery broke off: {error!r}"]
+        runner.alarm("recovery-failed", "critical", f"recovery broke off: {error!r}; look at the plant, then restart")
+    runner.recovering = False
     runner.prompts.resume()
-    log.info("recovered", **report)
     if runner.state is State.IDLE:  # it died between the making of the record and the first state on it
         runner.fire(Command.START, "the controller was restarted")
+        if against:
+            runner.fire("fault", f"after a restart: {'; '.join(against)}")
         return
-    # Invariant: what is decided here is decided on the live state; a guard may have held it meanwhile.
+    # Invariant: what is decided here is decided on the live state; a guard or a person may have held it meanwhile.
     if runner.state in QUIESCENT:
         await runner.make_safe_again()
         return
@@ -97,42 +122,114 @@ async def resume(runner: Runner, suite: Suite, last_beat: str | None) -> None:
     if not against:
         runner.go_on()
         return
-    runner.alarm("restarted", "high", f"the controller was down for {seconds:.0f} s: {'; '.join(against)}")
-    await batch.record(ev.ExceptionRaised("restart", "; ".join(against), ""))
+    runner.alarm("restarted", "high", f"after a restart of the controller: {'; '.join(against)}")
+    batch.note(ev.ExceptionRaised("restart", "; ".join(against), ""))
     runner.fire("fault", f"after a restart: {'; '.join(against)}")
 
 
-def _outage(batch: Batch, last_beat: str | None, now: datetime) -> tuple[datetime | None, bool]:
-    """Return since when nobody was in control (the last sign of life or event), and whether the clock was set back.
+async def _brought_back(runner: Runner, looks: Looks, last_beat: str | None, uncertain: str) -> list[str]:
+    """Do all that comes before the decision; return what is against going on without a person."""
+    batch = runner.batch
+    now = batch.clock.now()
+    since = _outage(batch, last_beat, now)
+    seconds = 0.0 if since is None else (now - since).total_seconds()
+    if since is not None:
+        await batch.record(ev.Outage(format_time(since), format_time(now), round(seconds, 3), uncertain))
+    readings = await looks.at(identity.needed(batch))
+    replaced, off = identity.replaced(batch), [str(found) for found in identity.mismatches(batch)]
+    await _reestablish(runner)  # in every state: targets stand until the unit is freed
+    resolved = await _resolve(batch)
+    against = _against_resuming(batch, seconds)
+    if uncertain == NOT_SYNCHRONISED and (timed := time_critical(batch)):
+        against.append(f"{uncertain}, and the time counts for {timed}: restart, or wait until it is")
+    elif uncertain == SET_BACK:
+        against.append("the clock was set back: how long the outage was is not known")
+    against += [f"{name} is {how}" for name, how in readings.items() if how != READ]
+    for alarm, texts in ((identity.REPLACED, replaced), (identity.MISMATCH, off)):
+        if texts:
+            runner.alarm(alarm, "high", f"{'; '.join(texts)}: a restart accepts it")
+            against += [f"{alarm}: {text}" for text in texts]
+    report: dict[str, Any] = {
+        "state": batch.state.state.value, "outage_s": round(seconds, 3), "devices": readings, "intents": resolved,
+        "holds": against, "software": __version__,
+    }  # fmt: skip
+    await batch.record(ev.Recovered(report))
+    structlog.get_logger("recovery").info("recovered", batch=batch.name, **report)
+    return against
+
+
+async def synchronised(runner: Runner) -> None:
+    """Go on by itself with a batch that was held for want of the time alone, now that the time is known."""
+    batch = runner.batch
+    await runner.settled()
+    outage = next((r.event for r in reversed(batch.recent) if isinstance(r.event, ev.Outage)), None)
+    report = next((r.event.report for r in reversed(batch.recent) if isinstance(r.event, ev.Recovered)), None)
+    if runner.state is not State.HELD or outage is None or report is None:
+        return
+    if [text for text in report["holds"] if not str(text).startswith(NOT_SYNCHRONISED)]:
+        return
+    seconds = (batch.clock.now() - parse_time(outage.from_t)).total_seconds()
+    too_long = [
+        f"{node.path} allows an outage of {step.max_outage}"
+        for node in batch.state.nodes.values()
+        if node.status is not StepStatus.COMPLETE
+        and (step := _step_at(batch, node)) is not None
+        and step.max_outage is not None
+        and seconds > parse_as(step.max_outage, "s")
+    ]
+    if too_long:
+        batch.note(ev.ExceptionRaised("restart", f"at most {seconds:.0f} s away: {'; '.join(too_long)}", ""))
+        return
+    runner.fire(Command.RESTART, f"the clock is synchronised: at most {seconds:.0f} s were missed")
+
+
+def time_critical(batch: Batch) -> str:
+    """Return the first step still to come (or running clock) for which the time counts, "" where there is none."""
+    for name, clock in batch.recipe.clocks.items():
+        if clock.from_ in batch.state.marks and clock.to not in batch.state.marks:
+            return f"the clock {name}"
+    for operation in batch.recipe.procedure:
+        for path, step in walk(operation.steps, operation.id):
+            if not batch.state.complete(path) and _timed(step):
+                return path
+    return ""
+
+
+def _timed(step: AnyVerb) -> bool:
+    if getattr(step, "due", None) is not None or step.max_outage is not None:
+        return True
+    if getattr(step, "for_", None) is not None or getattr(step, "timeout", None) is not None:
+        return True
+    until = getattr(step, "until", None)
+    return isinstance(until, str) and any(n == "day" or n.startswith("since(") for n in compile(until).names)
+
+
+def _outage(batch: Batch, last_beat: str | None, now: datetime) -> datetime | None:
+    """Return since when nobody was in control: the last sign of life or event; None where that is not known.
 
     An outage after which nobody recovered the batch goes on: the controller that noted it died in its recovery.
     """
     for record in reversed(batch.journal.records()):
         if isinstance(record.event, ev.Outage):
-            since = parse_time(record.event.from_t)
-            return min(since, now), since > now
+            return min(parse_time(record.event.from_t), now)
         if isinstance(record.event, ev.Recovered):
             break
     known = [parse_time(record.t) for record in batch.journal.records()[-1:]]
     if last_beat is not None:
         known.append(parse_time(last_beat))
     since = max(known, default=None)
-    return (None, False) if since is None else (min(since, now), since > now)
+    return None if since is None else min(since, now)
 
 
-async def _read_everything(suite: Suite) -> dict[str, str]:
-    """Invariant: every device is read before anything is written.  Return how each of them is."""
-
-    async def look(name: str) -> str:
-        try:
-            async with asyncio.timeout(READ_WITHIN):
-                await suite.scanner.fresh(name)
-        except (DeviceError, TimeoutError) as error:
-            return f"silent: {error}"
-        return READ
-
-    names = list(suite.instruments)
-    return dict(zip(names, await asyncio.gather(*(look(name) for name in names)), strict=True))
+def unreadable(path: Path, error: JournalBroken) -> JournalError:
+    """Return how a record that this version cannot read is refused: which version wrote it, and what to do."""
+    writer = last_writer(path)
+    if not writer or "use the version that wrote it" not in str(error):
+        return error
+    return JournalError(
+        f"{error}. It was written by version {writer}, this is version {__version__}: start version {writer} again, or "
+        f"a later one; nothing was touched"
+    )
 
 
 async def _reestablish(runner: Runner) -> None:
@@ -147,23 +244,6 @@ async def _reestablish(runner: Runner) -> None:
             await write_target(batch, tag, float(value))
         except StepError as error:
             runner.alarm(f"target-lost-{tag}", "critical", f"{error.reason} ({error.hint})")
-
-
-def _needed(batch: Batch) -> set[str]:
-    """Return the instruments without which a batch cannot go on: its own, and what weighs in its places."""
-    scales = {place.scale_device for place in batch.plant.site.places.values()}
-    return {*batch.plant.devices, *scales, *batch.equipment.values()}
-
-
-def _granted(state: BatchState) -> list[str]:
-    """Return the operations whose shared equipment is still theirs; what has ended keeps only a freezer that runs."""
-    if state.state in FINAL and not any(intent.action == "start" for intent in state.open_intents()):
-        return []
-    return [
-        path
-        for path, node in state.nodes.items()
-        if node.verb == "operation" and "granted" in node.phases and node.status is not StepStatus.COMPLETE
-    ]
 
 
 async def _resolve(batch: Batch) -> dict[str, str]:

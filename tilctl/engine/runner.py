@@ -12,21 +12,30 @@ from typing import Any, Literal
 
 import structlog
 
+from tilctl.engine import identity
+from tilctl.engine.assertions import wrong_after, wrong_with
 from tilctl.engine.batch import Batch
-from tilctl.engine.context import Sharing
 from tilctl.engine.errors import InDoubt, ProcedureEnd, SafePoint, StepError
 from tilctl.engine.machine import DONE, FAULT, FINAL, Command, State, next_state
 from tilctl.engine.prompts import Prompts
+from tilctl.engine.safekeeper import Safekeeper
 from tilctl.engine.state import StepStatus
 from tilctl.engine.verbs.set_target import write_target
 from tilctl.engine.walker import Walker
 from tilctl.guard.board import Action, Priority
 from tilctl.journal import events as ev
+from tilctl.journal.chain import Record
 from tilctl.journal.store import JournalError
+from tilctl.plant.sharing import Sharing
+from tilctl.plant.watchdogs import tripped
 
 SAFE_STATES = (State.HOLDING, State.HELD, State.STOPPING, State.STOPPED, State.ABORTING, State.ABORTED)
-SAFE_AGAIN = 5.0  # s between tries to make a silent device safe
 TARGET_OFF = 0.05  # in the unit of the target: a device that reads back further from it has lost it
+_RESTART_CLEARS = ("target-lost-", "invariant-")
+CLEARED_BY_RESTART = (
+    "restart-failed", "step-failed", "restarted", "recovery-failed", "clock-stepped", identity.REPLACED,
+    identity.MISMATCH,
+)  # fmt: skip
 STOP_WALK_WITHIN = 120.0  # s for a step to close its evidence; pumps and valves are stopped beside it, at once
 
 
@@ -38,11 +47,15 @@ class Runner:
         self.prompts = Prompts(batch)
         self.state = batch.state.state
         self.changed: list[Callable[[], None]] = []
-        self._sharing = sharing
+        self.recovering = False  # recovery reads everything first, and then writes what was lost itself
+        self.watch_only = False  # safe mode: nothing is written but what makes safe
+        self.sharing = sharing
         self._walk: asyncio.Task[None] | None = None
         self._transient: asyncio.Task[None] | None = None
-        self._keeper: asyncio.Task[None] | None = None
         batch.journal.on_failure.append(self._disk_failed)
+        batch.observers.append(self._judge)
+        self._safekeeper = Safekeeper(batch, lambda: self.state in SAFE_STATES, self.alarm, self.clear, self._ended)
+        self._since = batch.clock.monotonic()  # of the present state
         self._rewriting: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._log = structlog.get_logger("runner").bind(batch=batch.name)
@@ -55,6 +68,7 @@ class Runner:
         if target is None:
             return False
         before, self.state = self.state, target
+        self._since = self.batch.clock.monotonic()
         self._begin(target, reason)  # Actuate first, report second.
         self.batch.note(ev.StateChanged("", before, target, event, reason))
         self._propagate(before, event, reason)
@@ -73,6 +87,24 @@ class Runner:
         """Clear an alarm."""
         self.batch.note(ev.AlarmCleared(alarm))
 
+    def violated(self, name: str, text: str) -> None:
+        """Invariant: what must never be is a culture-safe hold with an alarm, of this batch alone, and no crash."""
+        self.fire(FAULT, f"internal error: {text}")
+        self.alarm(f"invariant-{name}", "critical", f"{text}; report it with the journal")
+
+    def look(self) -> str:
+        """Check what must hold of a batch at any time; return what does not, "" where all is well."""
+        wrong = wrong_with(self.batch, self.state, self._since, self._walk, self._transient)
+        if wrong:
+            self.violated(*wrong)
+        return wrong[1] if wrong else ""
+
+    def _judge(self, record: Record) -> None:
+        """Check what an event did to the ledger and the intents."""
+        text = wrong_after(self.batch, record)
+        if text:
+            self.violated("record", text)
+
     def act(self, alarm: str, action: Action, text: str) -> None:
         """Do what a guard wants: hold or stop, at once."""
         event = Command.HOLD if action == "hold" else Command.STOP
@@ -89,10 +121,25 @@ class Runner:
             now = self.batch.image.number(f"{device}.{name}_target")
             if now is None or not isinstance(value, (int, float)) or abs(now - value) <= TARGET_OFF:
                 continue
+            if self.recovering:
+                return
+            if self.watch_only:
+                text = f"{tag} stands at {now:g}, its standing target is {value:g}; safe mode writes nothing"
+                self.alarm(f"target-lost-{tag}", "critical", text)
+                continue
             self._rewriting.add(tag)
             task = asyncio.create_task(self._rewrite(tag, float(value), now), name=f"target:{tag}")
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+            task.add_done_callback(self._ended)
+
+    def see_watchdog(self, device: str) -> None:
+        """Show while a device stands still because it was not fed."""
+        alarm, active = f"watchdog-{device}", f"watchdog-{device}" in self.batch.state.alarms
+        if tripped(self.batch.plant, device):
+            self.alarm(alarm, "high", f"{device} was stopped by its own watchdog: the controller did not feed it")
+        elif active:
+            self.clear(alarm)
 
     async def _rewrite(self, tag: str, value: float, found: float) -> None:
         alarm = f"target-lost-{tag}"
@@ -104,6 +151,12 @@ class Runner:
             self._log.error("target_not_written", tag=tag, error=str(error))
         finally:
             self._rewriting.discard(tag)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """Hold the batch when a task beside the walk broke."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._log.error("internal_error", task=task.get_name(), exc_info=error)
+            self.violated("task", f"{task.get_name()} broke: {error!r}")
 
     # --- life -----------------------------------------------------------------------------------------------------
 
@@ -132,7 +185,9 @@ class Runner:
 
         `keep` leaves the record open, for its last events.
         """
-        tasks = [task for task in (self._walk, self._transient, self._keeper, *self._tasks) if task is not None]
+        tasks = [
+            task for task in (self._walk, self._transient, self._safekeeper.task, *self._tasks) if task is not None
+        ]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -192,33 +247,12 @@ class Runner:
 
     async def _make_safe(self) -> None:
         """Apply the declared outputs beside stopping the walk; neither waits for the other."""
-        unsafe, _ = await asyncio.gather(self._protect_all(), self._stop_walk())
-        if unsafe and (self._keeper is None or self._keeper.done()):
-            self._keeper = asyncio.create_task(self._keep_trying(), name=f"make-safe:{self.batch.name}")
+        await asyncio.gather(self._safekeeper.make_safe(), self._stop_walk())
 
     async def make_safe_again(self) -> None:
         """Apply the declared outputs once more, in a state that has them already; never raises."""
-        if self.state in SAFE_STATES and await self._protect_all() and (self._keeper is None or self._keeper.done()):
-            self._keeper = asyncio.create_task(self._keep_trying(), name=f"make-safe:{self.batch.name}")
-
-    async def _protect_all(self) -> bool:
-        """Apply the declared outputs; True when some device could not be made safe."""
-        unsafe = False
-        for protected in await self.batch.plant.make_safe():
-            alarm = f"not-safe-{protected.device}"
-            if protected.error:
-                unsafe = True
-                self.alarm(alarm, "critical", f"{protected.device} could not be made safe: {protected.error}")
-            elif alarm in self.batch.state.alarms:
-                self.clear(alarm)
-        return unsafe
-
-    async def _keep_trying(self) -> None:
-        """Invariant: Held means the declared outputs; a device that was silent gets them as soon as it answers."""
-        while self.state in SAFE_STATES:
-            await self.batch.clock.sleep(SAFE_AGAIN)
-            if self.state in SAFE_STATES and not await self._protect_all():
-                return
+        if self.state in SAFE_STATES:
+            await self._safekeeper.make_safe()
 
     async def _holding(self, reason: str) -> None:
         await self._make_safe()
@@ -241,8 +275,9 @@ class Runner:
             self.alarm("restart-failed", "high", f"{error.reason} ({error.hint})")
             self.fire(FAULT, error.reason)
             return
+        identity.accept(self.batch)
         for alarm in list(self.batch.state.alarms):
-            if alarm in ("restart-failed", "step-failed", "restarted") or alarm.startswith("target-lost-"):
+            if alarm in CLEARED_BY_RESTART or alarm.startswith(_RESTART_CLEARS):
                 self.clear(alarm)
         self.fire(DONE)
 
@@ -265,7 +300,7 @@ class Runner:
 
     async def _walking(self) -> None:
         walker = Walker(
-            self.batch, self.prompts, self._sharing, lambda: self.state is State.PAUSING, self.alarm, self.clear
+            self.batch, self.prompts, self.sharing, lambda: self.state is State.PAUSING, self.alarm, self.clear
         )
         if self.state not in (State.RUNNING, State.PAUSING):
             return  # Invariant: nothing walks but in these two states
@@ -295,9 +330,9 @@ class Runner:
             self._log.exception("internal_error")
             self._failed(f"internal error: {error!r}", "report it with the journal; cells are kept at their targets")
 
-    async def _end_of_procedure(self, result: Literal["complete", "stopped"], reason: str) -> None:
-        if result == "stopped":
-            self.fire(Command.STOP, reason)
+    async def _end_of_procedure(self, result: Literal["complete", "stopped", "aborted"], reason: str) -> None:
+        if result != "complete":
+            self.fire(Command.STOP if result == "stopped" else Command.ABORT, reason)
             return
         if self.state is State.PAUSING:  # paused after its last step: the end comes when it is resumed
             self.fire(DONE)
@@ -318,11 +353,9 @@ class Runner:
         self.fire(FAULT, f"{reason} ({hint})")
 
     def _give_back(self) -> None:
-        """Give shared equipment back, but for a freezer that still runs: that is nobody's until it has ended."""
-        running = {intent.device for intent in self.batch.state.open_intents() if intent.action == "start"}
+        """Leave the queues and give shared equipment back; a freezer that still runs goes to nobody before it rests."""
         for device in self.batch.shared:
-            if device not in running:
-                self._sharing.release(device, self.batch.name)
+            self.sharing.release(device, self.batch.name)
 
     def _propagate(self, before: State, event: str, reason: str) -> None:
         """Take the same transition in the operation under way; its end is the walker's to say."""

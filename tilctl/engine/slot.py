@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from functools import partial
+
+import structlog
 
 from devices.clock import Clock
 from devices.reading import Reading
@@ -13,6 +16,7 @@ from tilctl.engine.watches import watches_of
 from tilctl.guard.board import GuardBoard, Reactions
 from tilctl.history.store import History
 from tilctl.journal import events as ev
+from tilctl.plant.unit import UnitPlant
 
 _WAITS_FOR_A_PERSON = (*FINAL, State.IDLE, State.HELD, State.PAUSED)
 
@@ -30,6 +34,9 @@ class Slot:
         self._guard: GuardBoard | None = None
         self._history: History | None = None
         self._trended: dict[str, float] = {}  # instrument -> when its readings last went into the trends
+        self.faults = 0  # how often something of this unit broke while it was scanned
+        self._told: set[tuple[str, type[Exception]]] = set()  # what was logged, and held for, once
+        self._log = structlog.get_logger("slot").bind(unit=name)
         self._outside = ExitStack()
 
     @property
@@ -41,6 +48,7 @@ class Slot:
         """Take a batch: from now on it is watched and its trends are kept."""
         self.runner = runner
         self._history = history
+        self._told.clear()
         reactions = Reactions(runner.alarm, runner.clear, runner.act)
         self._guard = GuardBoard(self._clock, watches_of(runner.batch), reactions, runner.batch.state.alarms)
         runner.changed.append(self._changed)
@@ -64,22 +72,47 @@ class Slot:
     def tell_clock(self) -> None:
         """Tell a virtual clock whether this unit waits for a person: to begin, to go on, or to clear away."""
         self._outside.close()
-        if self.state in _WAITS_FOR_A_PERSON:
+        recovering = self.runner is not None and self.runner.recovering  # a held batch too: that takes time
+        if self.state in _WAITS_FOR_A_PERSON and not recovering:
             self._outside.enter_context(self._clock.outside(f"{self.name} is {self.state.value}"))
 
     def scanned(self, device: str, readings: Mapping[str, Reading]) -> None:
-        """Judge the guards and keep the trends, on readings of one instrument by `device.point`."""
-        if self.runner is None or self._guard is None or self._history is None:
+        """Judge the guards and keep the trends, on readings of one instrument by `device.point`.
+
+        Invariant: what breaks here harms this batch alone: never the scan, the image or another unit.
+        """
+        runner, guard, history = self.runner, self._guard, self._history
+        if runner is None or guard is None or history is None:
             return
-        if device in self.runner.batch.equipment.values():  # what conditions of a recipe can read
-            self._guard.scan()
-            self.runner.keep_targets(device)
+        if device in runner.batch.equipment.values():  # what conditions of a recipe can read
+            self._bordered("guard", guard.scan, runner)
+            self._bordered("targets", partial(runner.keep_targets, device), runner)
+        self._bordered("watchdog", partial(runner.see_watchdog, device), runner)
         now = self._clock.monotonic()
         if now - self._trended.get(device, -1e9) >= self._trend_every:
             self._trended[device] = now
-            values = {name: _trend(reading) for name, reading in readings.items()}
-            quality = {name: reading.quality for name, reading in readings.items()}
-            self._history.sample(self._clock.now().timestamp(), values, quality)
+            self._bordered("trends", partial(self._keep_trends, history, runner.batch.plant, readings), None)
+
+    def _keep_trends(self, history: History, plant: UnitPlant, readings: Mapping[str, Reading]) -> None:
+        own = {name: reading for name, reading in readings.items() if plant.sees(name)}
+        if own:
+            values = {name: _trend(reading) for name, reading in own.items()}
+            quality = {name: reading.quality for name, reading in own.items()}
+            history.sample(self._clock.now().timestamp(), values, quality)
+
+    def _bordered(self, what: str, work: Callable[[], None], protects: Runner | None) -> None:
+        """Do some work of this unit; where it breaks, what protects the batch (a guard) holds it, with an alarm."""
+        try:
+            work()
+        except Exception as error:  # noqa: BLE001 - see scanned
+            self.faults += 1
+            if (what, type(error)) not in self._told:
+                self._told.add((what, type(error)))
+                self._log.exception("unit_fault", part=what)
+                if protects is not None:
+                    text = f"internal error in {what}: {error!r:.200}"
+                    protects.fire(Command.HOLD, text)  # Actuate first, report second.
+                    protects.alarm("internal-error", "critical", text)
 
     async def note_trends(self, *, final: bool) -> None:
         """Put the hashes of the trends on the record: of whole hours, at the end of a batch of the rest too."""

@@ -59,6 +59,7 @@ class Intent:
     outcome: str = ""
     delivered_ml: float | None = None
     counted_ml: float | None = None
+    seq: int = 0  # of the event that opened it: the cause of what is written for it
 
 
 @dataclass
@@ -74,6 +75,7 @@ class Prompt:
     due: datetime | None
     answer: dict[str, Any] | None = None
     effective: datetime | None = None
+    command_id: str = ""  # the command that brought the answer
     answered: bool = False
     withdrawn: bool = False
 
@@ -117,14 +119,18 @@ class BatchState:
         self.states: dict[str, State] = {"": State.IDLE}
         self.version = 0  # counts transitions of the batch; commands may demand the one that they saw
         self.operation = ""
+        self.held_for = ""  # why it was held last
         self.nodes: dict[str, Node] = {}
         self.values: dict[str, tuple[Value, str]] = {}
         self.setters: dict[str, str] = {}  # name of a value -> path of the step that set it
         self.marks: dict[str, datetime] = {}
+        self.serials: dict[str, str] = {}  # instrument -> the serial number that the batch works with
         self.targets: dict[str, tuple[Value, str]] = {}
+        self.wanted: dict[str, tuple[str, int]] = {}  # target -> step and number of the event that wants it
         self.confirmed: set[str] = set()  # targets that their device has read back
         self.sampled: set[str] = set()  # sample steps whose volume is booked
         self.intents: dict[int, Intent] = {}
+        self.closed_twice: list[int] = []  # intents; never happens
         self.prompts: dict[str, Prompt] = {}
         self.alarms: dict[str, Alarm] = {}
         self.commands: dict[str, ev.CommandReceived] = {}
@@ -134,6 +140,7 @@ class BatchState:
         self.reason = ""
         self.closed = False
         self.started: datetime | None = None
+        self.changed: datetime | None = None  # when the batch came into its present state
 
     @property
     def state(self) -> State:
@@ -169,18 +176,19 @@ class BatchState:
             case ev.BatchCreated():
                 self.created, self.started = event, t
             case ev.StateChanged():
-                self._transition(event)
+                self._transition(event, t)
             case ev.StepStarted() | ev.StepPhase() | ev.StepCompleted() | ev.StepHeld() | ev.StepFailed():
                 self._step(event, t)
             case ev.StepInDoubt():
                 self.nodes[event.path].status = StepStatus.IN_DOUBT
                 self.nodes[event.path].reason = event.reason
             case ev.IntentOpened() | ev.IntentClosed():
-                self._intent(event, t)
+                self._intent(event, t, record.seq)
             case ev.PromptOpened() | ev.AnswerReceived() | ev.PromptAnswered() | ev.PromptWithdrawn():
                 self._prompt(event, t)
             case ev.TargetSet():
                 self.targets[event.tag] = (event.value, event.unit)
+                self.wanted[event.tag] = (event.path, record.seq)
                 self.confirmed.discard(event.tag)
             case ev.TargetConfirmed():
                 self.confirmed.add(event.tag)
@@ -195,6 +203,10 @@ class BatchState:
                 self.ledger.mounted(
                     event.container, event.place, event.vessel_class, event.volume_ml, event.mass_g, event.scan
                 )
+            case ev.DeviceSeen():
+                self.serials[event.device] = event.serial
+            case ev.Weighed():
+                self.ledger.weighed(event.container, event.found_g - event.expected_g)
             case ev.Unmounted():
                 self.ledger.unmounted(event.container)
             case ev.Moved():
@@ -215,12 +227,15 @@ class BatchState:
             case _:
                 pass  # kept for the reader of the record; the engine does not steer by it
 
-    def _transition(self, event: ev.StateChanged) -> None:
+    def _transition(self, event: ev.StateChanged, t: datetime) -> None:
         self.states[event.path] = State(event.to_state)
         if event.path:
             self.operation = event.path
         else:
             self.version += 1
+            self.changed = t
+            if event.to_state == State.HOLDING:
+                self.held_for = event.reason
 
     def _forget(self, path: str) -> None:
         """Drop the values of an earlier round of the same step: those of the last flask are not those of this one."""
@@ -251,13 +266,17 @@ class BatchState:
             case ev.StepFailed():
                 node.status, node.reason = StepStatus.FAILED, event.reason
 
-    def _intent(self, event: ev.IntentOpened | ev.IntentClosed, t: datetime) -> None:
+    def _intent(self, event: ev.IntentOpened | ev.IntentClosed, t: datetime, seq: int) -> None:
         if isinstance(event, ev.IntentOpened):
             self.intents[event.intent] = Intent(
-                event.intent, event.path, event.device, event.action, dict(event.args), dict(event.evidence), t
+                event.intent, event.path, event.device, event.action, dict(event.args), dict(event.evidence), t, seq=seq
             )
             return
         intent = self.intents[event.intent]
+        if intent.outcome not in ("", "in_doubt"):
+            # Invariant: an intent is closed once; a second closing books nothing.
+            self.closed_twice.append(event.intent)
+            return
         intent.outcome = event.outcome
         intent.delivered_ml, intent.counted_ml = event.delivered_ml, event.counted_ml
         if event.delivered_ml and "from" in intent.args:
@@ -277,6 +296,7 @@ class BatchState:
         match event:
             case ev.AnswerReceived():
                 prompt.answer, prompt.effective = dict(event.inputs), parse_time(event.effective)
+                prompt.command_id = event.command_id
             case ev.PromptAnswered():
                 prompt.answered = True
             case ev.PromptWithdrawn():

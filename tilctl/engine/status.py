@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from devices.instrument import DeviceState
 from devices.reading import Reading
-from recipes.expr import compile, explain
-from recipes.model import walk
+from recipes.model import Recipe, walk
+from recipes.steps import AnyVerb
+from tilctl.engine.allocation import waiting_text
 from tilctl.engine.machine import FINAL, State, legal_commands
 from tilctl.engine.runner import Runner
-from tilctl.engine.scope import BatchScope
-from tilctl.engine.state import Node, StepStatus, format_time
+from tilctl.engine.state import StepStatus, bare_path, format_time
+from tilctl.engine.waits import describe
 from tilctl.plant.unit import UnitPlant
 
 
@@ -51,51 +53,66 @@ def status_of(unit: UnitPlant, runner: Runner | None) -> dict[str, Any]:
 
 
 def waits_of(runner: Runner) -> list[dict[str, Any]]:
-    """Return why it is not moving: what each acting step waits for, with every operand of its condition."""
+    """Return why it is not moving: what it waits for, each with what is known of it.
+
+    Entries have `path` and `text`; `due` (a moment) where time alone will end it, `operands` where a condition will,
+    `prompt` where a person will, and `device` where an instrument is silent.
+    """
     state = runner.batch.state
+    queued = [
+        {"path": node.path, "text": text}
+        for node in state.nodes.values()
+        if node.verb == "operation" and node.status is not StepStatus.COMPLETE
+        for text in waiting_text(runner.batch, runner.sharing, node)
+    ]
     if runner.state is State.HELD:
         held = [node for node in state.nodes.values() if node.reason]
-        reason = held[-1].reason if held else "held"
-        return [{"path": held[-1].path if held else "", "text": f"operator: restart ({reason})"}]
+        reason = held[-1].reason if held else state.held_for or "held"
+        return [{"path": held[-1].path if held else "", "text": f"operator: restart ({reason})"}, *queued]
     if runner.state in FINAL:
         return [{"path": "", "text": "operator: reset"}]
-    waits = [
+    if runner.state is State.PAUSED:
+        return [{"path": "", "text": "operator: resume"}, *queued]
+    waits: list[dict[str, Any]] = [
         {"path": prompt.path, "text": f"operator: {prompt.text}", "prompt": prompt.id, "due": prompt.spec.get("due")}
         for prompt in state.prompts.values()
         if prompt.open
     ]
-    waits += [
-        _wait(runner, node)
-        for node in state.nodes.values()
-        if node.status is StepStatus.ACTING and node.verb in ("wait", "incubate", "transfer", "freeze")
+    waits += [  # answered, but the answer is not in force yet
+        {"path": prompt.path, "text": f"the answer to {prompt.id} takes effect", "due": format_time(prompt.effective)}
+        for prompt in state.prompts.values()
+        if prompt.effective is not None and not prompt.answered and not prompt.withdrawn
     ]
-    return waits
+    waits += queued
+    steps = _steps(runner.batch.recipe)
+    for node in state.nodes.values():
+        if node.status is StepStatus.ACTING and (step := steps.get(bare_path(node.path))) is not None:
+            waits += describe(runner.batch, node, step, steps)
+    return waits + _silent(runner)
 
 
-def _wait(runner: Runner, node: Node) -> dict[str, Any]:
-    batch = runner.batch
-    wait: dict[str, Any] = {"path": node.path, "text": node.verb}
-    for operation in batch.recipe.procedure:
-        for path, step in walk(operation.steps, operation.id):
-            if path != node.path:
-                continue
-            until = getattr(step, "until", None)
-            if isinstance(until, str):
-                operands = explain(compile(until), BatchScope(batch, {}))
-                wait["text"] = f"{node.verb} until {until}"
-                wait["operands"] = [
-                    {"name": o.name, "value": o.value, "unit": o.unit, "quality": o.quality.value, "age_s": o.age}
-                    for o in operands
-                ]
-    ordered = node.phases.get("ordered")
-    if ordered is not None:
-        wait["text"] = f"transfer {ordered[1]['source']} to {ordered[1]['destination']}, {ordered[1]['volume']:.0f} mL"
-    return wait
+def _steps(recipe: Recipe) -> dict[str, AnyVerb]:
+    return {path: step for operation in recipe.procedure for path, step in walk(operation.steps, operation.id)}
+
+
+def _silent(runner: Runner) -> list[dict[str, Any]]:
+    """Return the instruments of the unit that do not answer: whatever waits for one of them waits for that."""
+    plant = runner.batch.plant
+    names = [
+        *plant.devices,
+        *(place.scale_device for place in plant.site.places.values()),
+        *runner.batch.equipment.values(),
+    ]
+    silent: list[dict[str, Any]] = []
+    for name in dict.fromkeys(name for name in names if name):
+        status = plant.instruments[name].status
+        if status.state is not DeviceState.ONLINE:
+            silent.append({"path": "", "device": name, "text": f"{name} is {status.state.value}: {status.text}"})
+    return silent
 
 
 def _own(unit: UnitPlant) -> dict[str, Reading]:
-    names = set(unit.devices) | {place.scale_device for place in unit.site.places.values()}
-    return {name: reading for name, reading in unit.image.all().items() if name.partition(".")[0] in names}
+    return {name: reading for name, reading in unit.image.all().items() if unit.sees(name)}
 
 
 def _reading(unit: UnitPlant, reading: Reading) -> dict[str, Any]:

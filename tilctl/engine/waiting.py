@@ -48,6 +48,24 @@ def seconds_until(expression: Expression, scope: Scope) -> float | None:
     return high
 
 
+def seconds_since(context: Context, expression: Expression) -> float:
+    """Return for how many seconds a condition has been true by the passing of time, at most since the batch began."""
+    if not any(_timed(name) for name in expression.names):
+        return 0.0
+    scope = context.scope
+    began = context.batch.state.started or context.node.started
+    low, high = 0.0, max(0.0, (context.batch.clock.now() - began).total_seconds())
+    if expression.truth(_Later(scope, -high)) is True:
+        return high
+    while high - low > _STEP / 2:
+        middle = (low + high) / 2
+        if expression.truth(_Later(scope, -middle)) is True:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
 async def until_true(context: Context, expression: Expression, limit: datetime | None) -> bool:
     """Wait until a condition is true; False when `limit` comes first.  INVALID waits on: unknown is not false."""
     batch = context.batch

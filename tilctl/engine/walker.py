@@ -12,13 +12,16 @@ from typing import Any
 from recipes.expr import INVALID
 from recipes.model import Operation
 from recipes.steps import AnyVerb
+from tilctl.engine.allocation import take
 from tilctl.engine.batch import Batch
-from tilctl.engine.context import Context, Sharing
+from tilctl.engine.context import Context
 from tilctl.engine.errors import SafePoint
 from tilctl.engine.machine import DONE, Command, State, next_state
+from tilctl.engine.missed import MISSED
 from tilctl.engine.prompts import Prompts
 from tilctl.engine.verbs import HANDLERS
 from tilctl.journal import events as ev
+from tilctl.plant.sharing import Sharing
 
 
 class Walker:
@@ -51,6 +54,9 @@ class Walker:
         """Walk a list of steps below a path."""
         for step in steps:
             await self._step(step, f"{path}/{step.id}", aliases)
+            node = self._batch.state.node(f"{path}/{step.id}")
+            if node is not None and (missed := node.phases.get(MISSED)) is not None and missed[1]["skip"]:
+                return  # its moment had passed: what was to follow it is passed over
 
     async def _operation(self, operation: Operation) -> None:
         batch = self._batch
@@ -61,17 +67,16 @@ class Walker:
         before = batch.state.states.get(operation.id, State.IDLE)
         if before is not State.RUNNING:
             await batch.record(ev.StateChanged(operation.id, before, State.RUNNING, Command.START))
-        devices = [batch.equipment[name] for name in operation.using]
-        for device in devices:
-            await self._sharing.acquire(device, batch.name)
-        if devices and "granted" not in batch.state.nodes[operation.id].phases:
-            await batch.record(ev.StepPhase(operation.id, "granted", {"devices": devices}))
+        devices = list(dict.fromkeys(batch.equipment[name] for name in operation.using))
+        if devices:
+            await take(batch, self._sharing, operation.id, devices)
         await self.steps(operation.steps, operation.id, {})
-        for device in devices:  # only here: a hold or a pause keeps shared equipment
-            self._sharing.release(device, batch.name)
         done = next_state(State.RUNNING, DONE) or State.COMPLETE
         batch.note(ev.StateChanged(operation.id, State.RUNNING, done))  # with the next one in one transaction
         await batch.record(ev.StepCompleted(operation.id))
+        # Invariant: on record first, or a crash in between would give it to this batch and to the next.
+        for device in devices:  # only here: a hold or a pause keeps shared equipment
+            self._sharing.release(device, batch.name)
 
     async def _step(self, step: AnyVerb, path: str, aliases: Mapping[str, str]) -> None:
         batch = self._batch

@@ -7,11 +7,12 @@ from typing import Any
 
 from devices.quantity import parse_as
 from recipes.expr import INVALID, Expression, compile, explain
-from recipes.model import BiologicalClock
+from recipes.model import BiologicalClock, walk
 from recipes.model import Guard as GuardModel
 from tilctl.engine.batch import Batch
 from tilctl.engine.machine import FINAL, State
 from tilctl.engine.scope import BatchScope
+from tilctl.engine.state import StepStatus, bare_path
 from tilctl.guard.board import Watch
 
 
@@ -20,7 +21,30 @@ def watches_of(batch: Batch) -> list[Watch]:
     found = [_guard(batch, guard) for guard in batch.recipe.guards]
     for name, clock in batch.recipe.clocks.items():
         found += _clock(batch, name, clock)
+    for operation in batch.recipe.procedure:
+        for path, step in walk(operation.steps, operation.id):
+            if step.max_hold is not None:
+                found.append(_longest_hold(batch, path, step.max_hold))
     return found
+
+
+def _longest_hold(batch: Batch, path: str, limit: str) -> Watch:
+    """Return the watch over how long a step stands held; the cells may not bear longer."""
+    seconds = parse_as(limit, "s")
+
+    def applies() -> bool:
+        nodes = batch.state.nodes.values()
+        under_way = any(bare_path(n.path) == path and n.status is not StepStatus.COMPLETE for n in nodes)
+        return batch.state.state is State.HELD and under_way
+
+    def condition() -> bool | None:
+        since = batch.state.changed
+        return since is not None and (batch.clock.now() - since).total_seconds() > seconds
+
+    return Watch(
+        id=f"max-hold-{path.replace('/', '-')}", text=f"{path} is held for longer than {limit}", priority="high",
+        then="alarm", for_s=0.0, condition=condition, operands=dict[str, Any], applies=applies,
+    )  # fmt: skip
 
 
 def _guard(batch: Batch, guard: GuardModel) -> Watch:

@@ -31,6 +31,7 @@ LIFE_S = 30
 """How long a command is valid, s."""
 MAX_PROMPTS = 1000
 _FINAL = ("done", "failed", "refused", "already")
+_AGAIN = "online again"  # no answer: the controller has announced itself
 
 
 class NoAnswerError(Exception):
@@ -56,6 +57,7 @@ class StationClient:
         self._prompts: dict[str, dict[str, Any]] = {}
         self._changed: asyncio.Queue[str] = asyncio.Queue(MAX_PROMPTS)
         self._task: asyncio.Task[None] | None = None
+        self._announced = 0  # how often the controller said that it is online
         self._trouble = "no connection was tried"
 
     async def __aenter__(self) -> Self:
@@ -106,8 +108,9 @@ class StationClient:
             async with asyncio.timeout(timeout_s):
                 while True:
                     await self._online.wait()
+                    announced = self._announced
                     sent = await self._send(unit, verb, command_id, body)
-                    answer = await self._final(answers, REPEAT_S if sent else UNSENT_S)
+                    answer = await self._final(answers, REPEAT_S if sent else UNSENT_S, announced)
                     if answer is not None:
                         return answer
         except TimeoutError:
@@ -150,13 +153,19 @@ class StationClient:
             return False
         return True
 
-    async def _final(self, answers: asyncio.Queue[dict[str, Any]], patience_s: float) -> dict[str, Any] | None:
-        """Return the final answer, None when it is time to send again."""
+    async def _final(
+        self, answers: asyncio.Queue[dict[str, Any]], patience_s: float, announced: int
+    ) -> dict[str, Any] | None:
+        """Return the final answer, None when it is time to send again: also when the controller has come back since."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(patience_s):
                 while True:
                     answer = await answers.get()
-                    if answer.get("code") == Code.BUSY:
+                    if answer.get("code") in (Code.BUSY, Code.RECOVERING):
+                        continue
+                    if answer.get("status") == _AGAIN:
+                        if answer["announced"] > announced:
+                            return None
                         continue
                     if answer.get("status") in _FINAL:
                         return answer
@@ -206,6 +215,7 @@ class StationClient:
             self._status = body
             if body.get("status") == "online":
                 self._online.set()
+                self._ask_again()
             else:
                 self._online.clear()
         elif self._topics.is_reply_of(topic, self._name):
@@ -218,6 +228,13 @@ class StationClient:
             self._prompts[topic] = body
             if not self._changed.full():
                 self._changed.put_nowait(topic)
+
+    def _ask_again(self) -> None:
+        """Have what was not answered sent again at once: a controller that has come back may not know of it."""
+        self._announced += 1
+        for answers in self._waiting.values():
+            if not answers.full():
+                answers.put_nowait({"status": _AGAIN, "announced": self._announced})
 
     def _why(self, what: str) -> str:
         if self._online.is_set():

@@ -56,10 +56,18 @@ class _Queue(asyncio.Queue[aiomqtt.Message]):
 class Connection(aiomqtt.Client):
     """An MQTT 5 connection that looks at every reason code and leaves no socket behind."""
 
-    def __init__(self, url: str, identifier: str, will: aiomqtt.Will | None = None, user: str | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        identifier: str,
+        will: aiomqtt.Will | None = None,
+        user: str | None = None,
+        room: int = QUEUE,
+    ) -> None:
         """Prepare a connection to `mqtt://host:port`; must be made inside the loop that uses it.
 
-        `user` is who the broker's access list takes us for: its rules bind topics to it.
+        `user` is who the broker's access list takes us for: its rules bind topics to it.  `room` is how many messages
+        may wait for whoever reads them; what comes beyond is dropped and counted.
         """
         host, port = address(url)
         properties = Properties(PacketTypes.CONNECT)
@@ -76,7 +84,7 @@ class Connection(aiomqtt.Client):
             clean_start=True,
             properties=properties,
             queue_type=_Queue,
-            max_queued_incoming_messages=QUEUE,
+            max_queued_incoming_messages=room,
             max_inflight_messages=64,
             socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
         )

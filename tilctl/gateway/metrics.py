@@ -25,6 +25,9 @@ from devices.reading import Quality, Reading
 BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 """Bucket limits for times, s: from a flush to a fast disk up to a stuck bus."""
 
+PARTS = ("loop", "scan", "journal", "batch")
+"""The parts of the controller that are looked after (`tilctl.cli.wellness`)."""
+
 _BASE: dict[str, tuple[str, float]] = {
     "degC": ("celsius", 1.0),
     "K": ("kelvin", 1.0),
@@ -92,6 +95,18 @@ class Snapshot:
     bus_requests: Mapping[str, int] = field(default_factory=dict[str, int])
     bus_timeouts: Mapping[str, int] = field(default_factory=dict[str, int])
     mqtt_connected: bool = False
+    mode: str = "normal"
+    """What the controller does: opening, recovering, normal, safe (mode), closing."""
+    clock_offset: float = 0.0
+    """Seconds that the wall clock stands before the record's time."""
+    unwell: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Which part of the controller is not well (loop, scan, journal, batch), and why."""
+    records: Mapping[str, tuple[bool, float]] = field(default_factory=dict[str, tuple[bool, float]])
+    """Of each unit (and `site`): whether its record has failed, and how long its oldest event awaits the disk, s."""
+    disk: tuple[int, int] | None = None
+    """Free and total bytes of the data folder's file system."""
+    self_test: Mapping[str, float] = field(default_factory=dict[str, float])
+    """Loop-back commands `passed`, `failed`, `not_allowed`, and how long the last was under way (`last_s`)."""
 
 
 class Figures(Collector):
@@ -113,6 +128,8 @@ class Figures(Collector):
         yield from _units(snapshot)
         yield from _readings(snapshot)
         yield from _works(snapshot)
+        yield from _record(snapshot)
+        yield from _wellness(snapshot)
 
     def describe(self) -> Iterable[Metric]:
         """Describe nothing: names depend on what the site has."""
@@ -187,6 +204,37 @@ def _works(snapshot: Snapshot) -> Iterable[Metric]:
     yield _counter("tilctl_modbus_timeouts", "Requests without an answer in time", "bus", snapshot.bus_timeouts)
     connected = float(snapshot.mqtt_connected)
     yield GaugeMetricFamily("tilctl_mqtt_connected", "1 while the broker has us", value=connected)
+    safe = float(snapshot.mode == "safe")
+    yield GaugeMetricFamily("tilctl_safe_mode", "1 in safe mode: watched, nothing goes on by itself", value=safe)
+    ready = float(snapshot.mode == "normal")
+    yield GaugeMetricFamily("tilctl_recovered", "1 once recovery is complete and every command is taken", value=ready)
+    name, text = "tilctl_clock_offset_seconds", "How far the wall clock stands before the record's time"
+    yield GaugeMetricFamily(name, text, value=snapshot.clock_offset)
+
+
+def _wellness(snapshot: Snapshot) -> Iterable[Metric]:
+    well = GaugeMetricFamily("tilctl_well", "1 while a part of the controller is well, else 0", labels=["part"])
+    for part in PARTS:
+        well.add_metric([part], float(part not in snapshot.unwell))
+    yield well
+
+
+def _record(snapshot: Snapshot) -> Iterable[Metric]:
+    failed = GaugeMetricFamily("tilctl_journal_failed", "1 while the record cannot be written", labels=["unit"])
+    oldest = GaugeMetricFamily("tilctl_journal_oldest_pending_seconds", "Age of the oldest event", labels=["unit"])
+    for unit, (is_failed, seconds) in snapshot.records.items():
+        failed.add_metric([unit], float(is_failed))
+        oldest.add_metric([unit], seconds)
+    yield from (failed, oldest)
+    if snapshot.disk is not None:
+        free, total = snapshot.disk
+        yield GaugeMetricFamily("tilctl_data_free_bytes", "Free room for the records", value=free)
+        yield GaugeMetricFamily("tilctl_data_total_bytes", "Size of the file system of the records", value=total)
+    tests = {name: int(value) for name, value in snapshot.self_test.items() if name != "last_s"}
+    yield _counter("tilctl_mqtt_selftests", "Commands to ourselves by what came of them", "result", tests)
+    if "last_s" in snapshot.self_test:
+        text = "How long the last command to ourselves was under way"
+        yield GaugeMetricFamily("tilctl_mqtt_selftest_seconds", text, value=snapshot.self_test["last_s"])
 
 
 def _counter(name: str, text: str, label: str, values: Mapping[str, int]) -> CounterMetricFamily:

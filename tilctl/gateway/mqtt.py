@@ -1,9 +1,9 @@
 """The MQTT face: a thread with a real-time loop of its own, one connection, made again whenever it is lost.
 
-On each connection: a new client object, the command subscription first, then `online`, then everything kept, then
-answers, journal events in order, telemetry. The thread hands commands to the core's loop through the clock and
-reads what to publish from the outbox. Nothing of it can raise into the core, and an absent broker costs nothing
-but the outbox, which is bounded.
+On each connection: a new client object, the command subscription first, a command to ourselves that must come back,
+then `online`, then everything kept, then answers, journal events in order, telemetry. The thread hands commands to
+the core's loop through the clock and reads what to publish from the outbox. Nothing of it can raise into the core,
+and an absent broker costs nothing but the outbox, which is bounded.
 
 A command that names no response topic is carried out and answered at `rsp/<client>/<id>`, its client's own level;
 where it has no readable id either, it can only be refused, and the refusal is counted as unanswerable.
@@ -12,10 +12,11 @@ where it has no readable id either, it can only be refused, and the refusal is c
 from __future__ import annotations
 
 import asyncio
-import json
+import contextlib
 import threading
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,12 +27,17 @@ from paho.mqtt.properties import Properties
 
 from devices.clock import Clock
 from devices.reading import Reading
+from devices.storage import StorageThread
 from tilctl.commands.door import Door, Reply
 from tilctl.commands.envelope import RawCommand, peek_id
 from tilctl.commands.verbs import Code
 from tilctl.gateway.connection import Backoff, BrokerRefusedError, Connection, properties_for_publish
+from tilctl.gateway.cursor import CursorFile
 from tilctl.gateway.outbox import Outbox, Post, Stream
 from tilctl.gateway.payloads import encode, event_payload, value_payload
+from tilctl.gateway.replay import VERB as EVENTS
+from tilctl.gateway.replay import EventReader
+from tilctl.gateway.selftest import SelfTest
 from tilctl.gateway.topics import Topics
 from tilctl.journal.chain import Record
 
@@ -48,8 +54,8 @@ QUIET = 100
 """Of the failed attempts after the first, one in so many is logged: a line in eight minutes."""
 SWEEP = 3.0
 """How long after connecting retained topics of an earlier process are looked for, s."""
-REMEMBER = 5.0
-"""How often the delivered position is written down, s."""
+REMEMBER = 2.0
+"""How often the delivered position is written down where it has changed, s."""
 
 _log = structlog.get_logger("mqtt")
 
@@ -81,14 +87,15 @@ class MqttGateway:
         *,
         identity: Mapping[str, Any],
         cursor: Path | None = None,
+        reader: EventReader | None = None,
         telemetry_s: float = 0.2,
         telemetry_expiry_s: int = 3,
     ) -> None:
         """Prepare; nothing is opened before `start`.
 
         `identity` goes into the status topic (boot, version, config hash). `cursor`: the file that remembers how far
-        events were delivered. Each changed value is published at most every `telemetry_s`, and vanishes at the broker
-        after `telemetry_expiry_s`: three scan periods.
+        events were delivered. `reader` answers requests for events. Each changed value is published at most every
+        `telemetry_s`, and vanishes at the broker after `telemetry_expiry_s`: three scan periods.
         """
         self.counts = MqttCounts()
         self._url = url
@@ -97,7 +104,10 @@ class MqttGateway:
         self._clock = clock
         self._outbox = outbox
         self._identity = dict(identity)
-        self._cursor = cursor
+        self._cursor = CursorFile(cursor)
+        self._files = StorageThread("mqtt-files")  # a disk that hangs must not keep us from telling of it
+        self._reader = reader
+        self.self_test = SelfTest(topics, USER)
         self._telemetry = (telemetry_s, telemetry_expiry_s)
         self._handed = threading.Semaphore(MAX_HANDED)
         self._session = threading.Event()
@@ -111,7 +121,9 @@ class MqttGateway:
         return self._session.is_set()
 
     def start(self) -> None:
-        """Start the thread; returns at once, whether there is a broker or not."""
+        """Start the thread, once; returns at once, whether there is a broker or not."""
+        if self._thread is not None:
+            return
         ready = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._main(ready)), name="mqtt", daemon=True)
         self._thread.start()
@@ -130,15 +142,15 @@ class MqttGateway:
 
     async def _main(self, ready: threading.Event) -> None:
         loop = asyncio.get_running_loop()
-        stop, wake = asyncio.Event(), asyncio.Event()
+        stop, wakes = asyncio.Event(), (asyncio.Event(), asyncio.Event())
         self._stop = _from_any_thread(loop, stop.set)
-        self._outbox.on_change(_from_any_thread(loop, wake.set))
+        self._outbox.on_change(_from_any_thread(loop, lambda: [wake.set() for wake in wakes]))
         ready.set()
         backoff, attempt = Backoff(), 0
         while not stop.is_set():
             connections = self.counts.connections
             try:
-                await self._connect(stop, wake, backoff)
+                await self._connect(stop, wakes, backoff)
             except* (aiomqtt.MqttError, OSError) as group:
                 self.counts.failures += 1
                 attempt = 1 if self.counts.connections > connections else attempt + 1
@@ -147,28 +159,37 @@ class MqttGateway:
             finally:
                 self._session.clear()
                 self._outbox.lost()
-                self._remember()
+                await self._remember()
             if not stop.is_set():
                 await backoff.wait(stop)
         self._outbox.on_change(_nothing)
+        self._files.close(REMEMBER)
+        if self._reader is not None:
+            self._reader.close()
 
-    async def _connect(self, stop: asyncio.Event, wake: asyncio.Event, backoff: Backoff) -> None:
+    async def _connect(self, stop: asyncio.Event, wakes: Sequence[asyncio.Event], backoff: Backoff) -> None:
         identifier = self._topics.prefix.replace("/", "-")
         async with Connection(self._url, identifier, self._will(), USER) as connection:
-            await connection.listen([self._topics.commands], old=False)
-            await connection.send(self._topics.status, self._status("online"), retain=True)
-            self.counts.connections += 1
-            self._outbox.connected()
-            wake.set()
+            await connection.listen([self._topics.commands, self.self_test.answers], old=False)
             async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(self._receive(connection))]
+                await self.self_test.once(connection)  # Invariant: online means that commands are heard
+                await connection.send(self._topics.status, self._status("online"), retain=True)
+                self.counts.connections += 1
+                self._outbox.connected()
+                for wake in wakes:
+                    wake.set()
                 work: tuple[Coroutine[Any, Any, None], ...] = (
-                    self._receive(connection),
-                    self._publish(connection, wake),
+                    self.self_test.often(connection),
+                    self._publish(connection, wakes[0]),
+                    self._publish_events(connection, wakes[1]),
                     self._publish_telemetry(connection),
                     self._sweep(connection),
                     self._remember_often(),
                 )
-                tasks = [group.create_task(part) for part in work]
+                tasks += [group.create_task(part) for part in work]
+                if self._reader is not None:
+                    tasks.append(group.create_task(self._reader.serve()))
                 self._session.set()
                 backoff.reset()
                 await stop.wait()
@@ -190,24 +211,18 @@ class MqttGateway:
         return aiomqtt.Will(self._topics.status, self._status("offline"), 1, retain=True, properties=properties)
 
     def _status(self, status: str) -> bytes:
-        return encode({"status": status, **self._identity})
+        return encode({"status": status, **self._identity, **self._outbox.facts()})
 
     async def _remember_often(self) -> None:
         while True:
             await asyncio.sleep(REMEMBER)
-            self._remember()
+            await self._remember()
 
-    def _remember(self) -> None:
-        """Write down how far events were delivered, for the next process; what is lost here is delivered twice."""
-        if self._cursor is None:
-            return
-        text = json.dumps(self._outbox.cursor())
-        try:
-            beside = self._cursor.with_suffix(".new")
-            beside.write_text(text, encoding="utf-8")
-            beside.replace(self._cursor)
-        except OSError as error:
-            _log.warning("cannot note how far events were delivered; they may come twice", why=str(error))
+    async def _remember(self) -> None:
+        """Write down how far events were delivered; what a disk that hangs keeps is written down later."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(REMEMBER):
+                await self._files.run(partial(self._cursor.write, self._outbox.cursor()))
 
     # --- commands
 
@@ -216,6 +231,8 @@ class MqttGateway:
             self.counts.messages_dropped = max(self.counts.messages_dropped, connection.dropped)
             topic = str(message.topic)
             names = self._topics.read_command(topic)
+            if await self.self_test.arrived(connection, topic, bytes(message.payload or b"")):
+                continue
             if names is not None:
                 self._command(*names, message)
             elif message.retain and message.payload and not self._outbox.is_kept(topic):
@@ -234,6 +251,9 @@ class MqttGateway:
         def answer(reply: Reply) -> None:
             self._answer(reply, client, wished if own else None, correlation)
 
+        if verb == EVENTS and self._reader is not None:
+            self._reader.ask(raw, answer)
+            return
         if not self._handed.acquire(blocking=False):
             self.counts.commands_busy += 1
             text = "the controller does not keep up with its commands: repeat this one, with the same id"
@@ -257,19 +277,28 @@ class MqttGateway:
     # --- publishing
 
     async def _publish(self, connection: Connection, wake: asyncio.Event) -> None:
-        refused = False  # the broker does not take events: they wait in the journal until the next connection
         while True:
             wake.clear()
             posts = self._outbox.take_answers(WINDOW)
             kept = self._outbox.take_kept(WINDOW)
-            stream = None if refused else self._outbox.next_stream()
-            if not posts and not kept and stream is None:
+            news = self._outbox.has_news
+            if not posts and not kept and not news:
                 await wake.wait()
                 continue
+            if news:
+                await connection.send(self._topics.status, self._status("online"), retain=True)
             await self._send_answers(connection, posts)
             await self._send_all([self._kept(connection, *item) for item in kept])
-            if stream is not None:
-                refused = not await self._send_events(connection, stream)
+
+    async def _publish_events(self, connection: Connection, wake: asyncio.Event) -> None:
+        """Beside the rest, for older events come from a file, and the disk may take its time."""
+        while True:
+            wake.clear()
+            stream = self._outbox.next_stream()
+            if stream is None:
+                await wake.wait()
+            elif not await self._send_events(connection, stream):
+                return  # the broker does not take events: they wait in the journal until the next connection
 
     async def _send_answers(self, connection: Connection, posts: list[Post]) -> None:
         sent = False
@@ -281,7 +310,8 @@ class MqttGateway:
                 self._outbox.give_back(posts)
 
     async def _send_events(self, connection: Connection, stream: Stream) -> bool:
-        records = self._outbox.next_events(stream, WINDOW)
+        next_events = partial(self._outbox.next_events, stream, WINDOW)
+        records = next_events() if self._outbox.in_memory(stream) else await self._files.run(next_events)
         taken = await self._send_all([self._event(connection, stream, record) for record in records])
         if taken and records:
             self._outbox.confirm(stream, records[-1].seq)
@@ -301,7 +331,7 @@ class MqttGateway:
         return not refusals
 
     async def _post(self, connection: Connection, post: Post) -> None:
-        properties = properties_for_publish(expiry=post.expiry, correlation=post.correlation)
+        properties = properties_for_publish(expiry=post.expiry, correlation=post.correlation or None)
         await connection.send(post.topic, post.payload, properties=properties)
 
     async def _kept(self, connection: Connection, topic: str, payload: bytes) -> None:
@@ -337,15 +367,6 @@ class MqttGateway:
         await asyncio.sleep(SWEEP)
         for topic in self._topics.kept:  # one by one: rumqttd acknowledges each filter of a list
             await connection.unsubscribe(topic)
-
-
-def read_cursor(path: Path) -> dict[str, tuple[str, int]]:
-    """Return how far an earlier process delivered events; {} where nothing usable is written."""
-    try:
-        data: dict[str, tuple[str, int]] = json.loads(path.read_text(encoding="utf-8"))
-        return {str(unit): (str(batch), int(seq)) for unit, (batch, seq) in data.items()}
-    except (OSError, ValueError, AttributeError, TypeError):
-        return {}
 
 
 def _from_any_thread(loop: asyncio.AbstractEventLoop, call: Callable[[], object]) -> Callable[[], None]:

@@ -3,7 +3,8 @@
 - answers to commands: a queue; the oldest is dropped when it is full (the station asks again, with the same id);
 - kept topics (state, prompts, alarms, heads): the latest value only;
 - journal events: the journal itself is the outbox. A short memory holds the latest records; what has fallen out of
-  it, or was committed before this process began, is read again from the batch file through `replay`;
+  it, or was committed before this process began, is read again from the batch file through `replay`. Batches that an
+  earlier process left undelivered come first;
 - readings: the latest of each tag, replaced.
 
 Nothing here waits, and nothing raises into the core.
@@ -17,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from devices.reading import Reading
 from tilctl.journal.chain import Record
@@ -65,6 +67,9 @@ class Stream:
     memory: deque[Record] = field(default_factory=lambda: deque[Record](maxlen=MEMORY))
     older: list[Record] = field(default_factory=list[Record])
     """What was last read from the file, for a batch whose delivery has fallen behind `memory`; the thread's own."""
+    unread: bool = False
+    """An earlier process delivered up to here; how far the file goes is not known yet."""
+    attached: bool = False
 
 
 @dataclass(slots=True)
@@ -78,16 +83,19 @@ class OutboxCounts:
 class Outbox:
     """Shared by the core and the MQTT thread; every method takes the lock for a moment and never waits."""
 
-    def __init__(self, replay: Replay | None = None, delivered: Mapping[str, tuple[str, int]] | None = None) -> None:
-        """Begin empty; `delivered` says per unit up to which event of which batch an earlier process delivered."""
+    def __init__(self, replay: Replay | None = None, delivered: Mapping[tuple[str, str], int] | None = None) -> None:
+        """Begin with what an earlier process left: `delivered` says up to which event of each (unit, batch)."""
         self._lock = threading.Lock()
         self._wake: Callable[[], None] = _nobody
         self._answers: deque[Post] = deque()
         self._kept: dict[str, bytes] = {}
         self._changed: dict[str, None] = {}
         self._connected = False
-        self._streams: dict[tuple[str, str], Stream] = {}
-        self._delivered = dict(delivered or {})
+        self._streams = {
+            (unit, batch): Stream(unit, batch, seq, seq, unread=replay is not None)
+            for (unit, batch), seq in (delivered or {}).items()
+        }
+        self._facts: tuple[dict[str, Any], bool] = ({}, False)  # what the status says beside, and whether it is new
         self._scans: dict[str, Scan] = {}
         self.replay = replay
         self.counts = OutboxCounts()
@@ -125,8 +133,24 @@ class Outbox:
         """Take up a batch that has been created or opened: what was not delivered of its `records` follows."""
         with self._lock:
             stream = self._stream(unit, batch, 0)
+            stream.attached, stream.unread = True, False
             stream.memory.extend(r for r in records if r.seq > max(stream.delivered, stream.head))
             stream.head = max(stream.head, records[-1].seq)
+        self._wake()
+
+    def look_again(self) -> None:
+        """Look once more how far the records of earlier batches go: recovery may have written their ends."""
+        with self._lock:
+            for stream in self._streams.values():
+                stream.unread = not stream.attached and self.replay is not None
+        self._wake()
+
+    def say(self, facts: Mapping[str, Any]) -> None:
+        """Set what the retained status says beside `online`."""
+        with self._lock:
+            if self._facts[0] == facts:
+                return
+            self._facts = (dict(facts), True)
         self._wake()
 
     def event(self, unit: str, batch: str, record: Record) -> None:
@@ -185,18 +209,44 @@ class Outbox:
         with self._lock:
             return topic in self._kept
 
+    def facts(self) -> dict[str, Any]:
+        """Return what the status says beside, and regard it as said."""
+        with self._lock:
+            self._facts = (self._facts[0], False)
+            return dict(self._facts[0])
+
+    @property
+    def has_news(self) -> bool:
+        """Return whether the status says something else than it said last."""
+        return self._facts[1]
+
+    def latest(self, unit: str) -> str:
+        """Return the batch of a unit that was begun last, "" where none is known."""
+        with self._lock:
+            return next((s.batch for s in reversed(self._streams.values()) if s.unit == unit), "")
+
     def next_stream(self) -> Stream | None:
         """Return a batch with undelivered events, the oldest first."""
         with self._lock:
-            return next((s for s in self._streams.values() if s.delivered < s.head), None)
+            return next((s for s in self._streams.values() if s.delivered < s.head or s.unread), None)
+
+    def in_memory(self, stream: Stream) -> bool:
+        """Return whether the next records of a batch need no file."""
+        with self._lock:
+            oldest = stream.memory[0].seq if stream.memory else stream.head + 1
+            return not stream.unread and oldest <= stream.delivered + 1
 
     def next_events(self, stream: Stream, limit: int) -> list[Record]:
         """Return the next undelivered records of a batch, from memory or from its file.
 
         What neither has is counted as dropped and left out: a consumer sees the gap in `seq`.
         """
+        if stream.unread:
+            self._read_on(stream)
         with self._lock:
             after, memory = stream.delivered, list(stream.memory)
+        if after >= stream.head:
+            return []
         oldest = memory[0].seq if memory else stream.head + 1
         if oldest <= after + 1:
             stream.older = []
@@ -211,11 +261,20 @@ class Outbox:
             stream.delivered = oldest - 1
         return []
 
+    def _read_on(self, stream: Stream) -> None:
+        """Read what follows in a file that nobody writes any more; at its end it is not unread any longer."""
+        found = [] if self.replay is None else [*self.replay(stream.unit, stream.batch, stream.delivered, MEMORY)]
+        with self._lock:
+            if not stream.unread:  # attached meanwhile
+                return
+            stream.unread = len(found) == MEMORY
+            if found:
+                stream.older, stream.head = found, max(stream.head, found[-1].seq)
+
     def confirm(self, stream: Stream, seq: int) -> None:
-        """Mark a batch as delivered up to `seq`; forget batches that are done with."""
+        """Mark a batch as delivered up to `seq`."""
         with self._lock:
             stream.delivered = max(stream.delivered, seq)
-            self._delivered[stream.unit] = (stream.batch, stream.delivered)
             while stream.memory and stream.memory[0].seq <= stream.delivered:
                 stream.memory.popleft()
 
@@ -226,10 +285,10 @@ class Outbox:
             self._scans.clear()
         return scans
 
-    def cursor(self) -> dict[str, tuple[str, int]]:
-        """Return per unit up to which event of which batch was delivered."""
+    def cursor(self) -> dict[tuple[str, str], int]:
+        """Return up to which event each batch (unit, batch) was delivered."""
         with self._lock:
-            return dict(self._delivered)
+            return {key: stream.delivered for key, stream in self._streams.items()}
 
     @property
     def waiting(self) -> int:
@@ -241,16 +300,14 @@ class Outbox:
         """Return the stream of a batch, made if need be (delivered up to `start` if we know no better); locked."""
         stream = self._streams.get((unit, batch))
         if stream is None:
-            earlier, seq = self._delivered.get(unit, ("", 0))
-            delivered = seq if earlier == batch else start
-            stream = Stream(unit, batch, delivered, delivered)
+            stream = Stream(unit, batch, start, start)
             self._forget_finished(unit)
             self._streams[unit, batch] = stream
         return stream
 
     def _forget_finished(self, unit: str) -> None:
         """Drop earlier streams of a unit that are delivered; if too many are not, the oldest (counted)."""
-        for key in [k for k, s in self._streams.items() if s.unit == unit and s.delivered >= s.head]:
+        for key in [k for k, s in self._streams.items() if s.unit == unit and s.delivered >= s.head and not s.unread]:
             del self._streams[key]
         while len(self._streams) >= MAX_STREAMS:
             lost = self._streams.pop(next(iter(self._streams)))

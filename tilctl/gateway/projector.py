@@ -12,13 +12,15 @@ from typing import Any
 
 from devices.clock import Clock
 from devices.reading import Reading
+from tilctl.commands.envelope import rfc3339
 from tilctl.engine.machine import NUMBERS, State
 from tilctl.engine.port import ControllerPort
-from tilctl.gateway.outbox import Outbox, Scan
+from tilctl.gateway.outbox import Outbox, Post, Scan
 from tilctl.gateway.payloads import encode
 from tilctl.gateway.topics import Topics
 from tilctl.journal.chain import Record
 
+ALARM_EXPIRY = 7 * 24 * 3600
 _NOT_STATE = ("readings", "waits", "alarms")
 
 
@@ -33,6 +35,7 @@ class Projector:
         self._batches: dict[str, str] = {}
         self._heads: dict[str, dict[str, Any]] = {}
         self._kept: dict[str, set[str]] = {}
+        self._beside: dict[str, dict[str, dict[str, Any]]] = {}
         self._changed: dict[str, None] = {}
         self._planned: asyncio.Handle | None = None
 
@@ -54,6 +57,32 @@ class Projector:
     def on_scan(self, readings: Mapping[str, Reading], unit: str = "plant") -> None:
         """Replace the latest readings, by tag, of a unit (or of the whole plant)."""
         self._outbox.scanned(Scan(unit, dict(readings), self._clock.now(), self._clock.monotonic()))
+
+    def alarm_beside(self, unit: str, alarm: str, text: str) -> bool:
+        """Publish a critical alarm that needs no record, of a unit or of `site`; False while it is active already."""
+        alarms = self._beside.setdefault(unit, {})
+        if alarm in alarms:
+            return False
+        since = rfc3339(self._clock.now())
+        alarms[alarm] = {
+            "alarm": alarm, "priority": "critical", "text": text, "since": since, "on_record": False
+        }  # fmt: skip
+        self._outbox.keep(self._topics.alarm(unit, alarm), encode(alarms[alarm]))
+        self._tell(unit, "raised", alarms[alarm])
+        return True
+
+    def clear_beside(self, unit: str, alarm: str) -> None:
+        """End such an alarm; nothing happens where it is not active."""
+        body = self._beside.get(unit, {}).pop(alarm, None)
+        if body is not None:
+            self._outbox.clear(self._topics.alarm(unit, alarm))
+            self._tell(unit, "cleared", body)
+
+    def _tell(self, unit: str, transition: str, body: Mapping[str, Any]) -> None:
+        """Send the transition of an alarm once; what is kept shows the alarm as it is."""
+        payload = encode({**body, "transition": transition, "t": rfc3339(self._clock.now())})
+        self._outbox.answer(Post(self._topics.alarm_events(unit), payload, b"", ALARM_EXPIRY))
+        self.refresh(unit)
 
     def refresh(self, unit: str) -> None:
         """Publish a unit's state, prompts and alarms as they are at the next turn of the loop."""
@@ -94,8 +123,7 @@ class Projector:
         for path in paths:
             phase = {"path": path, "waits": [wait for wait in waits if wait.get("path") == path]}
             kept[self._topics.phase(unit, path)] = encode(phase)
-        alarms: list[dict[str, Any]] = list(status.get("alarms") or [])
-        for alarm in alarms:
+        for alarm in self._alarms(unit, status):
             kept[self._topics.alarm(unit, str(alarm["alarm"]))] = encode(alarm)
         for prompt in self._controller.prompts(unit):
             kept[self._topics.prompt(unit, str(prompt["id"]))] = encode(prompt)
@@ -109,7 +137,10 @@ class Projector:
         state = {key: value for key, value in status.items() if key not in _NOT_STATE}
         state["state_number"] = NUMBERS[State(str(status["state"]))]
         state["waits"] = status.get("waits") or []
-        alarms: list[dict[str, Any]] = list(status.get("alarms") or [])
-        state["alarms"] = [alarm["alarm"] for alarm in alarms]
+        state["alarms"] = [alarm["alarm"] for alarm in self._alarms(unit, status)]
         state["journal_seq"] = self._heads.get(unit, {}).get("seq", 0)
         return state
+
+    def _alarms(self, unit: str, status: Mapping[str, Any]) -> list[dict[str, Any]]:
+        recorded: list[dict[str, Any]] = list(status.get("alarms") or [])
+        return [*recorded, *self._beside.get(unit, {}).values()]

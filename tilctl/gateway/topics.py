@@ -64,6 +64,10 @@ class Topics:
         """Return the topic of one alarm."""
         return f"{self.prefix}/alm/{unit}/{clean(alarm)}"
 
+    def alarm_events(self, unit: str) -> str:
+        """Return the topic of the transitions of a unit's alarms."""
+        return f"{self.prefix}/almevt/{unit}"
+
     def prompt(self, unit: str, prompt: str) -> str:
         """Return the topic of one open prompt."""
         return f"{self.prefix}/prompt/{unit}/{clean(prompt)}"

@@ -1,7 +1,8 @@
 """The guard of one batch: recipe guards, biological clocks and silent instruments, judged at every scan.
 
 It stands beside the engine: it is evaluated in every state, also while Held, and knows of the engine only the
-callbacks that it was given.  Unknown is not false: an INVALID condition neither fires nor clears; it alarms.
+callbacks that it was given.  Unknown is not false: an INVALID condition neither fires nor clears; it alarms.  A watch
+that breaks (a fault of the program) holds its batch and alarms, and stops none of the others.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
+
+import structlog
 
 from devices.clock import Clock
 
@@ -42,6 +45,7 @@ class Watch:
     active: bool = False
     acted: bool = False
     invalid: bool = False
+    broken: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,21 +64,42 @@ class GuardBoard:
         self._clock = clock
         self._watches = list(watches)
         self._reactions = reactions
+        self.faults = 0  # how often a watch broke
+        self._log = structlog.get_logger("guard")
         standing = set(active)
         for watch in self._watches:  # after a restart what was active is not announced again
             watch.active = watch.acted = watch.id in standing
             watch.invalid = _invalid(watch.id) in standing
+            watch.broken = _broken(watch.id) in standing
 
     def scan(self) -> None:
         """Judge every watch on the readings of now."""
         for watch in self._watches:
-            self._judge(watch)
+            try:
+                self._judge(watch)
+            except Exception as error:  # noqa: BLE001 - Invariant: one watch that breaks stops none of the others
+                self._break(watch, error)
+                continue
+            if watch.broken:
+                watch.broken = False
+                self._reactions.cleared(_broken(watch.id))
 
     def rearm(self) -> None:
         """Let what holds or stops act anew if its condition is still true: a person has restarted the batch."""
         for watch in self._watches:
             watch.acted = False
             watch.true_since = None
+
+    def _break(self, watch: Watch, error: Exception) -> None:
+        """Hold, once: what protects no more is for a person, who may go on without it (the alarm stays)."""
+        self.faults += 1
+        if watch.broken:
+            return
+        watch.broken = True
+        self._log.error("watch_failed", watch=watch.id, error=repr(error), exc_info=error)
+        text = f"guard {watch.id} does not work: {error!r:.200}"
+        self._reactions.acted(_broken(watch.id), "hold", text)
+        self._reactions.raised(_broken(watch.id), "critical", text, {})
 
     def _judge(self, watch: Watch) -> None:
         if not watch.applies():
@@ -122,3 +147,7 @@ class GuardBoard:
 
 def _invalid(watch: str) -> str:
     return f"{watch}-invalid"
+
+
+def _broken(watch: str) -> str:
+    return f"internal-error-{watch}"

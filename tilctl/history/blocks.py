@@ -21,6 +21,7 @@ from devices.reading import Quality, Value
 QUALITIES = (Quality.GOOD, Quality.UNCERTAIN, Quality.STALE, Quality.BAD)
 ABSENT = 255
 _CODES = {quality: code for code, quality in enumerate(QUALITIES)}
+_BAD = _CODES[Quality.BAD]
 _LEVEL = 6  # of zlib: about 0.4 ms for 60 tags and 60 samples
 
 
@@ -50,8 +51,16 @@ class Block:
 
 @dataclass(slots=True)
 class _Column:
+    """One tag; rows after the last that it has a value for are not there yet."""
+
     values: list[float] = field(default_factory=list[float])
     qualities: bytearray = field(default_factory=bytearray)
+
+    def reach(self, rows: int) -> None:
+        """Fill up to so many rows with "not sampled"."""
+        if (short := rows - len(self.values)) > 0:
+            self.values += [math.nan] * short
+            self.qualities += bytes((ABSENT,)) * short
 
 
 class OpenBlock:
@@ -70,23 +79,31 @@ class OpenBlock:
     def add(self, t: float, values: Mapping[str, Value], quality: Mapping[str, Quality]) -> None:
         """Add one sample of some tags: numbers and yes/no (1, 0); symbols are not trended.
 
+        What comes for one moment in several calls is one sample, so that their order does not matter.
         A value that is None or not finite is bad; a quality that is not given is good.
         """
-        before = len(self._times)
-        self._times.append(t)
+        times = self._times
+        if not times or times[-1] != t:
+            times.append(t)
+        row = len(times) - 1
+        columns = self._columns
         for tag, value in values.items():
             if isinstance(value, str):
                 continue
-            column = self._columns.get(tag)
+            column = columns.get(tag)
             if column is None:
-                column = self._columns[tag] = _Column([math.nan] * before, bytearray([ABSENT]) * before)
-            number = math.nan if value is None or not math.isfinite(value) else float(value)
+                column = columns[tag] = _Column()
+            if value is None or not math.isfinite(value):
+                number, code = math.nan, _BAD
+            else:
+                number, code = float(value), _CODES[quality.get(tag, Quality.GOOD)]
+            if len(column.values) > row:  # read twice in one moment: the later reading counts
+                column.values[row], column.qualities[row] = number, code
+                continue
+            if len(column.values) < row:
+                column.reach(row)
             column.values.append(number)
-            column.qualities.append(_CODES[Quality.BAD if math.isnan(number) else quality.get(tag, Quality.GOOD)])
-        for column in self._columns.values():
-            if len(column.values) <= before:
-                column.values.append(math.nan)
-                column.qualities.append(ABSENT)
+            column.qualities.append(code)
 
     def pack(self) -> Block:
         """Return the packed block: same samples, same bytes."""
@@ -95,6 +112,7 @@ class OpenBlock:
         columns: list[list[str]] = []
         for tag in sorted(self._columns):
             column = self._columns[tag]
+            column.reach(count)
             kind = _narrowest(column.values)
             columns.append([tag, kind])
             parts += (struct.pack(f"<{count}{kind}", *column.values), bytes(column.qualities))
@@ -104,12 +122,13 @@ class OpenBlock:
 
 def _narrowest(values: list[float]) -> str:
     """Return "f" where 4 bytes hold every value exactly (as of most instruments), else "d"."""
+    count = len(values)
     try:
-        packed = struct.pack(f"<{len(values)}f", *values)
+        packed = struct.pack(f"<{count}f", *values)
     except OverflowError:
         return "d"
-    narrow = struct.unpack(f"<{len(values)}f", packed)
-    return "f" if all(a == b or math.isnan(a) for a, b in zip(values, narrow, strict=True)) else "d"
+    again = struct.pack(f"<{count}d", *struct.unpack(f"<{count}f", packed))  # every NaN here has the same bits
+    return "f" if again == struct.pack(f"<{count}d", *values) else "d"
 
 
 def unpack(block: Block, tags: Iterable[str] | None = None) -> dict[str, list[Sample]]:

@@ -28,6 +28,7 @@ BLOCK_S = 60.0  # a block is full at this age and so many samples ...
 BLOCK_SAMPLES = 60
 BLOCK_LONGEST_S = 600.0  # ... or at this age; what a crash can lose of the trends
 BLOCK_MOST_SAMPLES = 6_000
+DISK_WITHIN = 10.0  # s that anybody waits for the disk here
 PENDING_LIMIT = 120  # blocks awaiting the disk
 UNCOVERED_LIMIT = 10_000  # stored blocks that await their hash on the record: a week at one a minute
 _HOUR_S = 3600.0
@@ -104,17 +105,23 @@ class History:
         return block_hash(blocks)
 
     async def flush(self) -> None:
-        """Seal the block in the making and wait until everything is on disk, or counted as lost."""
+        """Seal the block in the making and wait, a bounded time, until everything is on disk, or counted as lost."""
         self._seal()
         if self._writer is not None and not self._writer.done():
-            await asyncio.wait([self._writer])
+            await asyncio.wait([self._writer], timeout=DISK_WITHIN)
 
     async def close(self) -> None:
         """Write what there is and close the file."""
         await self.flush()
+        if self._writer is not None and not self._writer.done():  # the disk hangs: what is under way is left behind
+            self._writer.cancel()
+            await asyncio.wait([self._writer])
+            self._count_failure(0, TimeoutError(f"the disk did not answer within {DISK_WITHIN:g} s"))
+            return
         try:
-            await self._clock.offload(partial(self._file.close, self._covered))
-        except sqlite3.Error as error:
+            async with asyncio.timeout(DISK_WITHIN):
+                await self._clock.offload(partial(self._file.close, self._covered))
+        except (sqlite3.Error, OSError) as error:
             self._count_failure(0, error)
 
     def _seal(self) -> None:

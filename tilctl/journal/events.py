@@ -19,16 +19,21 @@ from tilctl.journal.lifecycle import (
     BatchCreated,
     BatchEnded,
     BatchHead,
+    BootReady,
     BootStarted,
+    ClockStepped,
     CommandAnswered,
     CommandReceived,
     CommandRefused,
     ConfigLoaded,
+    DeviceSeen,
     HistoryBlock,
     Outage,
     Recovered,
+    SafeMode,
     SiteOpened,
     StateChanged,
+    Weighed,
 )
 
 Json = dict[str, Any]
@@ -312,6 +317,14 @@ class GuardActed:
 
 
 @dataclass(frozen=True, slots=True)
+class MadeSafe:
+    """The declared outputs were applied: for each device the command, `error` ("" when it read back) and seconds."""
+
+    outcomes: list[Json]
+    kind: Literal["made_safe"] = "made_safe"
+
+
+@dataclass(frozen=True, slots=True)
 class ExceptionRaised:
     """Something that the review must look at."""
 
@@ -331,12 +344,13 @@ class FreezeReported:
 
 
 RecordEvent = SiteOpened | BootStarted | BatchHead | ConfigLoaded | Outage | Recovered | HistoryBlock
+ContinuityEvent = BootReady | SafeMode | ClockStepped | DeviceSeen | Weighed
 BatchEvent = BatchCreated | BatchEnded | BatchClosed | CommandReceived | CommandRefused | CommandAnswered | StateChanged
 StepEvent = StepStarted | StepPhase | StepCompleted | StepHeld | StepFailed | StepInDoubt | FreezeReported
 EffectEvent = IntentOpened | IntentClosed | TargetSet | TargetConfirmed | Mounted | Unmounted | Moved
 PersonEvent = PromptOpened | AnswerReceived | PromptAnswered | PromptWithdrawn | Noted | ValuesSet | Marked
-GuardEvent = AlarmRaised | AlarmCleared | GuardActed | ExceptionRaised
-Event = RecordEvent | BatchEvent | StepEvent | EffectEvent | PersonEvent | GuardEvent
+GuardEvent = AlarmRaised | AlarmCleared | GuardActed | MadeSafe | ExceptionRaised
+Event = RecordEvent | ContinuityEvent | BatchEvent | StepEvent | EffectEvent | PersonEvent | GuardEvent
 
 
 @cache

@@ -21,12 +21,70 @@ class SiteOpened:
 
 @dataclass(frozen=True, slots=True)
 class BootStarted:
-    """The controller came up; `previous_beat` is the last sign of life of the boot before, None at the first."""
+    """The controller came up; `previous_beat` is the last sign of life of the boot before, None at the first.
+
+    `machine` names the boot of the machine and `zero` is the record's time at its beginning, where that is known: a
+    controller that is started again on the same machine goes on in the record's time whatever the clock says.
+    """
 
     boot: str
     version: str
     previous_beat: str | None
+    machine: str = ""
+    zero: str = ""
     kind: Literal["boot_started"] = "boot_started"
+
+
+@dataclass(frozen=True, slots=True)
+class BootReady:
+    """Recovery is complete; a boot without this died before it was in control."""
+
+    boot: str
+    kind: Literal["boot_ready"] = "boot_ready"
+
+
+@dataclass(frozen=True, slots=True)
+class SafeMode:
+    """Nothing but watching and making safe from now on (`on`), or work again; `by` is the client that left it."""
+
+    on: bool
+    reason: str
+    by: str = ""
+    kind: Literal["safe_mode"] = "safe_mode"
+
+
+@dataclass(frozen=True, slots=True)
+class ClockStepped:
+    """The wall clock jumped by `by_s`; from now on it stands `offset_s` before the record's time, which never jumps.
+
+    `cause`: `run` (seen while running), `boot` (found at boot), `adopted` (the record took over the wall clock's time).
+    """
+
+    by_s: float
+    offset_s: float
+    cause: Literal["run", "boot", "adopted"] = "run"
+    kind: Literal["clock_stepped"] = "clock_stepped"
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceSeen:
+    """Which instrument stands behind a name: at the start of a batch, and when it was exchanged."""
+
+    device: str
+    profile: str
+    serial: str
+    kind: Literal["device_seen"] = "device_seen"
+
+
+@dataclass(frozen=True, slots=True)
+class Weighed:
+    """A person went on with a container that weighed otherwise (g) than the ledger expected: it counts from here."""
+
+    container: str
+    place: str
+    expected_g: float
+    found_g: float
+    kind: Literal["weighed"] = "weighed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +157,12 @@ class CommandRefused:
 
 @dataclass(frozen=True, slots=True)
 class Outage:
-    """The controller was away, as bounded by the last heartbeat and the boot."""
+    """The controller was away, as bounded by the last heartbeat and the boot; `uncertain` says why that is no fact."""
 
     from_t: str
     to_t: str
     seconds: float
+    uncertain: str = ""
     kind: Literal["outage"] = "outage"
 
 

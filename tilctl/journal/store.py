@@ -7,6 +7,7 @@ is under way the next events gather, and go together into the next one.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -18,6 +19,7 @@ from typing import Self
 
 from devices.clock import Clock
 from tilctl.journal.chain import GENESIS, Record, Row, link
+from tilctl.journal.disk import Disk
 from tilctl.journal.events import Event
 from tilctl.journal.storage import EventFile, TakenError
 from tilctl.journal.verify import Verdict, read
@@ -55,7 +57,7 @@ class JournalFull(JournalError):
 
 
 class JournalFailed(JournalError):
-    """The disk failed (or the journal was closed): this event is not acknowledged, and no later one will be.
+    """The disk failed or hangs (or the journal was closed): this event is not acknowledged, and no later one will be.
 
     Whether events that were under way reached the medium is known after opening the file again, not before.
     """
@@ -79,6 +81,7 @@ class _Pending:
     record: Record
     row: Row
     future: asyncio.Future[Record]
+    since: float
 
 
 class Journal:
@@ -91,6 +94,8 @@ class Journal:
         self.on_failure: list[Callable[[JournalFailed], None]] = []
         self.statistics = CommitStatistics()
         self._clock = clock
+        self._disk = Disk(clock)
+        self._closed = False
         self._file: EventFile | None = file
         self._found = records
         self._beat = beat
@@ -148,6 +153,11 @@ class Journal:
         return len(self._pending)
 
     @property
+    def waiting_s(self) -> float:
+        """Return for how long the oldest event has been awaiting the disk, in s."""
+        return self._clock.monotonic() - self._pending[0].since if self._pending else 0.0
+
+    @property
     def failed(self) -> bool:
         """Whether events are refused since the disk failed, or since `close`."""
         return bool(self._refusal)
@@ -170,7 +180,7 @@ class Journal:
         record, row = link(event, self._clock.now(), self._tail)
         self._tail = (record.seq, record.hash)
         future: asyncio.Future[Record] = asyncio.get_running_loop().create_future()
-        self._pending.append(_Pending(record, row, future))
+        self._pending.append(_Pending(record, row, future, self._clock.monotonic()))
         if self._committer is None or self._committer.done():
             self._committer = asyncio.create_task(self._commit(), name=f"journal {self.path.name}")
         return future
@@ -185,7 +195,7 @@ class Journal:
         if self._refusal or file is None:
             raise JournalFailed(self.path, self._refusal)
         try:
-            await self._clock.offload(partial(file.beat, t))
+            await self._disk.run(partial(file.beat, t))
         except (sqlite3.Error, OSError) as error:
             self._refuse(f"the disk failed ({error})")
             raise JournalFailed(self.path, self._refusal) from error
@@ -197,12 +207,62 @@ class Journal:
 
     async def close(self) -> None:
         """Wait for what is pending, then close the file; refuses later appends at once.  May be called again."""
+        self._closed = True
         self._refusal = self._refusal or "the journal is closed"
+        with contextlib.suppress(sqlite3.Error, OSError):
+            await self._let_go()
+
+    async def reopen(self) -> list[Record]:
+        """Open the file again after the disk failed, in place: verify it, and take events from now on.
+
+        Returns the records that are on it beyond those that were acknowledged: what was under way and had reached the
+        medium after all; `on_commit` is told of them.  Does nothing for a journal that has not failed.
+
+        Invariant: the file must hold every event that was acknowledged, and take a new sign of life.  Raises
+        JournalBroken where it does not hold them, JournalFailed where the disk still fails, or where a commit that
+        was given up has not come back yet.
+        """
+        if not self._refusal or self._closed:
+            return []
+
+        def work() -> tuple[EventFile, list[Record], str | None]:
+            records, verdict = read(self.path)
+            if not verdict.ok:
+                raise JournalBroken(self.path, verdict)
+            file = EventFile(self.path)
+            try:
+                beat = file.last_beat()
+                file.beat(beat or records[0].t)  # a disk that takes nothing is found here
+            except sqlite3.Error:
+                file.close()
+                raise
+            return file, records, beat
+
+        try:
+            await self._let_go()
+            if self._disk.out:
+                raise JournalFailed(self.path, "the disk still hangs: an earlier write has not come back")
+            file, records, self._beat = await self._disk.run(work)
+        except (sqlite3.Error, OSError) as error:
+            raise JournalFailed(self.path, f"the disk still fails ({error})") from error
+        seq, digest = self._head
+        if len(records) < seq or records[seq - 1].hash != digest:
+            await self._disk.run(file.close)
+            text = f"events up to {seq} were acknowledged, and it does not hold them: restore the file from a copy"
+            raise JournalBroken(self.path, Verdict(False, len(records), records[-1].hash, None, text))
+        self._file, self._refusal = file, ""
+        self._head = self._tail = (records[-1].seq, records[-1].hash)
+        for record in records[seq:]:
+            self._tell(record)
+        return records[seq:]
+
+    async def _let_go(self) -> None:
+        """Wait for the commit under way and close the file; what hangs is left.  Raises sqlite3.Error, OSError."""
         if self._committer is not None and not self._committer.done():
             await asyncio.wait([self._committer])
-        file, self._file = self._file, None
-        if file is not None:
-            await self._clock.offload(file.close)
+        if self._file is not None and not self._disk.out:
+            await self._disk.run(self._file.close)
+            self._file = None
 
     async def _commit(self) -> None:
         """Commit until nothing is pending; whatever ends this leaves no future open."""
@@ -210,7 +270,7 @@ class Journal:
             while self._pending and self._file is not None:
                 group = list(islice(self._pending, COMMIT_LIMIT))
                 started = self._clock.monotonic()
-                await self._clock.offload(partial(self._file.write, [item.row for item in group]))
+                await self._disk.run(partial(self._file.write, [item.row for item in group]))
                 self._acknowledge(group, self._clock.monotonic() - started)
         except (sqlite3.Error, OSError) as error:
             self._fail_pending(f"the disk failed ({error})")
@@ -220,18 +280,20 @@ class Journal:
 
     def _acknowledge(self, group: list[_Pending], seconds: float) -> None:
         """Tell that a group is on disk: first the callbacks, in order of the record, then the waiters."""
-        loop = asyncio.get_running_loop()
         self._head = (group[-1].record.seq, group[-1].record.hash)
         counts = self.statistics
         counts.commits, counts.events = counts.commits + 1, counts.events + len(group)
         counts.last_s, counts.worst_s = seconds, max(counts.worst_s, seconds)
         for item in group:
             self._pending.popleft()
-            for callback in self.on_commit:  # by the loop: one that raises is reported there and disturbs nobody
-                loop.call_soon(callback, item.record)
+            self._tell(item.record)
         for item in group:
             if not item.future.done():
                 item.future.set_result(item.record)
+
+    def _tell(self, record: Record) -> None:
+        for callback in self.on_commit:  # by the loop: one that raises is reported there and disturbs nobody
+            asyncio.get_running_loop().call_soon(callback, record)
 
     def _refuse(self, why: str) -> None:
         """Take no event from now on, and say so once."""

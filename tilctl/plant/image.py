@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import structlog
 
 from devices.clock import Clock
-from devices.reading import Quality, Reading
+from devices.profile_types import TEXT
+from devices.reading import Quality, Reading, bad
+from devices.role import BOOL, SYMBOL
 
 Watcher = Callable[[str, Mapping[str, Reading]], None]
+
+
+_KINDS: Mapping[str, type] = {BOOL: bool, SYMBOL: str, TEXT: str}  # of values; of any other unit it is a number
+MOST_FOR_EACH = 4  # readings for each point of a device that one read may bring, before it is looked at
 
 
 class ProcessImage:
@@ -25,6 +32,9 @@ class ProcessImage:
         self._clock = clock
         self._log = structlog.get_logger("image")
         self.watcher_faults = 0
+        self.refused: dict[str, int] = {}  # device -> readings that were not its own, or no readings at all
+        self._own: dict[str, Mapping[str, str]] = {}
+        self._told: set[tuple[str, str]] = set()  # what was logged once and is only counted from then on
         self._readings: dict[str, Reading] = {}
         self._stale_after: dict[str, float] = {}
         self._watchers: list[Watcher] = []
@@ -36,11 +46,20 @@ class ProcessImage:
         self._watchers.append(watcher)
 
     def expect(self, device: str, stale_after: float) -> None:
-        """Set the age in seconds from which the readings of a device are stale."""
+        """Set the age in seconds from which the readings of a device, or one `device.point`, are stale."""
         self._stale_after[device] = stale_after
 
+    def own(self, device: str, points: Mapping[str, str]) -> None:
+        """Say which points a device has, with their units; from now on no other reading of it is taken."""
+        self._own[device] = dict(points)
+
     def put(self, device: str, readings: Mapping[str, Reading]) -> None:
-        """Take in the readings of one device (by point) and wake whoever waits for them."""
+        """Take in the readings of one device (by point) and wake whoever waits for them.
+
+        Invariant: a value is the device's own, of its unit and kind, finite and not of the future; else it is bad.
+        What is no point of the device is refused, counted, and logged once.
+        """
+        readings = self._checked(device, readings)
         for point, reading in readings.items():
             self._readings[f"{device}.{point}"] = reading
         self._scans[device] = self._scans.get(device, 0) + 1
@@ -49,14 +68,47 @@ class ProcessImage:
                 future.set_result(None)
         self._tell(device, readings)
 
+    def _checked(self, device: str, readings: Mapping[str, Reading]) -> Mapping[str, Reading]:
+        own = self._own.get(device)
+        if own is None:
+            return readings
+        if len(readings) > MOST_FOR_EACH * len(own):
+            self._refuse(device, len(readings), f"{len(readings)} readings at once, it has {len(own)} points")
+            return {}
+        now = self._clock.monotonic()
+        if _plain(readings, own, now):
+            return readings
+        taken: dict[str, Reading] = {}
+        for point, reading in readings.items():
+            unit = own.get(point)
+            if unit is None:
+                self._refuse(device, 1, f"it has no point {point!r:.60}")
+                continue
+            why = _unfit(reading, unit, now)
+            if why:
+                self._refuse(device, 1, f"{point} {why}")
+            taken[point] = bad(unit, now) if why else reading
+        return taken
+
+    def _refuse(self, device: str, count: int, why: str) -> None:
+        self.refused[device] = self.refused.get(device, 0) + count
+        if self._first(device, "refused"):
+            self._log.warning("readings_refused", device=device, why=why, hint="its profile or driver is wrong")
+
+    def _first(self, who: str, what: str) -> bool:
+        known = (who, what) in self._told
+        self._told.add((who, what))
+        return not known
+
     def _tell(self, device: str, readings: Mapping[str, Reading]) -> None:
         """Invariant: a watcher that breaks blinds neither the scan nor the other watchers."""
         for watcher in self._watchers:
             try:
                 watcher(device, readings)
-            except Exception:  # noqa: BLE001 - whatever it is, the scan goes on
+            except Exception as error:  # noqa: BLE001 - whatever it is, the scan goes on
                 self.watcher_faults += 1
-                self._log.exception("watcher_failed", device=device)
+                if self._first(f"{watcher}", type(error).__name__):
+                    self._log.exception("watcher_failed", device=device)
 
     def lost(self, device: str) -> None:
         """Mark all readings of a device bad: it is not there, and its last values are no knowledge."""
@@ -77,7 +129,8 @@ class ProcessImage:
         if reading is None:
             return None
         device = name.partition(".")[0]
-        return reading.aged(self._clock.monotonic(), self._stale_after.get(device, 5.0))
+        limit = self._stale_after.get(name) or self._stale_after.get(device, 5.0)
+        return reading.aged(self._clock.monotonic(), limit)
 
     def number(self, name: str) -> float | None:
         """Return the value of a point as a number, or None when it is not to be trusted."""
@@ -111,3 +164,38 @@ class ProcessImage:
         """Return the age in seconds of the oldest reading, 0 when there is none."""
         now = self._clock.monotonic()
         return max((now - reading.at for reading in self._readings.values()), default=0.0)
+
+
+def _plain(readings: Mapping[str, Reading], own: Mapping[str, str], now: float) -> bool:
+    """Tell quickly of the usual readings that all may be taken; of any others `_unfit` says more."""
+    for point, reading in readings.items():
+        if type(reading) is not Reading or reading.unit != own.get(point) or not reading.at <= now:
+            return False
+        value = reading.value
+        if reading.quality is Quality.BAD or type(value) is not _KINDS.get(reading.unit, float):
+            return False
+        if type(value) is float and not math.isfinite(value):
+            return False
+    return True
+
+
+def _unfit(reading: Reading, unit: str, now: float) -> str:
+    """Return why a reading may not be taken as it is, "" where it may."""
+    if type(reading) is not Reading:
+        return f"brought {type(reading).__name__}, not a reading"
+    if reading.unit != unit:
+        return f"is in {reading.unit!r:.40}, expected {unit!r}"
+    if not reading.at <= now:  # also what is no number
+        return "is of the future"
+    value = reading.value
+    if (value is None) is not (reading.quality is Quality.BAD):
+        return f"is {reading.quality} with {'no' if value is None else 'a'} value"
+    if value is None:
+        return ""
+    if unit == BOOL:
+        return "" if isinstance(value, bool) else "is neither true nor false"
+    if unit in (SYMBOL, TEXT):
+        return "" if isinstance(value, str) else "is no text"
+    if isinstance(value, (bool, str)):
+        return "is no number"
+    return "" if math.isfinite(value) else "is not a finite number"

@@ -47,6 +47,12 @@ class Ledger:
         """Open an account for what was put in a place."""
         self._accounts[name] = Container(name, place, vessel_class, volume_ml, volume_ml, mass_g, scan)
 
+    def weighed(self, name: str, change_g: float) -> None:
+        """Expect so much more mass of a container from now on; its volume stays what was moved."""
+        account = self._accounts.get(name)
+        if account is not None and account.mass_g is not None:
+            self._accounts[name] = replace(account, mass_g=account.mass_g + change_g)
+
     def unmounted(self, name: str) -> None:
         """Mark a container as taken away; its account stays for the record."""
         if name in self._accounts:

@@ -1,20 +1,54 @@
-"""The output gate: the one way to a device.  Limits, ownership and permits are checked here, and nowhere else."""
+"""The output gate: the one way to a device.  Ownership, cause and permits are checked here, and nowhere else.
+
+Every write has a cause: an event of its owner's record that is on disk already.  Three kinds of writes are told apart:
+
+- `one_shot`: what must happen once (a dose, the start of a freezing run).  Its cause is an intent of this life of the
+  controller, and each cause is commanded at most once.
+- `attached`: what belongs to an open intent and does nothing by itself (a way through the valves, a programme).
+- `idempotent`: what may be written again (a target).
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import structlog
 
-from devices.instrument import DeviceError, Instrument, Priority
+from devices.instrument import DeviceError, Instrument, OutcomeUnknown, Priority
 from devices.reading import Reading
 
+ACT_WITHIN = 60.0  # s for one command with its read-back; drivers end far below that
 PROTECT_WITHIN = 5.0  # s; a device that does not answer in this time does not keep the others waiting
 
 Permit = Callable[[str, str, Mapping[str, Any]], str]
+Kind = Literal["one_shot", "attached", "idempotent"]
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Why something is written: the event number `seq` of the owner's record, which step it is of, and how it binds."""
+
+    path: str
+    seq: int
+    kind: Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """One write, as it is about to be sent; `owner` is "" and `cause` None where it is protective and nobody's."""
+
+    owner: str
+    device: str
+    command: str
+    args: Mapping[str, Any]
+    cause: Cause | None
+    protective: bool
+
+
+Observer = Callable[[Act], None]
 
 
 class OutputRefused(Exception):
@@ -29,11 +63,21 @@ class OutputRefused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Protected:
-    """What became of one protective write: `error` is empty when the device read back as wanted."""
+    """What became of one protective write: `error` is empty when the device read back as wanted, after `seconds`."""
 
     device: str
     command: str
     error: str
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class _OwnersRecord:
+    """What the gate knows of an owner's record: its head, where this life began, and the one-shots commanded since."""
+
+    head: Callable[[], int]
+    since: int
+    commanded: set[tuple[str, int]]
 
 
 class OutputGate:
@@ -46,26 +90,35 @@ class OutputGate:
         self._instruments = instruments
         self._seen = seen
         self._owners: dict[str, str] = {}
+        self._records: dict[str, _OwnersRecord] = {}
         self._permits: list[Permit] = []
+        self.observers: list[Observer] = []  # told just before each write; must return at once
         self._log = structlog.get_logger("outputs")
 
     def permit(self, permit: Permit) -> None:
         """Ask `permit(device, command, args)` before each unprotective write; a text refuses it, "" lets it pass."""
         self._permits.append(permit)
 
-    def claim(self, owner: str, devices: tuple[str, ...]) -> None:
-        """Give devices to one owner; raises OutputRefused when another has one of them."""
+    def claim(self, owner: str, devices: tuple[str, ...], *, head: Callable[[], int] | None = None) -> None:
+        """Give devices to one owner; raises OutputRefused when another has one of them.
+
+        `head` tells the number of the last event on disk of the owner's record; without one nothing is let through.
+        What it says at the owner's first claim is where this life of the controller begins.
+        """
         for device in devices:
             held = self._owners.get(device)
             if held is not None and held != owner:
                 raise OutputRefused(device, "claim", f"it belongs to batch {held}")
         for device in devices:
             self._owners[device] = owner
+        if head is not None and owner not in self._records:
+            self._records[owner] = _OwnersRecord(head, head(), set())
 
     def release(self, owner: str) -> None:
         """Take back everything that an owner has."""
         for device in [name for name, held in self._owners.items() if held == owner]:
             del self._owners[device]
+        self._records.pop(owner, None)
 
     def release_device(self, owner: str, device: str) -> None:
         """Take back one device, if it is that owner's."""
@@ -77,7 +130,7 @@ class OutputGate:
         return self._owners.get(device)
 
     async def act(
-        self, owner: str, device: str, command: str, args: Mapping[str, Any] | None = None
+        self, owner: str, device: str, command: str, args: Mapping[str, Any] | None = None, *, cause: Cause
     ) -> dict[str, Reading]:
         """Command a device once and return what was read back.
 
@@ -89,26 +142,88 @@ class OutputGate:
         # Invariant: one owner for each device; nobody else's batch moves it.
         if held != owner:
             raise OutputRefused(device, command, f"it belongs to {held or 'nobody'}, not to {owner}")
+        record = self._checked(owner, device, command, cause)
         for permit in self._permits:
             reason = permit(device, command, given)
             if reason:
                 raise OutputRefused(device, command, reason)
-        readings = await self._instruments[device].command(command, given, Priority.COMMAND)
+        if cause.kind == "one_shot":
+            record.commanded.add((device, cause.seq))
+        self._tell(Act(owner, device, command, given, cause, protective=False))
+        try:
+            async with asyncio.timeout(ACT_WITHIN):
+                readings = await self._instruments[device].command(command, given, Priority.COMMAND)
+        except DeviceError:
+            raise
+        except Exception as error:  # a driver that breaks or hangs: whether it had written is not known
+            what = (
+                f"no end within {ACT_WITHIN:g} s" if isinstance(error, TimeoutError) else f"its driver broke: {error!r}"
+            )
+            raise OutcomeUnknown(device, f"{command}: {what}", "look at the instrument", {}) from error
         self._seen(device, readings)
         return readings
 
+    async def upkeep(self, device: str, command: str, args: Mapping[str, Any]) -> dict[str, Reading]:
+        """Arm, feed or disarm a device's own watchdog: protective, of no owner, on no record.
+
+        Raises OutputRefused for any other command, or a DeviceError.
+        """
+        watchdog = self._instruments[device].profile.watchdog
+        # Invariant: nothing else goes to a device without an owner and a cause but what makes it safe.
+        if watchdog is None or command != watchdog.command:
+            raise OutputRefused(device, command, "this is not the command of its watchdog")
+        self._tell(Act(self._owners.get(device, ""), device, command, args, None, protective=True))
+        readings = await self._instruments[device].command(command, args, Priority.ALARM)
+        self._seen(device, readings)
+        return readings
+
+    def _checked(self, owner: str, device: str, command: str, cause: Cause) -> _OwnersRecord:
+        """Return the owner's record when it holds the cause of a write; raises OutputRefused."""
+        record = self._records.get(owner)
+        # Invariant: intent before act: what wants a write is on disk before a device hears of it.
+        if record is None or not 1 <= cause.seq <= record.head():
+            raise OutputRefused(device, command, f"its cause, event {cause.seq} of {owner}, is not on disk")
+        known = self._instruments[device].profile.commands.get(command)
+        if known is not None and not known.idempotent and cause.kind != "one_shot":
+            raise OutputRefused(device, command, f"it must not be repeated, and was given as {cause.kind}")
+        if cause.kind == "idempotent":
+            return record
+        # Invariant: what an earlier life of the controller began is closed by evidence, never commanded again.
+        if cause.seq <= record.since:
+            raise OutputRefused(device, command, f"its cause, event {cause.seq}, is from before the controller started")
+        # Invariant: at most once: one cause, one command to a device.
+        if cause.kind == "one_shot" and (device, cause.seq) in record.commanded:
+            raise OutputRefused(device, command, f"event {cause.seq} was commanded already")
+        return record
+
+    def _tell(self, act: Act) -> None:
+        for observer in self.observers:
+            try:
+                observer(act)
+            except Exception:  # noqa: BLE001 - whoever looks on keeps nothing from being stopped
+                self._log.exception("observer_failed", device=act.device, command=act.command)
+
     async def protect(self, device: str, command: str, args: Mapping[str, Any] | None = None) -> Protected:
         """Write a protective output (stop, close), at once, whoever owns the device; never raises, always bounded."""
+        self._tell(Act(self._owners.get(device, ""), device, command, args or {}, None, protective=True))
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        work = loop.create_task(self._protected(device, command, args or {}), name=f"protect:{device}")
         try:
-            async with asyncio.timeout(PROTECT_WITHIN):
-                await self._instruments[device].command(command, args or {}, Priority.STOP)
-        except TimeoutError:
-            error = f"no answer within {PROTECT_WITHIN:g} s"
+            # Not a time-out around the call: one that cannot even be cancelled keeps nobody waiting either.
+            await asyncio.wait((work,), timeout=PROTECT_WITHIN)
+        finally:
+            work.cancel()
+        error = work.result() if work.done() and not work.cancelled() else f"no answer within {PROTECT_WITHIN:g} s"
+        if error:
+            self._log.error("protective_write_failed", device=device, command=command, error=error)
+        return Protected(device, command, error, loop.time() - began)
+
+    async def _protected(self, device: str, command: str, args: Mapping[str, Any]) -> str:
+        try:
+            await self._instruments[device].command(command, args, Priority.STOP)
         except DeviceError as failure:
-            error = str(failure)
+            return str(failure)
         except Exception as failure:  # noqa: BLE001 - Invariant: what breaks here keeps no other device from being made safe
-            error = f"internal error: {failure!r}"
-        else:
-            return Protected(device, command, "")
-        self._log.error("protective_write_failed", device=device, command=command, error=error)
-        return Protected(device, command, error)
+            return f"internal error: {failure!r}"
+        return ""

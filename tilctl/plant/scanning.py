@@ -10,10 +10,15 @@ from dataclasses import dataclass, field
 import structlog
 
 from devices.clock import Clock
-from devices.instrument import DeviceError, Instrument, Priority
+from devices.instrument import DeviceError, DeviceOffline, Instrument, Priority, ReadFailed
+from devices.reading import Reading
+from devices.role import BOOL
 from tilctl.plant.image import ProcessImage
 
 _SLOW_EVERY = 10  # a slow block is read at every tenth scan of its device
+READ_WITHIN = 10.0  # s for one block, whatever its driver does; a bus bounds each request far below that
+EARLY = 0.001  # s; a timer of the system may fire a hair before its time
+CLOSE_WITHIN = 5.0  # s; a driver that cannot be cancelled does not keep the controller from ending
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +32,23 @@ class ScanPeriods:
 
 @dataclass
 class ScanStats:
-    """What the scanner measured: counts, and lateness in seconds."""
+    """What the scanner measured of one instrument: counts, and lateness and duration in seconds.
+
+    `turned` is when its task last came round (monotonic s, whether the read worked or not), `period` the pace in
+    force: a task that has not turned for `period` and the time of its reads does not live.
+    """
 
     scans: int = 0
     failures: int = 0
+    broken: int = 0  # of the failures those that were the driver's own: not said by it, but raised in it
+    hung: int = 0  # of the failures those that were ended after READ_WITHIN
     missed: int = 0
     late_last: float = 0.0
     late_worst: float = 0.0
+    took_last: float = 0.0
+    took_worst: float = 0.0
+    turned: float = 0.0
+    period: float = 0.0
 
 
 @dataclass
@@ -61,11 +76,21 @@ class Scanner:
         resting = self._periods.quiet if quiet else self._periods.idle
         self._schedules[instrument.name] = _Schedule(instrument, resting)
         self._expect(self._schedules[instrument.name])
+        profile = instrument.profile
+        units = {name: point.unit for name, point in profile.points.items()}
+        self._image.own(instrument.name, units | dict.fromkeys(profile.bits, BOOL))
+        for point in (p for block in profile.blocks.values() if block.scan == "slow" for p in block.points):
+            for name in (point.name, *point.bits.values()):
+                self._image.expect(f"{instrument.name}.{name}", max(5.0, 2.5 * _SLOW_EVERY * resting))
 
     @property
     def stats(self) -> Mapping[str, ScanStats]:
         """What was measured, by instrument."""
         return {name: schedule.stats for name, schedule in self._schedules.items()}
+
+    def dead(self) -> list[str]:
+        """Return the instruments whose task has ended, which it never does while scanning goes on."""
+        return [task.get_name().partition(":")[2] for task in self._tasks if task.done()]
 
     def start(self) -> None:
         """Begin to scan."""
@@ -76,7 +101,8 @@ class Scanner:
         """End all scanning."""
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=CLOSE_WITHIN)
         self._tasks.clear()
 
     @contextlib.contextmanager
@@ -95,7 +121,7 @@ class Scanner:
                 self._expect(schedule)
 
     async def fresh(self, name: str) -> None:
-        """Read an instrument now, outside its schedule; raises DeviceError."""
+        """Read an instrument now, outside its schedule; bounded in time, raises DeviceError and nothing else."""
         schedule = self._schedules[name]
         await self._read(schedule, slow=True)
 
@@ -108,37 +134,68 @@ class Scanner:
         self._image.expect(schedule.instrument.name, max(5.0, 2.5 * period))
 
     async def _read(self, schedule: _Schedule, *, slow: bool) -> None:
+        """Read what is due into the image.  Invariant: whatever a driver does, this ends in time or as DeviceError."""
         instrument = schedule.instrument
         for block in instrument.profile.blocks.values():
             if block.scan == "fast" or (slow and block.scan == "slow"):
-                self._image.put(instrument.name, await instrument.read(block.id, Priority.DATA))
+                self._image.put(instrument.name, await self._block(schedule, block.id))
+
+    async def _block(self, schedule: _Schedule, block: str) -> Mapping[str, Reading]:
+        instrument, stats = schedule.instrument, schedule.stats
+        bound = asyncio.timeout(READ_WITHIN)
+        fault: BaseException
+        try:
+            async with bound:
+                return {**await instrument.read(block, Priority.DATA)}
+        except DeviceError:
+            raise
+        except asyncio.CancelledError as error:
+            if (task := asyncio.current_task()) is None or task.cancelling():
+                raise  # it was meant for us
+            fault = error
+        except Exception as error:  # noqa: BLE001 - Invariant: a driver harms its own device's quality only
+            fault = error
+        if isinstance(fault, TimeoutError) and bound.expired():
+            stats.hung += 1
+            raise DeviceOffline(instrument.name, f"block {block}: no end within {READ_WITHIN:g} s") from fault
+        stats.broken += 1
+        raise ReadFailed(instrument.name, f"block {block}: its driver failed: {fault!r:.200}") from fault
 
     async def _run(self, schedule: _Schedule) -> None:
-        name = schedule.instrument.name
+        stats = schedule.stats
         due = self._clock.monotonic()
         count = 0
         failing = False
         while True:
-            late = self._clock.monotonic() - due
-            schedule.stats.late_last = late
-            schedule.stats.late_worst = max(schedule.stats.late_worst, late)
+            started = self._clock.monotonic()
+            stats.late_last = started - due
+            stats.late_worst = max(stats.late_worst, stats.late_last)
             schedule.wake.clear()
-            try:
-                await self._read(schedule, slow=count % _SLOW_EVERY == 0)
-            except DeviceError as error:
-                schedule.stats.failures += 1
-                if schedule.stats.failures == 1 or not failing:
-                    self._log.warning("scan_failed", device=name, error=str(error))
-                failing = True
-                self._image.lost(name)
-            else:
-                if failing:
-                    self._log.info("scan_recovered", device=name, failures=schedule.stats.failures)
-                failing = False
-                schedule.stats.scans += 1
-                self._expect(schedule)
+            failing = await self._scan(schedule, failing=failing, slow=count % _SLOW_EVERY == 0)
             count += 1
+            stats.turned, stats.period = self._clock.monotonic(), self._period(schedule)
+            stats.took_last = stats.turned - started
+            stats.took_worst = max(stats.took_worst, stats.took_last)
             due = await self._wait(schedule, due)
+
+    async def _scan(self, schedule: _Schedule, *, failing: bool, slow: bool) -> bool:
+        """Scan an instrument once and return whether that failed; logged when it begins to fail and when it ends."""
+        stats, name = schedule.stats, schedule.instrument.name
+        try:
+            await self._read(schedule, slow=slow)
+        except Exception as error:  # noqa: BLE001 - Invariant: the task of a scan survives everything
+            stats.failures += 1
+            if not isinstance(error, DeviceError):
+                stats.broken += 1
+            if not failing:
+                self._log.warning("scan_failed", device=name, error=str(error) or repr(error))
+            self._image.lost(name)
+            return True
+        if failing:
+            self._log.info("scan_recovered", device=name, failures=stats.failures)
+        stats.scans += 1
+        self._expect(schedule)
+        return False
 
     async def _wait(self, schedule: _Schedule, due: float) -> float:
         """Wait for the next scan and return when it was due; a change of pace ends the wait."""
@@ -149,9 +206,10 @@ class Scanner:
             missed = int((now - due) // period) + 1
             schedule.stats.missed += missed
             due += missed * period
+        timer = asyncio.get_running_loop().call_at(due, schedule.wake.set)
         try:
-            async with asyncio.timeout_at(due):
-                await schedule.wake.wait()
-        except TimeoutError:
-            return due
-        return self._clock.monotonic()
+            await schedule.wake.wait()
+        finally:
+            timer.cancel()
+        now = self._clock.monotonic()
+        return due if now >= due - EARLY else now

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+from functools import partial
 
 from devices.clock import Clock
 from devices.instrument import DeviceState, Instrument
-from devices.modbus.bus import ModbusBus
+from devices.modbus.bus import LinkMaker, ModbusBus
 from devices.modbus.driver import ModbusDevice
+from devices.modbus.link import Link
 from devices.profile import load_profile
 from tilctl.config import Site
 from tilctl.plant.image import ProcessImage
 from tilctl.plant.outputs import OutputGate
 from tilctl.plant.scanning import Scanner, ScanPeriods
-from tilctl.plant.sharing import Sharing
+from tilctl.plant.sharing import Sharing, known_to_rest
 from tilctl.plant.unit import UnitPlant
 
 _QUIET_ROLES = ("bioreactor",)  # what the cells live in is read at the quiet pace, what only rests at the idle pace
@@ -22,11 +25,14 @@ _QUIET_ROLES = ("bioreactor",)  # what the cells live in is read at the quiet pa
 class Suite:
     """All of the plant, opened and closed as one."""
 
-    def __init__(self, site: Site, clock: Clock) -> None:
+    def __init__(self, site: Site, clock: Clock, links: Mapping[str, LinkMaker] | None = None) -> None:
+        """Describe the suite of a site; `links` (bus -> maker) stand in for TCP where a rehearsal brings them."""
         self.site = site
         self.clock = clock
+        makers = links or {}
         self.buses = {
-            name: ModbusBus(name, bus.host, bus.port, clock, timeout=bus.timeout) for name, bus in site.buses.items()
+            name: ModbusBus(name, bus.host, bus.port, clock, timeout=bus.timeout, link=makers.get(name, Link))
+            for name, bus in site.buses.items()
         }
         self.instruments: dict[str, Instrument] = {
             name: ModbusDevice(name, load_profile(device.profile), self.buses[device.bus], device.unit, clock)
@@ -34,7 +40,8 @@ class Suite:
         }
         self.image = ProcessImage(clock)
         self.gate = OutputGate(self.instruments, self.image.put)
-        self.sharing = Sharing(self.gate)
+        self.sharing = Sharing(self.gate, clock, partial(known_to_rest, self.image, self.instruments))
+        self.image.watch(lambda device, _readings: self.sharing.scanned(device))
         self.scanner = Scanner(clock, self.image, ScanPeriods(site.scan.active, site.scan.quiet, site.scan.idle))
         for instrument in self.instruments.values():
             self.scanner.add(instrument, quiet=instrument.profile.role in _QUIET_ROLES)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from devices.clock import Clock
 from devices.instrument import Instrument
+from devices.role import ROLES
 from tilctl.config import Place, UnitSite
 from tilctl.plant.image import ProcessImage
 from tilctl.plant.outputs import OutputGate, Protected
 from tilctl.plant.scanning import Scanner
+
+PINCH_AFTER = 1.0  # s that the valves of a line wait for its pump to stop
 
 
 class PlantError(Exception):
@@ -60,6 +64,12 @@ class UnitPlant:
         self.image = image
         self.gate = gate
         self.scanner = scanner
+        self._own = {*self.devices}
+        self._others = {  # scales of this unit: their load cells that are not under one of its places
+            device: {*ROLES["scale"].points} - {p.scale_point for p in site.places.values() if p.scale_device == device}
+            for device in {p.scale_device for p in site.places.values() if p.scale_device}
+        }
+        self.well: Callable[[], bool] = lambda: True  # whether the controller is: only then devices are fed
 
     @property
     def devices(self) -> tuple[str, ...]:
@@ -68,6 +78,16 @@ class UnitPlant:
         for line in self.site.lines:
             names += [line.pump, line.valves]
         return tuple(dict.fromkeys(names))
+
+    def sees(self, name: str) -> bool:
+        """Return whether a reading (`device.point`) is this unit's: of an own device or of a load cell of its places.
+
+        A device that serves several units shows each of them only its own; what is no load cell (its state) all.
+        """
+        device, _, point = name.partition(".")
+        if device in self._others:
+            return point not in self._others[device]
+        return device in self._own
 
     def place(self, name: str) -> Place:
         """Return a place by name."""
@@ -105,25 +125,39 @@ class UnitPlant:
         return {place: masses.get(place) for place in places}
 
     async def make_safe(self) -> list[Protected]:
-        """Apply the declared outputs of the unit in order: pumps first, then valves; each group in parallel.
+        """Apply the declared outputs of the unit: each device at once, or as soon as its own line allows.
+
+        Pumps stop first; valves close when the pumps of their lines have stopped, and after 1 s in any case: a pump
+        that cannot be stopped is pinched off.  No line waits for another.
 
         Invariant: hold is not off.  What `culture_safe` keeps is not touched; a hung device delays nobody.
         """
         safe = self.site.culture_safe
-        done: list[Protected] = []
+        work: list[asyncio.Task[Protected]] = []
+        stops: dict[str, asyncio.Task[Protected]] = {}
         if "pumps" in safe and safe["pumps"].action == "stop":
-            pumps = dict.fromkeys(line.pump for line in self.site.lines)
-            done += await asyncio.gather(*(self.gate.protect(pump, "stop") for pump in pumps))
+            for pump in dict.fromkeys(line.pump for line in self.site.lines):
+                stops[pump] = _at_once(self.gate.protect(pump, "stop"))
         if "valves" in safe and safe["valves"].action == "closed":
-            valves = dict.fromkeys(line.valves for line in self.site.lines)
-            done += await asyncio.gather(*(self.gate.protect(valve, "close") for valve in valves))
+            for valves in dict.fromkeys(line.valves for line in self.site.lines):
+                mine = [stops[line.pump] for line in self.site.lines if line.valves == valves and line.pump in stops]
+                work.append(_at_once(self._close_after(mine, valves)))
         for output, state in safe.items():
             if state.action != "value" or state.value is None:
                 continue
             role, _, tag = output.partition(".")
             device = self.site.roles[role].device
-            done.append(await self.gate.protect(device, f"set_{tag}", {"value": state.value}))
-        return done
+            work.append(_at_once(self.gate.protect(device, f"set_{tag}", {"value": state.value})))
+        return list(await asyncio.gather(*stops.values(), *work))
+
+    async def _close_after(self, stops: list[asyncio.Task[Protected]], valves: str) -> Protected:
+        if stops:
+            await asyncio.wait(stops, timeout=PINCH_AFTER)
+        return await self.gate.protect(valves, "close")
+
+
+def _at_once(work: Coroutine[Any, Any, Protected]) -> asyncio.Task[Protected]:
+    return asyncio.create_task(work, name="make-safe-device")
 
 
 def _scale(place: Place) -> tuple[str, str]:

@@ -27,6 +27,8 @@ def describe(event: ev.Event) -> str:
             | ev.HistoryBlock()
         ):
             return _of_the_record(event)
+        case ev.BootReady() | ev.SafeMode() | ev.ClockStepped() | ev.DeviceSeen() | ev.Weighed():
+            return _of_continuity(event)
         case (
             ev.BatchCreated()
             | ev.BatchEnded()
@@ -74,6 +76,9 @@ def describe(event: ev.Event) -> str:
             return f"alarm {event.alarm} is over"
         case ev.GuardActed():
             return f"guard: {event.action} for alarm {event.alarm}"
+        case ev.MadeSafe():
+            failed = [f"{each['device']} not: {each['error']}" for each in event.outcomes if each["error"]]
+            return f"made safe: {len(event.outcomes) - len(failed)} devices" + "".join(f"; {text}" for text in failed)
         case ev.ExceptionRaised():
             return f"exception {event.code}: {event.text}"
         case _:
@@ -92,12 +97,32 @@ def _of_the_record(event: ev.RecordEvent) -> str:
         case ev.ConfigLoaded():
             return f"site file in force: sha256 {event.hash}"
         case ev.Outage():
-            return f"the controller was away for {show(event.seconds, 's')}, {event.from_t} to {event.to_t}"
+            unsure = f" (uncertain: {event.uncertain})" if event.uncertain else ""
+            return f"the controller was away for {show(event.seconds, 's')}, {event.from_t} to {event.to_t}{unsure}"
         case ev.Recovered():
             return f"recovered: {_data(event.report)}"
         case ev.HistoryBlock():
             last = event.first + event.blocks - 1
             return f"trends of {event.t0} to {event.t1}, blocks {event.first} to {last}: sha256 {event.sha256}"
+        case _:
+            assert_never(event)
+
+
+def _of_continuity(event: ev.ContinuityEvent) -> str:
+    match event:
+        case ev.BootReady():
+            return f"recovery is complete: boot {event.boot}"
+        case ev.SafeMode():
+            by = f" by {event.by}" if event.by else ""
+            return f"safe mode {'on' if event.on else 'left'}{by}" + _because(event.reason)
+        case ev.ClockStepped():
+            how = {"run": "jumped", "boot": "was found off at boot", "adopted": "was taken over"}[event.cause]
+            return f"the wall clock {how} by {event.by_s:+.3f} s; it is {event.offset_s:+.3f} s off the record's time"
+        case ev.DeviceSeen():
+            return f"instrument {event.device} is {event.profile}, serial number {event.serial or 'not known'}"
+        case ev.Weighed():
+            was = f"{show(event.found_g, 'g')} where {show(event.expected_g, 'g')} were expected"
+            return f"{event.container} at {event.place} was accepted with {was}"
         case _:
             assert_never(event)
 

@@ -23,7 +23,14 @@ async def run(context: Context, step: Ask) -> None:
     attempt = len([name for name in context.node.phases if name.startswith("failed_check")]) + 1
     prompt = await context.prompts.ask(context.path, "ask", context.fill_in(step.text), spec, due, attempt)
     await answered(context, prompt, step.on_overdue)
-    if step.check is not None and not context.truth(step.check):
+    if step.check is None:
+        return
+    try:
+        holds = context.truth(step.check)
+    except StepError:  # not known is not true: it is asked anew as well, or it could never be answered otherwise
+        await context.batch.record(ev.StepPhase(context.path, f"failed_check_{attempt}", {"unknown": True}))
+        raise
+    if not holds:
         await context.batch.record(ev.StepPhase(context.path, f"failed_check_{attempt}", {}))
         raise StepError(
             f"{context.path}: '{step.check}' does not hold", "see to it, restart the batch and answer again"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import asdict
-from typing import Any
+from typing import Any, NoReturn
 
 from devices.document import DocumentError, parse, validate
 from devices.instrument import DeviceError, NotApplied, OutcomeUnknown
@@ -14,9 +14,10 @@ from recipes.freezing_model import FreezeProfile, longest, program
 from recipes.steps import Freeze
 from tilctl.engine.context import Context
 from tilctl.engine.errors import InDoubt, StepError
+from tilctl.engine.shield import finish
 from tilctl.engine.state import Intent, format_time
 from tilctl.journal import events as ev
-from tilctl.plant.outputs import OutputRefused
+from tilctl.plant.outputs import Cause, OutputRefused
 
 SILENT_S = 60.0  # s without a reading before it is an alarm; the device goes on by itself
 KEEP_EVERY_S = 10.0  # s between the readings that are kept for the report
@@ -80,34 +81,50 @@ def _frozen(context: Context, step: Freeze) -> FreezeProfile:
 
 async def _start(context: Context, step: Freeze, device: str, profile: FreezeProfile) -> Intent:
     batch = context.batch
-    try:
-        await batch.plant.scanner.fresh(device)
-        if batch.image.number(f"{device}.ready") != 1.0:  # looked at before anything is written to it
-            raise StepError(f"{context.path}: {device} is not ready", "look at LN2, lid and chamber, then restart")
-        await batch.plant.gate.act(batch.name, device, "load_program", {"rows": program(profile)})
-        await batch.plant.scanner.fresh(device)
-    except (DeviceError, OutputRefused) as error:
-        raise StepError(
-            f"{context.path}: the programme was not taken: {error}", "see to the freezer, then restart"
-        ) from error
-    sequence = batch.image.number(f"{device}.sequence")
-    if sequence is None or batch.image.number(f"{device}.ready") != 1.0:
-        raise StepError(
-            f"{context.path}: {device} is not ready", "look at LN2, lid and chamber, then restart the batch"
-        )
+    sequence = await _ready(context, device)
     number = len(batch.state.intents) + 1
-    args = {"sequence": int(sequence) % 65535 + 1, "profile": profile.id, "load": step.load}
-    await batch.record(ev.IntentOpened(number, context.path, device, "start", args, {"sequence": sequence}))
+    args = {"sequence": sequence % 65535 + 1, "profile": profile.id, "load": step.load}
+    opened = await batch.record(
+        ev.IntentOpened(number, context.path, device, "start", args, {"sequence": float(sequence)})
+    )
+    act, path, seq = batch.plant.gate.act, context.path, opened.seq
     try:
-        await batch.plant.gate.act(batch.name, device, "start", {"sequence": args["sequence"]})
+        rows = {"rows": program(profile)}
+        await act(batch.name, device, "load_program", rows, cause=Cause(path, seq, "attached"))
+        await _ready(context, device)
+    except (DeviceError, OutputRefused, StepError) as error:
+        await _never_started(context, number, f"the programme was not taken: {error}", error)
+    except asyncio.CancelledError:  # held, stopped: the start was not sent, and the freezer is free again
+        why = {"why": "the batch was held before the start was sent"}
+        await finish(batch.record(ev.IntentClosed(number, context.path, "nothing", None, None, why)))
+        raise
+    start = {"sequence": args["sequence"]}
+    try:
+        await act(batch.name, device, "start", start, cause=Cause(path, seq, "one_shot"))
     except (OutcomeUnknown, NotApplied) as error:
         raise InDoubt(number, f"{context.path}: whether the run started is not known: {error}") from error
     except (DeviceError, OutputRefused) as error:
-        await batch.record(ev.IntentClosed(number, context.path, "nothing", None, None, {"why": str(error)}))
-        raise StepError(
-            f"{context.path}: the run did not start: {error}", "see to the freezer, then stop or restart"
-        ) from error
+        await _never_started(context, number, f"the run did not start: {error}", error)
     return batch.state.intents[number]
+
+
+async def _never_started(context: Context, number: int, why: str, error: Exception) -> NoReturn:
+    """Close a start that was never sent as `nothing`, and hold the batch."""
+    await context.batch.record(ev.IntentClosed(number, context.path, "nothing", None, None, {"why": why}))
+    raise StepError(f"{context.path}: {why}", "see to the freezer, then restart the batch") from error
+
+
+async def _ready(context: Context, device: str) -> int:
+    """Return the number of the last run of a freezer that is ready for one; raises StepError."""
+    batch = context.batch
+    try:
+        await batch.plant.scanner.fresh(device)
+    except DeviceError as error:
+        raise StepError(f"{context.path}: {device} is silent: {error}", "see to the freezer, then restart") from error
+    sequence = batch.image.number(f"{device}.sequence")
+    if sequence is None or batch.image.number(f"{device}.ready") != 1.0:
+        raise StepError(f"{context.path}: {device} is not ready", "look at LN2, lid and chamber, then restart")
+    return int(sequence)
 
 
 async def _follow(context: Context, step: Freeze, device: str, intent: Intent, profile: FreezeProfile) -> list[Sample]:

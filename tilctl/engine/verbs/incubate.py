@@ -6,13 +6,16 @@ from recipes.expr import compile
 from recipes.ranges import parse_range
 from recipes.steps import Incubate
 from tilctl.engine.context import Context
-from tilctl.engine.waiting import until_true
+from tilctl.engine.missed import judge
+from tilctl.engine.waiting import seconds_since, until_true
 from tilctl.journal import events as ev
 
 
 async def run(context: Context, step: Incubate) -> None:
     """Wait; biological time counts while held and during an outage.  Ending outside the window is an exception."""
-    await until_true(context, compile(step.until), None)
+    condition = compile(step.until)
+    await until_true(context, condition, None)
+    await judge(context, step, seconds_since(context, condition))
     if step.window is None:
         return
     window = parse_range(step.window, "d")

@@ -9,7 +9,7 @@ from tilctl.engine.batch import Batch
 from tilctl.engine.context import Context
 from tilctl.engine.errors import StepError
 from tilctl.journal import events as ev
-from tilctl.plant.outputs import OutputRefused
+from tilctl.plant.outputs import Cause, OutputRefused
 
 
 async def run(context: Context, step: Set) -> None:
@@ -23,10 +23,15 @@ async def run(context: Context, step: Set) -> None:
 
 
 async def write_target(batch: Batch, tag: str, value: float) -> None:
-    """Write one standing target and put its read-back on the record; raises StepError when it does not take."""
+    """Write one standing target and put its read-back on the record; raises StepError when it does not take.
+
+    Its cause is the event that set it, also when it is written again.
+    """
+    path, seq = batch.state.wanted[tag]
+    cause = Cause(path, seq, "idempotent")
     try:
         equipment, _, name = tag.partition(".")
-        await batch.plant.gate.act(batch.name, batch.equipment[equipment], f"set_{name}", {"value": value})
+        await batch.plant.gate.act(batch.name, batch.equipment[equipment], f"set_{name}", {"value": value}, cause=cause)
     except (DeviceError, OutputRefused) as error:
         raise StepError(
             f"{tag} could not be set to {value:g}: {error}", "see to the device, then restart the batch"

@@ -10,10 +10,11 @@ from devices.quantity import parse
 from recipes.steps import Transfer
 from tilctl.engine.context import Context
 from tilctl.engine.errors import InDoubt, StepError
-from tilctl.engine.intents import resolve, settle, way_of
+from tilctl.engine.intents import not_safe, resolve, settle, way_of
 from tilctl.engine.shield import finish
 from tilctl.journal import events as ev
-from tilctl.plant.control.dispense import Evidence, dispense, gather_evidence
+from tilctl.plant.control.dispense import dispense
+from tilctl.plant.evidence import Evidence, gather_evidence
 from tilctl.plant.ledger import Container
 from tilctl.plant.outputs import OutputRefused
 from tilctl.plant.unit import PlantError, Way
@@ -181,6 +182,8 @@ async def _commanded(context: Context, order: _Order, way: Way, number: int, vol
             order.rate,
             float(intent.args["volume"]),
             until_empty=order.empty,
+            density=batch.density(order.source),
+            cause=(context.path, intent.seq),
         )
     except (PlantError, DeviceError, OutputRefused) as error:
         trouble = error
@@ -192,6 +195,9 @@ async def _commanded(context: Context, order: _Order, way: Way, number: int, vol
         raise InDoubt(number, f"{context.path}: {reason}") from trouble
     if trouble is not None:
         raise trouble
+    open_ = [device for device in (way.pump, way.valves) if not_safe(device) in batch.state.alarms]
+    if open_:  # the dose is booked; what does not stand still is tried again while the batch is held
+        raise PlantError(f"{' and '.join(open_)} could not be made safe", "see to it before the batch is restarted")
 
 
 def _check_empty(context: Context, order: _Order) -> None:

@@ -6,17 +6,22 @@ from recipes.expr import compile
 from recipes.steps import Wait
 from tilctl.engine.context import Context
 from tilctl.engine.errors import StepError
-from tilctl.engine.waiting import until_true
+from tilctl.engine.missed import judge
+from tilctl.engine.waiting import seconds_since, until_true
 from tilctl.journal import events as ev
 
 
 async def run(context: Context, step: Wait) -> None:
     """Wait, with a due time that was settled when the step began."""
     if step.for_ is not None:
-        await context.sleep_until(context.due(context.number(step.for_, "s")))
+        due = context.due(context.number(step.for_, "s"))
+        await context.sleep_until(due)
+        await judge(context, step, (context.batch.clock.now() - due).total_seconds())
         return
     limit = None if step.timeout is None else context.due(context.number(step.timeout, "s"))
-    if await until_true(context, compile(step.until or "true"), limit):
+    condition = compile(step.until or "true")
+    if await until_true(context, condition, limit):
+        await judge(context, step, seconds_since(context, condition))
         return
     if step.on_timeout == "hold":
         raise StepError(

@@ -1,120 +1,22 @@
 """One bounded dispense from place to place: the device is told how much, and evidence says what came of it.
 
-The pump counts and stops by itself, so that a dead controller cannot overdose.  Evidence is the pump's totaliser and
-the mass on both sides, never time.  What the scales say is the truth, the totaliser is the watchdog.
+The pump counts and stops by itself, so that a dead controller cannot overdose.  `tilctl.plant.evidence` judges what
+the instruments say of it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import asdict, dataclass
-from statistics import fmean
-from typing import Any
 
 from devices.instrument import DeviceError
+from tilctl.plant.evidence import WATCH_ML, WATCH_SHARE, Evidence, gather_evidence
+from tilctl.plant.outputs import Cause, Protected
 from tilctl.plant.unit import PlantError, UnitPlant, Way
+from tilctl.plant.watchdogs import guarded, release, tripped
 
-CLOSES_ML = 3.0  # mL; evidence closes within max(3 mL, 2 %): engineering default of the project
-CLOSES_SHARE = 0.02
-NOTHING_ML = 0.05  # mL on the totaliser, a few of its counts: the pump did not turn
-WATCH_ML = 5.0  # mL; mass against totaliser while running: max(5 mL, 5 %) over 60 s (engineering default)
-WATCH_SHARE = 0.05
-WATCH_S = 60.0
+WATCH_S = 60.0  # s
 SILENT_S = 30.0  # s without a reading of a running pump before it is given up
 DRIP_S = 2.0  # s from the pump's stop until the scales are read
-WEIGHINGS = 4  # readings of the scales that are averaged: a waste scale shows 1 g of noise, evidence closes within 3 mL
-WEIGH_EVERY_S = 1.0  # s between them; scales convert about once a second
-TOTAL_ROLLS_AT = 2**32 * 0.01  # mL; the totaliser's 32 bits of 0.01 mL
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """What the instruments say at one moment: totaliser mL, masses g, the pump's sequence and boot counters."""
-
-    total_ml: float | None
-    source_g: float | None
-    destination_g: float | None
-    sequence: int | None
-    boots: int | None
-
-    def as_data(self) -> dict[str, Any]:
-        """Return it for the record."""
-        return asdict(self)
-
-
-@dataclass(frozen=True, slots=True)
-class Closure:
-    """What became of a dispense; `closes` is False where the evidence disagrees or is missing."""
-
-    delivered_ml: float | None
-    counted_ml: float | None
-    source_ml: float | None
-    destination_ml: float | None
-    closes: bool
-    why: str
-
-
-async def gather_evidence(plant: UnitPlant, way: Way) -> Evidence:
-    """Weigh both sides, as the mean of some readings, and read the pump; takes 3 s, raises DeviceError."""
-    number = plant.image.number
-    scales = (".".join(way.source_scale), ".".join(way.destination_scale))
-    masses: tuple[list[float], list[float]] = ([], [])
-    for weighing in range(WEIGHINGS):
-        if weighing:
-            await plant.clock.sleep(WEIGH_EVERY_S)
-        for device in dict.fromkeys((way.source_scale[0], way.destination_scale[0])):
-            await plant.scanner.fresh(device)
-        for scale, seen in zip(scales, masses, strict=True):
-            mass = number(scale)
-            if mass is not None:
-                seen.append(mass)
-    await plant.scanner.fresh(way.pump)
-    sequence, boots = number(f"{way.pump}.sequence"), number(f"{way.pump}.boots")
-    source, destination = (fmean(seen) if seen else None for seen in masses)
-    return Evidence(
-        number(f"{way.pump}.total"),
-        source,
-        destination,
-        None if sequence is None else int(sequence),
-        None if boots is None else int(boots),
-    )
-
-
-def close_evidence(before: Evidence, after: Evidence, density: float, *, may_run_dry: bool = False) -> Closure:
-    """Judge two moments of evidence; `density` in g/mL is that of the liquid that flowed.  Pure.
-
-    `may_run_dry`: the pump was told to run until the source is empty, so it may have counted more than it moved.
-    """
-    counted = None
-    if before.total_ml is not None and after.total_ml is not None:
-        counted = after.total_ml - before.total_ml
-        if counted < 0 and before.boots == after.boots:
-            counted += TOTAL_ROLLS_AT  # the totaliser rolled over; a smaller count after a reboot is no evidence
-    if before.boots != after.boots or (counted is not None and counted < 0):
-        counted = None
-    left = _volume(before.source_g, after.source_g, -density)
-    came = _volume(before.destination_g, after.destination_g, density)
-    if left is None or came is None or counted is None:
-        missing = [
-            n for n, v in (("source mass", left), ("destination mass", came), ("totaliser", counted)) if v is None
-        ]
-        return Closure(None, counted, left, came, closes=False, why=f"no evidence from {' and '.join(missing)}")
-    allowed = max(CLOSES_ML, CLOSES_SHARE * max(abs(left), abs(came)))
-    if abs(left - came) > allowed:
-        why = f"{left:.1f} mL left, {came:.1f} mL came: they differ by more than {allowed:.1f} mL"
-        return Closure(None, counted, left, came, closes=False, why=why)
-    moved = max(0.0, (left + came) / 2)
-    if counted < NOTHING_ML and moved <= CLOSES_ML:
-        moved = 0.0  # the pump did not turn: what the scales show is their noise
-    apart = max(WATCH_ML, WATCH_SHARE * counted)
-    if abs(counted - moved) > apart and not (may_run_dry and counted > moved):
-        why = f"the pump counted {counted:.1f} mL, the scales say {moved:.1f} mL"
-        return Closure(None, counted, left, came, closes=False, why=why)
-    return Closure(moved, counted, left, came, closes=True, why="")
-
-
-def _volume(before: float | None, after: float | None, density: float) -> float | None:
-    return None if before is None or after is None else (after - before) / density
 
 
 async def dispense(
@@ -126,16 +28,32 @@ async def dispense(
     volume: float,
     *,
     until_empty: bool,
+    density: float,
+    cause: tuple[str, int],
 ) -> None:
     """Open the valves, command the dispense once, and follow it until the pump has stopped by itself.
 
-    `rate` in mL/min, `volume` in mL.  Raises PlantError when mass does not follow the pump, when the pump falls
-    silent or does not end in time; DeviceError and OutputRefused pass through.  The caller stops the pump.
+    `rate` in mL/min, `volume` in mL, `density` of the liquid in g/mL; `cause` is the step and the number of its
+    intent's event.  Raises PlantError when mass does not follow the pump, when the pump falls silent, is stopped by
+    its watchdog or does not end in time; DeviceError and OutputRefused pass through.  The caller stops the pump.
     """
-    await plant.gate.act(owner, way.valves, "select", {"suction": way.suction, "delivery": way.delivery})
-    await plant.gate.act(owner, way.pump, "dispense", {"sequence": sequence, "rate": rate, "volume": volume})
+    async with guarded(plant, way.pump):
+        await _select_and_start(plant, owner, way, sequence, rate, volume, cause)
+        await _follow(plant, way, rate, volume, density, until_empty=until_empty)
+
+
+async def _select_and_start(
+    plant: UnitPlant, owner: str, way: Way, sequence: int, rate: float, volume: float, cause: tuple[str, int]
+) -> None:
+    ports = {"suction": way.suction, "delivery": way.delivery}
+    await plant.gate.act(owner, way.valves, "select", ports, cause=Cause(*cause, "attached"))
+    dose = {"sequence": sequence, "rate": rate, "volume": volume}
+    await plant.gate.act(owner, way.pump, "dispense", dose, cause=Cause(*cause, "one_shot"))
+
+
+async def _follow(plant: UnitPlant, way: Way, rate: float, volume: float, density: float, *, until_empty: bool) -> None:
     deadline = plant.clock.monotonic() + volume / rate * 60.0 * 1.2 + 60.0
-    watch = _MassWatch(plant, way)
+    watch = _MassWatch(plant, way, density)
     while True:
         try:
             async with asyncio.timeout_at(min(deadline, plant.clock.monotonic() + SILENT_S)):
@@ -150,6 +68,8 @@ async def dispense(
             ) from None
         running = plant.image.number(f"{way.pump}.running")
         if running is not None and not running:
+            if tripped(plant, way.pump):
+                raise PlantError(f"{way.pump} was stopped by its watchdog", "look at its network and at the controller")
             break
         dry = watch.dry()
         if dry and until_empty:
@@ -164,9 +84,10 @@ async def dispense(
 class _MassWatch:
     """Compares what the pump counted with what left the source, over a sliding minute."""
 
-    def __init__(self, plant: UnitPlant, way: Way) -> None:
+    def __init__(self, plant: UnitPlant, way: Way, density: float) -> None:
         self._plant = plant
         self._way = way
+        self._density = density
         self._since: tuple[float, float, float] | None = None
 
     def dry(self) -> bool:
@@ -182,18 +103,23 @@ class _MassWatch:
         since, counted_then, mass_then = self._since
         if now - since < WATCH_S:
             return False
-        pumped, left = counted - counted_then, (mass_then - mass) / 1.005
+        pumped, left = counted - counted_then, (mass_then - mass) / self._density
         self._since = (now, counted, mass)
         return pumped - left > max(WATCH_ML, WATCH_SHARE * pumped)
 
 
-async def end_dispense(plant: UnitPlant, way: Way) -> Evidence | None:
-    """Stop the pump, close its valves, let it drip and read the evidence; None when an instrument is silent."""
-    await plant.gate.protect(way.pump, "stop")
-    await plant.gate.protect(way.valves, "close")
+async def end_dispense(plant: UnitPlant, way: Way) -> tuple[Evidence | None, list[Protected]]:
+    """Stop the pump, close its valves, let it drip and read the evidence; None when an instrument is silent.
+
+    What cannot be stopped is pinched off: the valves close whatever the pump says.  Returns with it what became of
+    both.
+    """
+    stopped = await plant.gate.protect(way.pump, "stop")
+    closed = await plant.gate.protect(way.valves, "close")
+    await release(plant, way.pump)
     await plant.clock.sleep(DRIP_S)
     try:
         async with asyncio.timeout(SILENT_S):
-            return await gather_evidence(plant, way)
+            return await gather_evidence(plant, way), [stopped, closed]
     except (DeviceError, TimeoutError):
-        return None
+        return None, [stopped, closed]

@@ -1,0 +1,167 @@
+"""What a fault does to an instrument or to the liquid behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from simulators.device import Bend, SimDevice, Value
+from simulators.faults.model import Fault
+from simulators.faults.stacked import Stacked, Undo
+from simulators.instruments import serial_number
+from simulators.physics.fluid import COUNT_ML, Pump
+from simulators.physics.noise import gauss, stream
+from simulators.plant import Plant
+
+ROLL_OVER = 1 << 32  # counts
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """An instrument, and the plant it belongs to."""
+
+    name: str
+    device: SimDevice
+    plant: Plant
+
+    @property
+    def pump(self) -> Pump:
+        """Return the pump that it is, or whose valves it is."""
+        return self.plant.pumps[self.name.replace("valves", "pump")]
+
+
+class Deeds:
+    """One method for each word; it returns how to undo it, None for what is done in a moment."""
+
+    def __init__(self, stacked: Stacked) -> None:
+        self._stacked = stacked
+        self._replaced: dict[str, int] = {}
+
+    def do(self, fault: Fault, target: Target) -> Undo | None:
+        """Carry out a fault of an instrument; raises KeyError for a word that is none."""
+        deeds: dict[str, Callable[[Fault, Target], Undo | None]] = {
+            "not_applied": lambda _, at: self._stacked.put(at.device, "deaf", value=True),
+            "stuck": self._stuck,
+            "noise": self._noise,
+            "offset": self._offset,
+            "nan": lambda f, at: self._stacked.bend(at.device, _point(f), lambda _: None),
+            "replaced": self._replace,
+            "counter_reset": self._reset,
+            "slip": lambda f, at: self._pump(at, "slip", f.number("share") / 100.0),
+            "slow_drip": lambda f, at: self._pump(at, "drip", f.number("rate")),
+            "occlusion": lambda _, at: self._pump(at, "blocked", at.plant.time()),
+            "bag_empty": self._bag_empty,
+            "leak": self._leak,
+            "clamp_stuck": lambda _, at: self._pump(at, "stuck", value=True),
+            "heater_fault": self._heater,
+            "local_change": self._hand,
+            "profile_abort": self._abort,
+        }
+        return deeds[fault.what](fault, target)
+
+    def near_rollover(self, target: Target, before_ml: float) -> bool:
+        """Let the totaliser stand so near its roll-over; False, and nothing, while the pump runs."""
+        with target.plant.change():
+            if target.pump.run is not None:
+                return False
+            target.pump.counts = ROLL_OVER - round(before_ml / COUNT_ML)
+        return True
+
+    def _stuck(self, fault: Fault, target: Target) -> Undo:
+        seen = target.device.reads(_point(fault))
+        return self._stacked.bend(target.device, _point(fault), lambda _: seen)
+
+    def _noise(self, fault: Fault, target: Target) -> Undo:
+        key = stream(target.plant.seed, f"noise of {target.name} {_point(fault)}")
+        sigma = fault.number("sigma")
+        bend = _added(lambda: gauss(key, int(target.plant.time()), sigma))
+        return self._stacked.bend(target.device, _point(fault), bend)
+
+    def _offset(self, fault: Fault, target: Target) -> Undo:
+        by = fault.number("by")
+        return self._stacked.bend(target.device, _point(fault), _added(lambda: by))
+
+    def _replace(self, _fault: Fault, target: Target) -> None:
+        unit = self._replaced[target.name] = self._replaced.get(target.name, 0) + 1
+        target.device.replace(serial_number(target.name, unit))
+
+    def _reset(self, _fault: Fault, target: Target) -> None:
+        with target.plant.change() as t:
+            target.pump.counts = -target.pump.run.counts(t) if target.pump.run else 0
+
+    def _pump(self, target: Target, name: str, value: float) -> Undo:
+        with target.plant.change():
+            undo = self._stacked.put(target.pump, name, value)
+        return _changing(target.plant, undo)
+
+    def _bag_empty(self, fault: Fault, target: Target) -> Undo | None:
+        if target.device.profile.role == "pump":
+            return self._pump(target, "withheld", fault.number("left"))
+        share, port, plant = fault.number("share") / 100.0, int(fault.number("port")), target.plant
+        once = fault.for_s is None
+
+        def short(hung: int) -> float:
+            if port not in (0, hung):
+                return 0.0
+            if once:
+                plant.short_hung.remove(short)
+            return share
+
+        plant.short_hung.append(short)
+        return None if once else lambda: plant.short_hung.remove(short)
+
+    def _leak(self, fault: Fault, target: Target) -> Undo:
+        port, rate, leaks = int(fault.number("port")), fault.number("rate"), target.plant.fluidics.leaks
+        with target.plant.change():
+            leaks[port] = leaks.get(port, 0.0) + rate
+
+        def tight() -> None:
+            leaks[port] -= rate
+            if leaks[port] < 1e-9:
+                del leaks[port]
+
+        return _changing(target.plant, tight)
+
+    def _heater(self, _fault: Fault, target: Target) -> Undo:
+        plant = target.plant
+        with plant.change() as t:
+            undo = self._stacked.put(plant.climate, "heater_fault", value=True)
+            plant.climate.steer(t)
+
+        def mend() -> None:
+            undo()
+            plant.climate.steer(plant.time())
+
+        return _changing(plant, mend)
+
+    def _hand(self, fault: Fault, target: Target) -> None:
+        target.device.do(f"set_{fault.args['target']}", {"value": fault.number("value")})
+
+    def _abort(self, _fault: Fault, target: Target) -> None:
+        with target.plant.change() as t:
+            target.plant.freezer.abort(t)
+
+
+def _point(fault: Fault) -> str:
+    return str(fault.args["point"])
+
+
+def _added(more: Callable[[], float]) -> Bend:
+    """Return a bend that adds something to a number."""
+
+    def bend(value: Value) -> Value:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return value
+        return value + more()
+
+    return bend
+
+
+def _changing(plant: Plant, undo: Undo) -> Undo:
+    """Return `undo`, done as a change of the plant."""
+
+    def done() -> None:
+        with plant.change():
+            undo()
+
+    return done

@@ -1,0 +1,146 @@
+"""The oracle for doses and volumes: what the pumps really did, against what was ordered and what the ledger says."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from simulators.physics.fluid import Dispense
+from simulators.plant import Plant
+from tilctl.cli.rehearsing.violations import Book
+from tilctl.engine.state import BatchState, Intent
+
+CONSERVED = 1e-6  # share by which sums of floats may differ
+CLOSES_ML, CLOSES_SHARE = 3.0, 0.02  # evidence of one dose closes within max(3 mL, 2 %)
+LEDGER_ML, LEDGER_SHARE = 4.0, 0.03  # mL, share: what a ledger may be off before any dose (scales, misread marks)
+OVERRUN_ML = 20.0  # mL that a dose which empties its source may order beyond the ledger
+
+
+@dataclass
+class Doses:
+    """What became of the doses of one batch."""
+
+    commanded: int = 0
+    doubled: int = 0
+    in_doubt: int = 0
+
+
+@dataclass
+class DoseOracle:
+    """Judges doses; `excused` says whether a fault that falsifies evidence (leak, slip, lies) has been at work.
+
+    `lied`: whether a person has typed what was not so.
+    """
+
+    plant: Plant
+    book: Book
+    excused: Callable[[], bool]
+    lied: Callable[[], bool]
+    doses: Doses = field(default_factory=Doses)
+    _seen: set[tuple[str, int]] = field(default_factory=set[tuple[str, int]])
+    _reported: bool = False
+    _doubled: set[str] = field(default_factory=set[str])
+    _doubtful: set[int] = field(default_factory=set[int])
+    _uncertain: dict[str, float] = field(default_factory=dict[str, float])  # container -> sum of squares of mL
+
+    def reported(self) -> None:
+        """Note that the controller has said that volumes are not as they should be."""
+        self._reported = True
+
+    def opened(self, state: BatchState, intent: Intent) -> None:
+        """Judge an intent that was just opened: its number is new, and no other of its step is open."""
+        if intent.action != "dispense":
+            return
+        self.doses.commanded += 1
+        key = (intent.device, int(intent.args["sequence"]))
+        if key in self._seen:
+            self.book.note("sequence_once", f"{intent.path}: {key[0]} is given number {key[1]} twice")
+        self._seen.add(key)
+        for other in state.intents_of(intent.path):
+            if other.number != intent.number and other.outcome in ("", "in_doubt"):
+                self.book.note(
+                    "at_most_once",
+                    f"{intent.path}: intent {intent.number} was opened while intent {other.number} is not closed",
+                )
+
+    def closed(self, intent: Intent) -> None:
+        """Take note of how an intent was closed."""
+        if intent.outcome == "in_doubt":
+            self._doubtful.add(intent.number)
+            self.doses.in_doubt = len(self._doubtful)
+            self._reported = True
+        if intent.delivered_ml and "from" in intent.args:
+            own = max(CLOSES_ML, CLOSES_SHARE * intent.delivered_ml)
+            for name in (str(intent.args["from"]), str(intent.args["to"])):
+                self._uncertain[name] = self._uncertain.get(name, 0.0) + own * own
+
+    def conserved(self) -> None:
+        """Volume is neither made nor lost in the plant."""
+        total, brought = self.plant.volume_total(), self.plant.aside.brought_ml
+        if abs(total - brought) > max(1.0, brought) * CONSERVED:
+            self.book.note("volume_conserved", f"{brought:.3f} mL were brought, {total:.3f} mL are there")
+
+    def pumps(self, state: BatchState) -> None:
+        """Compare the logs of the pumps with the intents: each run has one, no step got more than it ordered."""
+        intents = {(i.device, int(i.args["sequence"])): i for i in state.intents.values() if i.action == "dispense"}
+        runs: dict[str, list[tuple[Intent, Dispense]]] = {}
+        for name, pump in self.plant.pumps.items():
+            for run in pump.log:
+                intent = intents.get((name, run.sequence))
+                if intent is None:
+                    self.book.note("act_has_intent", f"{name} dispensed with number {run.sequence}, which nobody meant")
+                    continue
+                runs.setdefault(intent.path, []).append((intent, run))
+                if abs(run.commanded_ml - float(intent.args["volume"])) > 0.011:
+                    self.book.note(
+                        "act_is_intent",
+                        f"{name} was told {run.commanded_ml} mL, intent {intent.number}: {intent.args['volume']} mL",
+                    )
+        for path, done in runs.items():
+            self._not_doubled(state, path, done)
+
+    def _not_doubled(self, state: BatchState, path: str, done: list[tuple[Intent, Dispense]]) -> None:
+        taken = [(intent.device, run.sequence) for intent, run in done]
+        if len(set(taken)) != len(taken):
+            self._double(path, f"{path}: a pump ran twice with one number: {taken}")
+        node = state.node(path)
+        ordered = None if node is None else node.phases.get("ordered")
+        if ordered is None:
+            return
+        order: Mapping[str, Any] = ordered[1]
+        wanted = float(order["volume"])
+        over = OVERRUN_ML if order["empty"] else 0.0
+        moved = sum(run.moved_ml for _, run in done)  # in truth: a pump that slips counts more than it moves
+        own = math.sqrt(sum(max(CLOSES_ML, CLOSES_SHARE * run.moved_ml) ** 2 for _, run in done))
+        allowed = wanted * 1.03 + max(float(order["tolerance"]), CLOSES_ML) + over + 2.0 * own
+        told = self.lied() and any(i.number in self._doubtful for i, _ in done)  # a person said what was not so
+        if moved > allowed and not told:
+            self._double(path, f"{path}: {wanted:.1f} mL were ordered, the pumps moved {moved:.1f} mL")
+
+    def _double(self, path: str, text: str) -> None:
+        if path not in self._doubled:
+            self._doubled.add(path)
+            self.doses.doubled += 1
+        self.book.note("not_doubled", text)
+
+    def ledger(self, state: BatchState, port: Callable[[str], int]) -> None:
+        """Compare the ledger with what is really there, where no dose is under way; `port` is that of a place."""
+        if state.open_intents():
+            return
+        for container in state.ledger:
+            if not container.mounted:
+                continue
+            real = self.plant.place(port(container.place))
+            if real is None or real.name != container.name:
+                continue
+            truth = real.contents.volume
+            spread = math.sqrt(self._uncertain.get(container.name, 0.0))
+            allowed = LEDGER_ML + LEDGER_SHARE * max(truth, container.volume_ml) + 2.0 * spread
+            if abs(truth - container.volume_ml) > allowed and not (self.excused() and self._reported):
+                self.book.note(
+                    "ledger",
+                    f"{container.name}: {container.volume_ml:.1f} mL by ledger, {truth:.1f} mL in truth"
+                    f" (allowed {allowed:.1f} mL){', and nothing was said' if self.excused() else ''}",
+                )

@@ -1,0 +1,125 @@
+"""What a campaign came to: for a person, for a program (`--json`), for a build server (JUnit XML)."""
+
+from __future__ import annotations
+
+import sys
+import time
+import xml.etree.ElementTree as ET  # it is written here, never read
+from pathlib import Path
+from typing import Any, TextIO
+
+from tilctl.cli.rehearsing.campaign import Tally
+
+SHOWN = 20  # violations shown to a person
+EVERY_S = 15.0  # s between lines of progress where there is no terminal
+
+
+def as_data(recipe: str, tally: Tally, wall_s: float) -> dict[str, Any]:
+    """Return a campaign as JSON-able values; one rehearsal alone brings its daily samples and its record's head."""
+    data: dict[str, Any] = {
+        "recipe": recipe,
+        "seeds": tally.seeds,
+        "faults_injected": sum(tally.faults.values()) + tally.kills,
+        "outcomes": dict(sorted(tally.outcomes.items())),
+        "violations": tally.violations,
+        "doses": {"commanded": tally.commanded, "doubled": tally.doubled, "in_doubt": tally.in_doubt},
+        "simulated_days": round(tally.simulated_s / 86400.0, 3),
+        "wall_seconds": round(wall_s, 2),
+        "peak_rss_mb": tally.peak_rss_mb,
+        "kills": tally.kills,
+        "held_hours": round(tally.held_s / 3600.0, 3),
+        "operator_touches": tally.touches,
+        "over_sockets": tally.over_sockets,
+        "faults": dict(sorted(tally.faults.items())),
+        "interrupted": tally.interrupted,
+    }
+    if tally.seeds == 1 and tally.last is not None:
+        data["head"] = tally.last.head
+        data["events"] = tally.last.events
+        data["samples"] = [vars(sample) for sample in tally.last.samples]
+    return data
+
+
+def tell(recipe: str, tally: Tally, wall_s: float, out: Path, stream: TextIO) -> None:
+    """Tell a person."""
+    days = tally.simulated_s / 86400.0
+    ends = ", ".join(f"{number} {state}" for state, number in sorted(tally.outcomes.items())) or "none ended"
+    lines = [
+        f"{recipe}: {tally.seeds} rehearsals, {days:.1f} simulated days in {wall_s:.0f} s",
+        f"  ended       {ends}",
+        f"  befell      {sum(tally.faults.values())} faults, {tally.kills} ends of the controller",
+        f"  doses       {tally.commanded} commanded, {tally.doubled} doubled, {tally.in_doubt} in doubt",
+        f"  people      {tally.touches} touches; {tally.held_s / 3600.0:.1f} h held",
+        f"  memory      {tally.peak_rss_mb:.0f} MB at most in a process; {tally.over_sockets} seeds over real sockets",
+        f"  violations  {len(tally.violations)} in {tally.violated} rehearsals",
+    ]
+    lines += [
+        f"    seed {found['seed']}, event {found['event']}: {found['invariant']}: {found['text']}"
+        for found in tally.violations[:SHOWN]
+    ]
+    if len(tally.violations) > SHOWN:
+        lines.append(f"    and {len(tally.violations) - SHOWN} more")
+    if tally.violations:
+        lines.append(f"  record, log and faults of each lie in {out}/seed-N; --seed N repeats it to the same event")
+    if tally.interrupted:
+        lines.append("  interrupted: this is what there is so far")
+    print("\n".join(lines), file=stream)
+
+
+def write_junit(path: Path, recipe: str, tally: Tally, wall_s: float) -> None:
+    """Write JUnit XML, a test case for each seed; raises OSError."""
+    suite = ET.Element(
+        "testsuite",
+        name=f"tilctl rehearse {recipe}",
+        tests=str(tally.seeds),
+        failures=str(tally.violated),
+        errors="0",
+        time=f"{wall_s:.2f}",
+    )
+    for seed, seconds, texts in sorted(tally.times):
+        case = ET.SubElement(
+            suite, "testcase", classname=f"rehearse.{recipe}", name=f"seed {seed}", time=f"{seconds:.2f}"
+        )
+        if texts:
+            failure = ET.SubElement(case, "failure", message=_printable(texts[0]), type="violation")
+            failure.text = _printable("\n".join(texts))
+    ET.ElementTree(suite).write(path, encoding="utf-8", xml_declaration=True)
+
+
+def _printable(text: str) -> str:
+    """Return a text without the characters that XML cannot hold."""
+    return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
+
+
+class Progress:
+    """One line on standard error: how far, how long still, what was found."""
+
+    def __init__(self) -> None:
+        self._stream = sys.stderr
+        self._began = time.monotonic()
+        self._told = self._began
+        self._terminal = self._stream.isatty()
+
+    def __call__(self, tally: Tally, total: int) -> None:
+        """Tell it, at a terminal each time, else now and then."""
+        now = time.monotonic()
+        if not self._terminal and now - self._told < EVERY_S and tally.seeds < total:
+            return
+        self._told = now
+        left = (now - self._began) / tally.seeds * (total - tally.seeds)
+        text = (
+            f"{tally.seeds}/{total} rehearsals, {tally.simulated_s / 86400.0:.0f} days, "
+            f"{sum(tally.faults.values()) + tally.kills} faults, {len(tally.violations)} violations, "
+            f"{int(left // 60)}:{int(left % 60):02d} left"
+        )
+        print(
+            f"\r\x1b[K{text}" if self._terminal else text,
+            end="" if self._terminal else "\n",
+            file=self._stream,
+            flush=True,
+        )
+
+    def close(self) -> None:
+        """End the line."""
+        if self._terminal:
+            print("\r\x1b[K", end="", file=self._stream, flush=True)

@@ -1,0 +1,44 @@
+"""What one rehearsal came to, in a form that passes between processes."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What must not grow, once a simulated day: memory (MB), tasks, open descriptors, bytes of the status message."""
+
+    day: float
+    rss_mb: float
+    tasks: int
+    descriptors: int
+    status_bytes: int
+
+
+@dataclass
+class Result:
+    """One rehearsal; times in s, `simulated_s` of virtual time; `head` is the last hash of the batch's record."""
+
+    seed: int
+    outcome: str
+    violations: list[dict[str, Any]]
+    faults: dict[str, int]
+    kills: int
+    held_s: float
+    touches: int
+    commanded: int
+    doubled: int
+    in_doubt: int
+    simulated_s: float
+    wall_s: float
+    events: int
+    head: str
+    sockets: bool
+    samples: list[Sample] = field(default_factory=list[Sample])
+    peak_rss_mb: float = 0.0
+
+    def as_data(self) -> dict[str, Any]:
+        """Return it as JSON-able values."""
+        return asdict(self)
