@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import math
 import struct
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from devices.codec import FLOATS, CodecError, RegType, WordOrder, decode, encode, format_of, reorder, unpack
 from devices.instrument import Args, ArgValue
 from devices.profile_types import Block, Check, Command, Point, Slot
-from devices.reading import Quality, Reading, Value
+from devices.reading import Quality, Reading, Value, made
 from devices.role import BOOL
 
 _Converter = Callable[[Any], Value]
@@ -58,10 +59,10 @@ class BlockDecoder:
                 if (raws[other] in values) is inside:
                     value = None
             quality = _BAD if value is None else _GOOD
-            readings[name] = Reading(value, unit, quality, at)
+            readings[name] = made(value, unit, quality, at)
             for bit, mask in bits:
                 flag = bool(int(value) & mask) if isinstance(value, float) else None
-                readings[bit] = Reading(flag, BOOL, quality, at)
+                readings[bit] = made(flag, BOOL, quality, at)
         return readings
 
 
@@ -109,16 +110,20 @@ def _converter(point: Point) -> _Converter:
     scale = _scaler(point.scale)
     offset, sentinels = point.offset, frozenset(point.nan)
     low, high = point.range or (-math.inf, math.inf)
-    finite = math.isfinite
+    low, high = max(low, -sys.float_info.max), min(high, sys.float_info.max)
 
+    # Invariant: what is not a plausible finite number is bad, never passed on (NaN is between no limits).
     def number(raw: float) -> float | None:
         if raw in sentinels:
             return None
         value = scale(raw) + offset
-        # Invariant: what is not a plausible finite number is bad, never passed on.
-        return value if low <= value <= high and finite(value) else None
+        return value if low <= value <= high else None
 
-    return number
+    def plain(raw: float) -> float | None:
+        value = raw + offset
+        return value if low <= value <= high else None
+
+    return plain if scale is float and not sentinels and isinstance(offset, float) else number
 
 
 def _text(raw: bytes, order: WordOrder) -> str | None:

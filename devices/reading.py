@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Any
 
 Value = float | bool | str | None
 
@@ -35,6 +36,25 @@ class Reading:
         if self.quality in (Quality.GOOD, Quality.UNCERTAIN) and now - self.at > stale_after:
             return replace(self, quality=Quality.STALE)
         return self
+
+
+class _Draft:
+    """A reading in the making: what is frozen is slow to fill."""
+
+    __slots__ = ("at", "quality", "unit", "value")
+
+    def __init__(self, value: Value, unit: str, quality: Quality, at: float) -> None:
+        self.value = value
+        self.unit = unit
+        self.quality = quality
+        self.at = at
+
+
+def made(value: Value, unit: str, quality: Quality, at: float) -> Reading:
+    """Return `Reading(value, unit, quality, at)`, in less than half the time; for decoders."""
+    draft: Any = _Draft(value, unit, quality, at)
+    draft.__class__ = Reading
+    return draft
 
 
 def bad(unit: str, at: float) -> Reading:

@@ -48,6 +48,7 @@ class Bench:
             "wash": self.wash,
             "load_freezer": self.load_freezer,
             "unload_freezer": self.unload_freezer,
+            "rest_freezer": self.rest_freezer,
             "find": partial(sight.find, plant),
             "standing": partial(sight.standing, plant),
             "moved": partial(sight.moved, plant),
@@ -270,6 +271,16 @@ class Bench:
                     container.contents.temperature = frozen.temperature
                     self._put_aside(container, container.name)
             return {"unloaded": [c.name for c in taken]}
+
+        return self._do(at, act)
+
+    def rest_freezer(self, at: When = None) -> dict[str, Any]:
+        """Bring the chamber back to the temperature at which a run begins, with the bags in it."""
+
+        def act() -> dict[str, Any]:
+            with self.plant.change() as t:
+                self.plant.freezer.rest(t)
+            return {}
 
         return self._do(at, act)
 

@@ -39,6 +39,7 @@ DELAYS: dict[str, tuple[float, float]] = {
     "@sample": (3600.0, 7200.0),
     "@result": (13.5 * 86400.0, 13.9 * 86400.0),  # sterility cultures take 14 days
     "@reconcile": (300.0, 900.0),
+    "@freeze-failed": (300.0, 900.0),
 }
 FOR_EACH_CONTAINER = 90.0  # s
 SETTLE_BEFORE = 10.0  # s between the last touch and the answer, so that scales have come to rest
@@ -98,6 +99,8 @@ class Operator:
             known, text = self._sample(prompt, drawn=kind == "result" and step != "bioburden")
         elif kind == "reconcile":
             known, text = self._reconcile(prompt), "looked at pump, scale and bag"
+        elif kind == "freeze-failed":
+            known, text = self._freeze_failed(prompt)
         else:
             known, text = self._ask(prompt, step, delay)
         inputs = {name: self._value(prompt, name, spec, known) for name, spec in _inputs(prompt).items()}
@@ -191,6 +194,14 @@ class Operator:
             known["delivered"] = float(self._bench("moved", args)["moved_ml"])
         return known
 
+    def _freeze_failed(self, prompt: Prompt) -> tuple[dict[str, Any], str]:
+        """Freeze anew what never froze, from the start temperature; else save the bags."""
+        choices = [str(c) for c in _inputs(prompt).get("decision", {}).get("choices", [])]
+        if "refreeze" in choices:
+            self._do(prompt, "rest_freezer", {}, 0.0)  # at once: the chamber takes a minute
+            return {"decision": "refreeze", "why": "never nucleated, and warm"}, "set the chamber to its start"
+        return {"decision": choices[0] if choices else "", "why": "it may have frozen"}, "moved the bags to vapour"
+
     def _ask(self, prompt: Prompt, step: str, delay: float) -> tuple[dict[str, Any], str]:
         text = str(prompt.get("text", ""))
         if step == "arrive":
@@ -247,7 +258,8 @@ class Operator:
     def _value(self, prompt: Prompt, name: str, spec: Mapping[str, Any], known: Mapping[str, Any]) -> str | float:
         kind = str(spec.get("type", "text"))
         if kind == "choice":
-            return _choice(prompt, [str(c) for c in spec.get("choices", [])])
+            choices = [str(c) for c in spec.get("choices", [])]
+            return str(known[name]) if known.get(name) in choices else _choice(prompt, choices)
         if kind == "scan" or name.startswith("scan."):
             return f"{name.rpartition('.')[2].upper()}-{int(self._draw(prompt, name, 1e5, 1e6))}"
         if name.startswith("sign."):

@@ -185,6 +185,12 @@ class Freezer:
             self.setpoint = IDLE_CHAMBER
         return taken
 
+    def rest(self, t: float) -> None:
+        """Be set by hand to the idle temperature again, as before a run; not while one is under way."""
+        self.t = max(self.t, t)
+        if not self.running:
+            self.setpoint = IDLE_CHAMBER
+
     def start(self, sequence: int, t: float) -> bool:
         """Start the loaded table; False without one. Repeated, or while running, it is ignored (True)."""
         if sequence == self.sequence or self.running:

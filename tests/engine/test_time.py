@@ -213,9 +213,12 @@ async def test_an_outage_that_turns_out_too_long_still_waits(suite: Story) -> No
     await suite.until_state("held")
     suite.clock.server = True
     suite.step_clock(590.0 + 300.0)
-    await asyncio.sleep(60.0)
+    await suite.when(
+        lambda: "allows an outage of 10 min" in suite.events("exception_raised", code="restart")[-1].text,
+        "the true length of the outage is on record",
+    )
+    await asyncio.sleep(120.0)
     assert suite.runner.state == "held"
-    assert "allows an outage of 10 min" in suite.events("exception_raised", code="restart")[-1].text
 
 
 async def test_without_a_batch_the_record_follows_the_wall_clock(suite: Story) -> None:
@@ -255,7 +258,7 @@ async def test_after_an_outage_there_is_one_late_run_and_no_burst(suite: Story) 
     assert suite.loop.time() - began == approx(1200.0, abs=10.0)
     assert fed(suite) == ["fed 1", "fed 2", "fed 3"]
     assert len(missed(suite)) == 1
-    assert "ended 110.0" in missed(suite)[0].text
+    assert "ended 110" in missed(suite)[0].text
     assert "on_missed: run_late" in missed(suite)[0].text
     await suite.until_state("complete")
     assert [e.path for e in missed(suite)] == ["feeds/each/1/rest", "feeds/late"], "an incubation too"

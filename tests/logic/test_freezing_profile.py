@@ -9,7 +9,7 @@ import pytest
 from devices.document import DocumentError, parse
 from recipes import shelf
 from recipes.catalog import load_freezing
-from recipes.freezing import Finding, accept, duration, longest, nucleation, program
+from recipes.freezing import Finding, accept, duration, longest, nucleation, program, unseen
 from recipes.freezing_check import check_profile
 
 F3 = load_freezing("F3")
@@ -107,6 +107,40 @@ def test_readings_that_are_missing_are_left_out_and_none_is_not_accepted() -> No
     assert judged(holed)["end"].ok
     nothing = accept(F3, [(0.0, None, None), (10.0, -90.0, None)])
     assert not any(finding.ok for finding in nothing)
+
+
+def at(samples: Curve, degrees: float, *, frozen: bool) -> float:
+    """Return when the bag first was so cold, before nucleation or in the last part of the run."""
+    rows = samples if not frozen else samples[-200:]
+    return next(t for t, _, sample in rows if sample is not None and sample <= degrees)
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "hidden"),
+    [
+        (0.0, 90.0, {"start"}),
+        (310.0, 420.0, {"rate before nucleation"}),
+        ("supercooled", "all frozen", {"nucleation", "plateau", "rate after nucleation"}),
+        ("plateau", "plateau", set[str]()),
+        ("all frozen", "end", {"rate after nucleation", "end"}),
+    ],
+)
+def test_what_was_decided_unseen_is_not_judged_and_the_rest_is(
+    first: float | str, last: float | str, hidden: set[str]
+) -> None:
+    whole = run(steady=180.0)
+    end, cold = whole[-1][0], at(whole, -5.0, frozen=False)
+    named = {
+        "supercooled": (cold, cold), "all frozen": (at(whole, -15.0, frozen=True),) * 2, "end": (end, end + 1.0),
+        "plateau": (cold + 400.0, cold + 600.0),
+    }  # fmt: skip
+    a = named[first][0] if isinstance(first, str) else first
+    b = named[last][1] if isinstance(last, str) else last
+    seen = [row for row in whole if not a <= row[0] < b]
+    found = accept(F3, seen, None, unseen([row[0] for row in seen], end))
+    assert {finding.criterion for finding in found if not finding.judged} == hidden
+    assert all(finding.ok is finding.judged for finding in found), "what was seen was good"
+    assert all("unseen from" in finding.value for finding in found if not finding.judged)
 
 
 def test_tracking_is_judged_where_set_points_are_known() -> None:

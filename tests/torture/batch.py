@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.torture.hands import Hands
+from tests.torture.hands import PATIENCE, Hands
 from tests.torture.oracles import Findings, Outage, cold, examine, times
 from tests.torture.rig import Rig
 from tests.torture.watch import Watch
@@ -16,6 +16,7 @@ from tilctl.engine.machine import FINAL, State
 
 OUTAGES = (0.0, 5.0, 30.0, 120.0, 900.0)  # virtual s
 LOOK_S = 0.003  # real s between looks at the record
+LOOK_SAFE = 0.1  # share of looks that look for safe mode too
 MOST_S = 600.0  # real s for a batch
 LIFE_S = 0.3  # real s in control at most, where it is killed at random
 FRESH = 0.05  # share of starts that are a new interpreter, not a fork
@@ -55,7 +56,8 @@ class Torture:
         self._rig = rig
         self._plan = plan
         self._random = random.Random(seed)
-        self._hands = Hands(rig, plan.recipe, self._random)
+        patience = 10 * PATIENCE if plan.points else PATIENCE  # restarts themselves are killed there
+        self._hands = Hands(rig, plan.recipe, self._random, patience)
         self._watch = Watch(rig.folder)
         self._outages: list[Outage] = []
         self._unready = 0  # lives in a row that were killed before they were in control
@@ -109,7 +111,10 @@ class Torture:
                 self._killed("recovery" if not ready else self._watch.last, ready=ready)
                 return True
             if ready:
-                self._hands.see(self._watch.state, self._watch.kinds.get("step_completed", 0), time.monotonic())
+                state = (
+                    "safe_mode" if self._random.random() < LOOK_SAFE and self._rig.safe_mode() else self._watch.state
+                )
+                self._hands.see(state, self._watch.kinds.get("step_completed", 0), time.monotonic())
             if not self._plan.still and ready and rig.age > press:
                 press = rig.age + self._random.uniform(0.5, 3.0)
                 self._hands.press(self._watch.state)

@@ -8,8 +8,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,35 +25,46 @@ TURNS = 4  # of the loop until a request is in the kernel's hands
 
 
 class Boundaries:
-    """Dies at each boundary once; `sparing` passes over those inside a transfer, where time may be lost by rights."""
+    """Dies at each boundary once; `sparing` passes over those at which time is lost by rights.
+
+    That is inside a transfer, and while it is open whether the freezer has taken its start.
+    """
 
     def __init__(self, path: Path, *, sparing: bool) -> None:
         self._path = path
         self._sparing = sparing
-        self._transfers: set[str] = set()
+        self._costly: set[str] = set()  # paths of steps in which a kill may cost time
         self.last = "boot"
         self.died = set(path.read_text().splitlines()) if path.exists() else set[str]()
 
     def reach(self, name: str) -> None:
         """Die here unless that was done before."""
-        if name in self.died or (self._sparing and self._transfers):
+        if name in self.died or (self._sparing and self._costly):
             return
         with self._path.open("a") as file:
             file.write(name + "\n")
         os.kill(os.getpid(), signal.SIGKILL)
 
-    def seen(self, event: dict[str, Any]) -> None:
-        """Note which transfers are under way."""
-        if event["kind"] == "step_started" and event["verb"] == "transfer":
-            self._transfers.add(event["path"])
-        elif event["kind"] == "step_completed":
-            self._transfers.discard(event["path"])
+    def seen(self, event: Mapping[str, Any]) -> None:
+        """Note which transfers are under way, and which start of the freezer has not been seen to have begun."""
+        kind, path = event["kind"], event.get("path", "")
+        if (kind == "step_started" and event["verb"] == "transfer") or (
+            kind == "intent_opened" and event["action"] == "start"
+        ):
+            self._costly.add(path)
+        elif kind in ("step_completed", "freeze_sampled"):
+            self._costly.discard(path)
 
 
 def label(event: dict[str, Any]) -> str:
     """Return what an event is, without what differs from life to life."""
     names = ("path", "phase", "tag", "prompt", "container", "alarm", "mark", "command_id", "to_state", "status", "code")
-    return " ".join([event["kind"], *(str(event[name]) for name in names if event.get(name))])
+    return _bare(" ".join([event["kind"], *(str(event[name]) for name in names if event.get(name))]))
+
+
+def _bare(name: str) -> str:
+    """Return a name without the numbers of commands: a person who presses again makes no new boundary."""
+    return re.sub(r"(hands-\d+-[a-z-]+)-\d+", r"\1", name)
 
 
 def install(path: Path, *, sparing: bool) -> None:
@@ -69,8 +82,7 @@ def _past(folder: Path) -> list[dict[str, Any]]:
     from tilctl.journal.verify import read  # noqa: PLC0415
 
     files = [*folder.glob("data/batches/*.db")]
-    return [{"kind": r.event.kind, "path": getattr(r.event, "path", ""), "verb": getattr(r.event, "verb", "")}
-            for file in files for r in read(file)[0]]  # fmt: skip
+    return [asdict(record.event) for file in files for record in read(file)[0]]
 
 
 def _commits(marks: Boundaries) -> None:
@@ -116,7 +128,7 @@ def _answers(marks: Boundaries) -> None:
     answer = Outbox.answer
 
     def answering(self: Outbox, post: Post) -> None:
-        marks.reach(f"before the answer {json.loads(post.payload)['id']}")
+        marks.reach(_bare(f"before the answer {json.loads(post.payload)['id']}"))
         answer(self, post)
 
     Outbox.answer = answering  # type: ignore[method-assign]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import multiprocessing
 import os
 import select
 import signal
 import socket
+import sqlite3
 import subprocess
 import time
 from dataclasses import replace
@@ -169,6 +172,18 @@ class Rig:
     def records(self) -> tuple[list[Record], Verdict]:
         """Return the record of the batch."""
         return read(self.batches()[0])
+
+    def safe_mode(self) -> bool:
+        """Tell whether the controller stays in safe mode until a person leaves it."""
+        file = self.folder / "data" / "site.db"
+        try:
+            with contextlib.closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True, timeout=1.0)) as site:
+                rows = site.execute(
+                    'SELECT event FROM events WHERE event LIKE \'%"kind":"safe_mode"%\' ORDER BY seq DESC LIMIT 1'
+                )
+                return any(json.loads(text)["on"] for (text,) in rows)
+        except sqlite3.Error:
+            return False
 
     def site_records(self) -> tuple[list[Record], Verdict]:
         """Return the record of the site."""

@@ -20,6 +20,7 @@ from typing import Any, Protocol
 from devices.clock import SystemClock
 from simulators.operator import Answer as Habitual
 from tilctl.commands.envelope import rfc3339
+from tilctl.commands.verbs import Code
 from tilctl.gateway.client import StationClient
 from tilctl.gateway.topics import Topics
 
@@ -40,6 +41,9 @@ class Answer(Protocol):
 
 ANSWER_S = 120.0
 """How long an answer is repeated: longer than a controller takes to come back, s."""
+
+SAFE_MODE_S = 2.0
+"""After how long an answer is given again that a controller in safe mode refused, s."""
 
 Policy = Callable[[dict[str, Any]], Answer]
 
@@ -159,7 +163,11 @@ class OperatorRunner:
         async with hands:
             answer = await asyncio.to_thread(self._policy, prompt)
         command_id = f"{self._name}-{prompt.get('batch', '')}-{prompt['id']}"
-        reply = await self._give(station, prompt, answer.inputs, answer.delay_s, command_id)
+        while True:
+            reply = await self._give(station, prompt, answer.inputs, answer.delay_s, command_id)
+            if reply["code"] != Code.SAFE_MODE:
+                break
+            await asyncio.sleep(SAFE_MODE_S)  # somebody has to leave it; the answer is given again then
         for number, more in enumerate(answer.again if isinstance(answer, Habitual) else ()):
             other = command_id if more.same_id else f"{command_id}-{number}"
             await self._give(station, prompt, more.inputs, answer.delay_s + more.after_s, other)

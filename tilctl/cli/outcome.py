@@ -121,7 +121,7 @@ def _facts(outcome: Outcome) -> Table:
     table.add_row("prompts", f"{summary.prompts_asked} asked, {summary.prompts_answered} answered, by MQTT")
     for run in summary.freezing:
         bad = [str(finding["criterion"]) for finding in run.findings if not finding["ok"]]
-        judged = f"not met: {', '.join(bad)}" if bad else f"{len(run.findings)} criteria met"
+        judged = f"not met or not judged: {', '.join(bad)}" if bad else f"{len(run.findings)} criteria met"
         table.add_row("freezing", f"profile {run.profile}, {run.ended_as}, {judged}")
     return table
 

@@ -97,6 +97,8 @@ def freezing(path: Path, run: FreezeRun, title: str) -> bool:
 
 
 def _mark(finding: Mapping[str, Any]) -> str:
+    if not finding.get("judged", True):
+        return "NOT JUDGED"
     return "met" if finding["ok"] else "NOT MET"
 
 

@@ -12,6 +12,7 @@ from recipes.steps import AnyVerb
 from recipes.template import render
 from tilctl.engine.batch import Batch
 from tilctl.engine.errors import StepError
+from tilctl.engine.freezing_run import FreezingRuns
 from tilctl.engine.prompts import Prompts
 from tilctl.engine.scope import BatchScope
 from tilctl.engine.state import Node
@@ -32,6 +33,7 @@ class Context:
     walk: Walk
     alarm: Callable[[str, str, str], None]  # id, priority, text
     clear: Callable[[str], None]
+    freezing: FreezingRuns
 
     def at(self, path: str, aliases: Mapping[str, str]) -> Context:
         """Return the context of another place in the same walk."""

@@ -145,6 +145,7 @@ class Controller(Units):
         for slot in self._slots.values():
             if slot.runner is not None:
                 slot.runner.recovering, slot.runner.watch_only = True, False
+                slot.tell_clock()
                 slot.runner.clear("safe-mode")
         await self._recover_all()
         return Outcome("done", "", "safe mode is left; every batch is recovered")

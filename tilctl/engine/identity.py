@@ -63,11 +63,11 @@ def replaced(batch: Batch) -> list[str]:
 def mismatches(batch: Batch) -> list[Mismatch]:
     """Return the mounted containers that do not weigh what they should, by readings that are fresh.
 
-    Left out is what nobody can expect anything of: no scale, never weighed, part of a dose in doubt, or a bag that a
-    freezer is loaded with, and whose place is empty for that.
+    Left out is what nobody can expect anything of: no scale, never weighed, part of a dose in doubt, or one whose place
+    is empty because a freezer is loaded with it, or because somebody was asked to take it away.
     """
     state = batch.state
-    loads = _loads(batch)
+    loads, leaving = _loads(batch), _leaving(batch)
     doubtful = {str(intent.args.get(end)) for intent in state.open_intents() for end in ("from", "to")}
     found: list[Mismatch] = []
     for container in state.ledger:
@@ -75,7 +75,7 @@ def mismatches(batch: Batch) -> list[Mismatch]:
             continue
         place = batch.plant.place(container.place)
         now = batch.image.number(f"{place.scale_device}.{place.scale_point}") if place.scale_device else None
-        if now is None or (container.family in loads and abs(now) < MASS_G):
+        if now is None or (abs(now) < MASS_G and (container.family in loads or container.name in leaving)):
             continue
         density = batch.density(container.name)
         expected = container.mass_g + (container.volume_ml - container.mounted_ml) * density
@@ -86,6 +86,14 @@ def mismatches(batch: Batch) -> list[Mismatch]:
 
 def _loads(batch: Batch) -> set[str]:
     return {step.load for op in batch.recipe.procedure for _, step in walk(op.steps, op.id) if isinstance(step, Freeze)}
+
+
+def _leaving(batch: Batch) -> set[str]:
+    """Return the containers that a step under way has asked somebody to take away: they may be gone already."""
+    state = batch.state
+    unmounts = (prompt for prompt in state.prompts.values() if prompt.kind == "unmount" and not prompt.withdrawn)
+    asked = [prompt.spec.get("containers", []) for prompt in unmounts if not state.complete(prompt.path)]
+    return {str(container["name"]) for containers in asked for container in containers}
 
 
 def _allowed(batch: Batch, name: str, volume_ml: float) -> float:

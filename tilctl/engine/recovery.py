@@ -106,6 +106,7 @@ async def resume(runner: Runner, looks: Looks, last_beat: str | None, uncertain:
         against = [f"recovery broke off: {error!r}"]
         runner.alarm("recovery-failed", "critical", f"recovery broke off: {error!r}; look at the plant, then restart")
     runner.recovering = False
+    runner.freezing.follow_open()
     runner.prompts.resume()
     if runner.state is State.IDLE:  # it died between the making of the record and the first state on it
         runner.fire(Command.START, "the controller was restarted")

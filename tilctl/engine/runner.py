@@ -16,6 +16,7 @@ from tilctl.engine import identity
 from tilctl.engine.assertions import wrong_after, wrong_with
 from tilctl.engine.batch import Batch
 from tilctl.engine.errors import InDoubt, ProcedureEnd, SafePoint, StepError
+from tilctl.engine.freezing_run import FreezingRuns
 from tilctl.engine.machine import DONE, FAULT, FINAL, Command, State, next_state
 from tilctl.engine.prompts import Prompts
 from tilctl.engine.safekeeper import Safekeeper
@@ -55,6 +56,7 @@ class Runner:
         batch.journal.on_failure.append(self._disk_failed)
         batch.observers.append(self._judge)
         self._safekeeper = Safekeeper(batch, lambda: self.state in SAFE_STATES, self.alarm, self.clear, self._ended)
+        self.freezing = FreezingRuns(batch, self.alarm, self.clear, lambda why: self.fire(FAULT, why), self._ended)
         self._since = batch.clock.monotonic()  # of the present state
         self._rewriting: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -135,10 +137,10 @@ class Runner:
 
     def see_watchdog(self, device: str) -> None:
         """Show while a device stands still because it was not fed."""
-        alarm, active = f"watchdog-{device}", f"watchdog-{device}" in self.batch.state.alarms
         if tripped(self.batch.plant, device):
-            self.alarm(alarm, "high", f"{device} was stopped by its own watchdog: the controller did not feed it")
-        elif active:
+            text = f"{device} was stopped by its own watchdog: the controller did not feed it"
+            self.alarm(f"watchdog-{device}", "high", text)
+        elif self.batch.state.alarms and (alarm := f"watchdog-{device}") in self.batch.state.alarms:
             self.clear(alarm)
 
     async def _rewrite(self, tag: str, value: float, found: float) -> None:
@@ -191,6 +193,7 @@ class Runner:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self.freezing.close()
         await self.prompts.close()
         if not keep:
             await self.batch.journal.close()
@@ -300,8 +303,9 @@ class Runner:
 
     async def _walking(self) -> None:
         walker = Walker(
-            self.batch, self.prompts, self.sharing, lambda: self.state is State.PAUSING, self.alarm, self.clear
-        )
+            self.batch, self.prompts, self.sharing, lambda: self.state is State.PAUSING, self.alarm, self.clear,
+            self.freezing,
+        )  # fmt: skip
         if self.state not in (State.RUNNING, State.PAUSING):
             return  # Invariant: nothing walks but in these two states
         try:

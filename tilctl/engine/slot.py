@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from functools import partial
+from typing import TypeVarTuple
 
 import structlog
 
 from devices.clock import Clock
-from devices.reading import Reading
+from devices.reading import Quality, Reading
 from tilctl.engine.machine import FINAL, Command, State
 from tilctl.engine.runner import Runner
 from tilctl.engine.watches import watches_of
@@ -18,6 +18,7 @@ from tilctl.history.store import History
 from tilctl.journal import events as ev
 from tilctl.plant.unit import UnitPlant
 
+Ts = TypeVarTuple("Ts")
 _WAITS_FOR_A_PERSON = (*FINAL, State.IDLE, State.HELD, State.PAUSED)
 
 
@@ -33,6 +34,7 @@ class Slot:
         self._trend_every = trend_every
         self._guard: GuardBoard | None = None
         self._history: History | None = None
+        self._seen: dict[str, bool] = {}  # device.point -> whether it is this unit's
         self._trended: dict[str, float] = {}  # instrument -> when its readings last went into the trends
         self.faults = 0  # how often something of this unit broke while it was scanned
         self._told: set[tuple[str, type[Exception]]] = set()  # what was logged, and held for, once
@@ -73,7 +75,8 @@ class Slot:
         """Tell a virtual clock whether this unit waits for a person: to begin, to go on, or to clear away."""
         self._outside.close()
         recovering = self.runner is not None and self.runner.recovering  # a held batch too: that takes time
-        if self.state in _WAITS_FOR_A_PERSON and not recovering:
+        watched = self.runner is not None and self.runner.watch_only  # safe mode, which a person has to leave
+        if watched or (self.state in _WAITS_FOR_A_PERSON and not recovering):
             self._outside.enter_context(self._clock.outside(f"{self.name} is {self.state.value}"))
 
     def scanned(self, device: str, readings: Mapping[str, Reading]) -> None:
@@ -86,24 +89,29 @@ class Slot:
             return
         if device in runner.batch.equipment.values():  # what conditions of a recipe can read
             self._bordered("guard", guard.scan, runner)
-            self._bordered("targets", partial(runner.keep_targets, device), runner)
-        self._bordered("watchdog", partial(runner.see_watchdog, device), runner)
+            self._bordered("targets", runner.keep_targets, runner, device)
+        self._bordered("watchdog", runner.see_watchdog, runner, device)
         now = self._clock.monotonic()
         if now - self._trended.get(device, -1e9) >= self._trend_every:
             self._trended[device] = now
-            self._bordered("trends", partial(self._keep_trends, history, runner.batch.plant, readings), None)
+            self._bordered("trends", self._keep_trends, None, history, runner.batch.plant, readings)
 
     def _keep_trends(self, history: History, plant: UnitPlant, readings: Mapping[str, Reading]) -> None:
-        own = {name: reading for name, reading in readings.items() if plant.sees(name)}
-        if own:
-            values = {name: _trend(reading) for name, reading in own.items()}
-            quality = {name: reading.quality for name, reading in own.items()}
+        seen, values, quality = self._seen, dict[str, float | None](), dict[str, Quality]()
+        for name, reading in readings.items():
+            mine = seen.get(name)
+            if mine is None:
+                mine = seen[name] = plant.sees(name)
+            if mine:
+                values[name] = _trend(reading)
+                quality[name] = reading.quality
+        if values:
             history.sample(self._clock.now().timestamp(), values, quality)
 
-    def _bordered(self, what: str, work: Callable[[], None], protects: Runner | None) -> None:
+    def _bordered(self, what: str, work: Callable[[*Ts], None], protects: Runner | None, *args: *Ts) -> None:
         """Do some work of this unit; where it breaks, what protects the batch (a guard) holds it, with an alarm."""
         try:
-            work()
+            work(*args)
         except Exception as error:  # noqa: BLE001 - see scanned
             self.faults += 1
             if (what, type(error)) not in self._told:
@@ -125,4 +133,5 @@ class Slot:
 
 
 def _trend(reading: Reading) -> float | None:
-    return float(reading.value) if isinstance(reading.value, (bool, int, float)) else None
+    value = reading.value
+    return value if type(value) is float else float(value) if isinstance(value, (bool, int, float)) else None

@@ -131,6 +131,7 @@ class BatchState:
         self.sampled: set[str] = set()  # sample steps whose volume is booked
         self.intents: dict[int, Intent] = {}
         self.closed_twice: list[int] = []  # intents; never happens
+        self.freezing: dict[int, list[ev.FreezeSampled]] = {}  # intent -> what was seen of its run, in order
         self.prompts: dict[str, Prompt] = {}
         self.alarms: dict[str, Alarm] = {}
         self.commands: dict[str, ev.CommandReceived] = {}
@@ -205,6 +206,8 @@ class BatchState:
                 )
             case ev.DeviceSeen():
                 self.serials[event.device] = event.serial
+            case ev.FreezeSampled():
+                self.freezing.setdefault(event.intent, []).append(event)
             case ev.Weighed():
                 self.ledger.weighed(event.container, event.found_g - event.expected_g)
             case ev.Unmounted():

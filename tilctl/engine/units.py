@@ -64,6 +64,7 @@ class Units:
         self._last_beat: str | None = None  # of the boot before
         suite.gate.permit(self._permit)
         self._tell = Teller()
+        self._looks = (self._look_at_clock,)
         suite.image.watch(self._scanned)
         suite.sharing.changed.append(self._shared)
 
@@ -133,6 +134,7 @@ class Units:
             for slot in self._slots.values():
                 if slot.runner is not None:
                     slot.runner.recovering, slot.runner.watch_only = False, True
+                    slot.runner.freezing.follow_open()
                     text = f"{self.safe_reason}: nothing goes on by itself; hold, stop and abort act ({LEAVE})"
                     slot.runner.alarm("safe-mode", "critical", text)
         else:
@@ -269,8 +271,8 @@ class Units:
         self._tell(self.on_record, unit, record)
 
     def _scanned(self, device: str, readings: Mapping[str, Reading]) -> None:
-        self._tell([self._look_at_clock])  # what breaks there keeps no guard from being judged
-        named = {f"{device}.{point}": reading for point, reading in readings.items()}
+        self._tell(self._looks)  # what breaks there keeps no guard from being judged
+        named = self.suite.image.named(device, readings)
         owner = self.suite.gate.owner(device)
         for slot in self._slots.values():
             if slot.runner is not None and owner in (None, slot.runner.batch.name):

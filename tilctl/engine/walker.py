@@ -16,6 +16,7 @@ from tilctl.engine.allocation import take
 from tilctl.engine.batch import Batch
 from tilctl.engine.context import Context
 from tilctl.engine.errors import SafePoint
+from tilctl.engine.freezing_run import FreezingRuns
 from tilctl.engine.machine import DONE, Command, State, next_state
 from tilctl.engine.missed import MISSED
 from tilctl.engine.prompts import Prompts
@@ -35,11 +36,12 @@ class Walker:
         pause_wanted: Callable[[], bool],
         alarm: Callable[[str, str, str], None],
         clear: Callable[[str], None],
+        freezing: FreezingRuns,
     ) -> None:
         self._batch = batch
         self._sharing = sharing
         self._pause_wanted = pause_wanted
-        self._root = Context(batch, prompts, "", {}, self.steps, alarm, clear)
+        self._root = Context(batch, prompts, "", {}, self.steps, alarm, clear, freezing)
 
     async def run(self) -> None:
         """Walk to the end of the procedure.

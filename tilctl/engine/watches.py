@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import is_
 from typing import Any
 
 from devices.quantity import parse_as
+from devices.reading import Reading
 from recipes.expr import INVALID, Expression, compile, explain
 from recipes.model import BiologicalClock, walk
 from recipes.model import Guard as GuardModel
+from recipes.syntax import Call, Name, every
 from tilctl.engine.batch import Batch
 from tilctl.engine.machine import FINAL, State
 from tilctl.engine.scope import BatchScope
@@ -50,10 +53,23 @@ def _longest_hold(batch: Batch, path: str, limit: str) -> Watch:
 def _guard(batch: Batch, guard: GuardModel) -> Watch:
     expression = compile(guard.when)
     scope = BatchScope(batch, {})
+    names = _tags(expression, batch)
+    before: list[Reading] = []
+    judged: bool | None = None
 
     def condition() -> bool | None:
+        nonlocal before, judged
+        seen: list[Reading] = []
+        for name in names:
+            reading = None if name in batch.state.values else batch.tag(name)
+            if reading is not None:
+                seen.append(reading)
+        # A reading that has turned stale is another object at each look, so what is judged anew is whatever changed.
+        if names and len(seen) == len(names) == len(before) and all(map(is_, seen, before)):
+            return judged
         found = expression.truth(scope)
-        return None if found is INVALID else found
+        before, judged = seen, None if found is INVALID else found
+        return judged
 
     return Watch(
         id=guard.id,
@@ -65,6 +81,22 @@ def _guard(batch: Batch, guard: GuardModel) -> Watch:
         operands=lambda: _operands(expression, scope),
         applies=_between(batch, guard.span),
     )
+
+
+def _tags(expression: Expression, batch: Batch) -> list[str]:
+    """Return the names that an expression reads where all of them are tags (or results), else nothing."""
+    found: list[str] = []
+    for node in every(expression.node):
+        if isinstance(node, Call) and node.function == "since":
+            return []
+        if isinstance(node, Name):
+            if node.bare is not None and node.bare in batch.recipe.parameters:
+                continue  # it stands for the whole batch
+            head, _, rest = node.pattern.partition(".")
+            if not rest or "[" in node.pattern or head in batch.recipe.containers:
+                return []
+            found.append(node.pattern)
+    return found
 
 
 def _between(batch: Batch, span: tuple[str, str] | None) -> Callable[[], bool]:

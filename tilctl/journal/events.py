@@ -27,6 +27,7 @@ from tilctl.journal.lifecycle import (
     CommandRefused,
     ConfigLoaded,
     DeviceSeen,
+    FreezeSampled,
     HistoryBlock,
     Outage,
     Recovered,
@@ -344,7 +345,7 @@ class FreezeReported:
 
 
 RecordEvent = SiteOpened | BootStarted | BatchHead | ConfigLoaded | Outage | Recovered | HistoryBlock
-ContinuityEvent = BootReady | SafeMode | ClockStepped | DeviceSeen | Weighed
+ContinuityEvent = BootReady | SafeMode | ClockStepped | DeviceSeen | Weighed | FreezeSampled
 BatchEvent = BatchCreated | BatchEnded | BatchClosed | CommandReceived | CommandRefused | CommandAnswered | StateChanged
 StepEvent = StepStarted | StepPhase | StepCompleted | StepHeld | StepFailed | StepInDoubt | FreezeReported
 EffectEvent = IntentOpened | IntentClosed | TargetSet | TargetConfirmed | Mounted | Unmounted | Moved

@@ -224,3 +224,19 @@ class StateChanged:
     command: str = ""
     reason: str = ""
     kind: Literal["state_changed"] = "state_changed"
+
+
+@dataclass(frozen=True, slots=True)
+class FreezeSampled:
+    """What was seen of a freezing run since the last such event, so that a crash takes none of it.
+
+    Rows are (s of the run, chamber, sample, set point in degC); `segment` and `nucleated` are the device's own words,
+    None where they are not known.
+    """
+
+    path: str
+    intent: int
+    rows: list[list[float | None]]
+    segment: int | None
+    nucleated: bool | None
+    kind: Literal["freeze_sampled"] = "freeze_sampled"

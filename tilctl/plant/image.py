@@ -34,6 +34,7 @@ class ProcessImage:
         self.watcher_faults = 0
         self.refused: dict[str, int] = {}  # device -> readings that were not its own, or no readings at all
         self._own: dict[str, Mapping[str, str]] = {}
+        self._named: dict[str, Mapping[str, str]] = {}  # device -> point -> `device.point`
         self._told: set[tuple[str, str]] = set()  # what was logged once and is only counted from then on
         self._readings: dict[str, Reading] = {}
         self._stale_after: dict[str, float] = {}
@@ -52,6 +53,14 @@ class ProcessImage:
     def own(self, device: str, points: Mapping[str, str]) -> None:
         """Say which points a device has, with their units; from now on no other reading of it is taken."""
         self._own[device] = dict(points)
+        self._named[device] = {point: f"{device}.{point}" for point in points}
+
+    def named(self, device: str, readings: Mapping[str, Reading]) -> dict[str, Reading]:
+        """Return readings of a device (by point) by `device.point`."""
+        names = self._named.get(device)
+        if names is None:
+            return {f"{device}.{point}": reading for point, reading in readings.items()}
+        return {names[point]: reading for point, reading in readings.items()}
 
     def put(self, device: str, readings: Mapping[str, Reading]) -> None:
         """Take in the readings of one device (by point) and wake whoever waits for them.
@@ -60,8 +69,7 @@ class ProcessImage:
         What is no point of the device is refused, counted, and logged once.
         """
         readings = self._checked(device, readings)
-        for point, reading in readings.items():
-            self._readings[f"{device}.{point}"] = reading
+        self._readings.update(self.named(device, readings))
         self._scans[device] = self._scans.get(device, 0) + 1
         for future in self._waiting.pop(device, ()):
             if not future.done():
@@ -169,12 +177,14 @@ class ProcessImage:
 def _plain(readings: Mapping[str, Reading], own: Mapping[str, str], now: float) -> bool:
     """Tell quickly of the usual readings that all may be taken; of any others `_unfit` says more."""
     for point, reading in readings.items():
-        if type(reading) is not Reading or reading.unit != own.get(point) or not reading.at <= now:
+        unit = own.get(point)
+        if unit is None or type(reading) is not Reading or reading.unit != unit or not reading.at <= now:
             return False
         value = reading.value
-        if reading.quality is Quality.BAD or type(value) is not _KINDS.get(reading.unit, float):
+        kind = type(value)
+        if reading.quality is Quality.BAD or kind is not _KINDS.get(unit, float):
             return False
-        if type(value) is float and not math.isfinite(value):
+        if kind is float and not math.isfinite(value):  # type: ignore[arg-type]
             return False
     return True
 

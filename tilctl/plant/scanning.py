@@ -57,6 +57,7 @@ class _Schedule:
     resting: float
     active: int = 0
     wake: asyncio.Event = field(default_factory=asyncio.Event)
+    tried: asyncio.Event = field(default_factory=asyncio.Event)  # its first scan is over, whatever came of it
     stats: ScanStats = field(default_factory=ScanStats)
 
 
@@ -120,6 +121,11 @@ class Scanner:
                 schedule.active -= 1
                 self._expect(schedule)
 
+    async def tried(self) -> None:
+        """Wait until the first scan of every instrument is over, whatever came of it."""
+        for schedule in self._schedules.values():
+            await schedule.tried.wait()
+
     async def fresh(self, name: str) -> None:
         """Read an instrument now, outside its schedule; bounded in time, raises DeviceError and nothing else."""
         schedule = self._schedules[name]
@@ -172,6 +178,7 @@ class Scanner:
             stats.late_worst = max(stats.late_worst, stats.late_last)
             schedule.wake.clear()
             failing = await self._scan(schedule, failing=failing, slow=count % _SLOW_EVERY == 0)
+            schedule.tried.set()
             count += 1
             stats.turned, stats.period = self._clock.monotonic(), self._period(schedule)
             stats.took_last = stats.turned - started

@@ -60,6 +60,7 @@ class Suite:
         waiting = (DeviceState.OFFLINE, DeviceState.CHECKING)
         try:
             async with asyncio.timeout(within):
+                await self.scanner.tried()  # takes no time of a rehearsal, unlike looking again and again
                 while any(i.status.state in waiting for i in self.instruments.values()):
                     await self.clock.sleep(0.05)
         except TimeoutError:

@@ -27,7 +27,7 @@ def describe(event: ev.Event) -> str:
             | ev.HistoryBlock()
         ):
             return _of_the_record(event)
-        case ev.BootReady() | ev.SafeMode() | ev.ClockStepped() | ev.DeviceSeen() | ev.Weighed():
+        case ev.BootReady() | ev.SafeMode() | ev.ClockStepped() | ev.DeviceSeen() | ev.Weighed() | ev.FreezeSampled():
             return _of_continuity(event)
         case (
             ev.BatchCreated()
@@ -123,6 +123,11 @@ def _of_continuity(event: ev.ContinuityEvent) -> str:
         case ev.Weighed():
             was = f"{show(event.found_g, 'g')} where {show(event.expected_g, 'g')} were expected"
             return f"{event.container} at {event.place} was accepted with {was}"
+        case ev.FreezeSampled():
+            last = event.rows[-1] if event.rows and len(event.rows[-1]) > 2 else []
+            seen = f", the last at {last[0] or 0.0:g} s: sample {_value(last[2], 'degC')}" if last else ""
+            nucleated = "nucleation not known" if event.nucleated is None else _nucleated(event.nucleated)
+            return f"freezing run of intent {event.intent}: {len(event.rows)} readings{seen}, {nucleated}"
         case _:
             assert_never(event)
 
@@ -176,8 +181,10 @@ def _of_a_step(event: ev.StepEvent) -> str:
             return f"in doubt about intent {event.intent}: {event.reason}"
         case ev.FreezeReported():
             findings = cast("list[Mapping[str, Any]]", event.data.get("findings") or [])
-            bad = [str(finding.get("criterion")) for finding in findings if not finding.get("ok")]
-            judged = f"not met: {', '.join(bad)}" if bad else "all met"
+            unseen = [str(finding.get("criterion")) for finding in findings if not finding.get("judged", True)]
+            bad = [str(f.get("criterion")) for f in findings if not f.get("ok") and f.get("judged", True)]
+            judged = f"not met: {', '.join(bad)}" if bad else "all met" if not unseen else "no other missed"
+            judged += f"; not judged: {', '.join(unseen)}" if unseen else ""
             profile, ended = event.data.get("profile"), event.data.get("ended_as")
             return f"freezing run {profile} ended as {ended}; {len(findings)} criteria, {judged}"
         case _:
@@ -230,6 +237,10 @@ def _of_a_person(event: ev.PersonEvent) -> str:
             return f"mark {event.mark} at {event.t}"
         case _:
             assert_never(event)
+
+
+def _nucleated(nucleated: bool) -> str:
+    return "nucleated" if nucleated else "not nucleated"
 
 
 def _because(reason: str) -> str:

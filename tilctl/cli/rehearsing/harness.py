@@ -230,6 +230,8 @@ class Harness:
 
     def troubled(self, device: str) -> bool:
         """Tell whether an instrument is under a fault, or was a short while ago."""
+        if not self._troubles:
+            return False
         until = max((self._troubles.get(name, 0.0) for name in ("devices", device, self._bus(device))), default=0.0)
         return self._world.loop.time() < until
 

@@ -51,6 +51,7 @@ class Invariants:
     heads: list[str] = field(default_factory=list[str])
     safe_since: float | None = None
     warm: bool = False
+    looked: float = -1.0
     heard: set[tuple[str, int]] = field(default_factory=set[tuple[str, int]])
 
     # --- the record -----------------------------------------------------------------------------------------------
@@ -175,7 +176,10 @@ class Invariants:
             for name, pump in self.plant.pumps.items():
                 if pump.run is not None and not self._unreachable(name):
                     self.book.note("held_means_safe", f"{name} turns {SAFE_WITHIN:g} s after the batch came to rest")
-        self._cells_warm()
+        now = self.now()
+        if now != self.looked:  # several instruments are read in one moment
+            self.looked = now
+            self._cells_warm()
 
     def _unreachable(self, pump: str) -> bool:
         return self.troubled(pump)

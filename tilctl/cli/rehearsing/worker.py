@@ -26,6 +26,7 @@ from tilctl.cli.rehearsing.life import mute_the_dead
 from tilctl.cli.rehearsing.result import Result
 from tilctl.cli.rehearsing.world import Plan, World
 
+GC_THRESHOLDS = (100_000, 50, 100)  # readings hardly make cycles; looking for them was a tenth of a rehearsal
 STANDS_S = 60.0  # s of real time without progress of virtual time: the process ends with status 9
 DENSE_S = 10 * 86400.0  # s; a shorter recipe meets the faults of as long a time, pressed together
 LOG, FAULTS, VIOLATIONS = "log.jsonl", "faults.yaml", "violations.json"
@@ -73,6 +74,8 @@ class Job:
 def serve(pipe: Connection) -> None:
     """Take jobs from a pipe and send results, until None comes or the other end is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the campaign, which ends its workers
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
     while True:
         try:
             job: Job | None = pipe.recv()
