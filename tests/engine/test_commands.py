@@ -59,6 +59,19 @@ async def test_commands_are_known_again_after_a_kill(suite: Story) -> None:
     assert suite.controller.known_command(UNIT, "c-5") is None
 
 
+async def test_a_start_that_made_its_batch_before_a_kill_is_answered_so_when_it_is_repeated(suite: Story) -> None:
+    suite.kill_at(lambda record: isinstance(record.event, ev.BatchCreated | ev.StateChanged))
+    await asyncio.wait([suite.spawn(given(suite, "start", "c-1", recipe="still"), "hands:start")])
+    suite.kill_at(None)
+    await suite.bury()
+    await suite.boot()
+    outcome, told = await given(suite, "start", "c-1", recipe="still")
+    assert (outcome.status, outcome.code) == ("already", "")
+    assert len(told) == 1
+    other, _ = await given(suite, "start", "c-2", recipe="still")
+    assert other.code == "illegal_state"
+
+
 async def test_a_reason_goes_on_the_record(suite: Story) -> None:
     await suite.start("still")
     await suite.until("stay/one", "acting")
