@@ -7,9 +7,9 @@ from typing import Any
 from devices.diagnostic import Diagnostic, DocumentError, Severity
 from devices.document import DataPath, Document, validate
 from devices.quantity import QuantityError, parse_as
+from recipes.fields import Frozen
 from recipes.freezing_model import Acceptance, FreezeProfile, Row
 from recipes.ranges import parse_range
-from recipes.steps import Frozen
 
 COLDEST, WARMEST = -180.0, 50.0
 """degC: what a controlled-rate freezer can be told (engineering)."""

@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from devices.quantity import parse_as
-from recipes.steps import SOME, Amount, Frozen, Id, Span, Text
+from recipes.fields import SOME, Amount, Frozen, Id, Span, Text
 
 MAX_ROWS = 11
 """Rows of a profile; the device's table of 12 keeps one for the end."""

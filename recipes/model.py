@@ -10,7 +10,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
-from recipes.steps import SOME, Amount, AnyVerb, Choose, Expr, Flag, ForEach, Frozen, Id, Span, Step, Text
+from recipes.fields import SOME, Amount, Expr, Flag, Frozen, Id, Span, Text
+from recipes.steps import AnyVerb, Choose, ForEach, Step
 
 Title = Annotated[str, StringConstraints(pattern="^[a-z0-9][a-z0-9-]*$", max_length=60)]
 Version = Annotated[str, StringConstraints(pattern=r"^\d+\.\d+\.\d+$")]

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+from recipes.fields import ID_PATTERN
 from recipes.freezing_model import FreezeProfile
 from recipes.model import Recipe
-from recipes.steps import ID_PATTERN, VERBS
+from recipes.steps import VERBS
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 Schema = dict[str, Any]

@@ -64,7 +64,8 @@ def incubator(host: Host, climate: Climate, name: str = "incubator") -> SimDevic
     def status() -> list[str]:
         t = host.time()
         door = t - climate.opened < UNSETTLED
-        return [name for name, on in (("heater_fault", climate.heater_fault), ("door_open", door)) if on]
+        bits = (("heater_fault", climate.heater_fault), ("heater_cut", climate.heater_cut), ("door_open", door))
+        return [name for name, on in bits if on]
 
     def set_temperature(args: Args) -> None:
         with host.change() as t:
@@ -74,9 +75,14 @@ def incubator(host: Host, climate: Climate, name: str = "incubator") -> SimDevic
         with host.change() as t:
             climate.set_co2(t, float(args["value"]))
 
+    def cut_heater(_args: Args) -> None:
+        with host.change() as t:
+            climate.cut_heater(t)
+
     def power(*, on: bool) -> None:
         with host.change() as t:
             climate.powered = on
+            climate.heater_cut = False
             if on:
                 booted[0] = t
             if on and profile.after_power_loss["targets"] == "defaults":
@@ -86,7 +92,7 @@ def incubator(host: Host, climate: Climate, name: str = "incubator") -> SimDevic
     def renew() -> None:
         with host.change() as t:
             climate.targets.update(FACTORY)
-            climate.heater_fault = False
+            climate.heater_fault = climate.heater_cut = False
             climate.steer(t)
 
     device = SimDevice(
@@ -100,7 +106,7 @@ def incubator(host: Host, climate: Climate, name: str = "incubator") -> SimDevic
             "temperature_target": lambda: climate.targets["temperature"],
             "co2_target": lambda: climate.targets["co2"],
         },
-        {"set_temperature": set_temperature, "set_co2": set_co2},
+        {"set_temperature": set_temperature, "set_co2": set_co2, "cut_heater": cut_heater},
         serial=serial_number(name),
     )
     device.life = Life(partial(power, on=False), partial(power, on=True), renew)

@@ -53,7 +53,8 @@ class Deeds:
             "bag_empty": self._bag_empty,
             "leak": self._leak,
             "clamp_stuck": lambda _, at: self._pump(at, "stuck", value=True),
-            "heater_fault": self._heater,
+            "heater_fault": lambda _, at: self._climate(at, "heater_fault", value=True),
+            "heater_runaway": lambda f, at: self._climate(at, "runaway", f.number("to")),
             "local_change": self._hand,
             "profile_abort": self._abort,
         }
@@ -122,10 +123,10 @@ class Deeds:
 
         return _changing(target.plant, tight)
 
-    def _heater(self, _fault: Fault, target: Target) -> Undo:
+    def _climate(self, target: Target, name: str, value: float) -> Undo:
         plant = target.plant
         with plant.change() as t:
-            undo = self._stacked.put(plant.climate, "heater_fault", value=True)
+            undo = self._stacked.put(plant.climate, name, value)
             plant.climate.steer(t)
 
         def mend() -> None:

@@ -140,6 +140,13 @@ WORDS: tuple[Word, ...] = (
     Word("clamp_stuck", ("valves",), "either", "commands are acknowledged, and the clamps stay where they are"),
     Word("heater_fault", ("bioreactor",), "either", "the heater is off and its status bit set; the chamber cools"),
     Word(
+        "heater_runaway",
+        ("bioreactor",),
+        "either",
+        "the heater is on whatever its target says and makes for `to`, until it is cut off",
+        {"to": Arg("degC", 40.0, 79.0, 60.0)},
+    ),
+    Word(
         "local_change",
         ("bioreactor",),
         "moment",

@@ -47,12 +47,20 @@ class Climate:
         self.humidity = FirstOrder(ROOM_HUMIDITY, HUMID, 1800.0)
         self.opened = -1e9  # s, when the door was opened last
         self.heater_fault = False
+        self.runaway: float | None = None  # degC that the heater makes for by itself, whatever the target says
+        self.heater_cut = False  # latched off, until a temperature is set again
         self.powered = True
         self.targets = dict(FACTORY)
 
     def set_temperature(self, t: float, target: float) -> None:
         """Heat or cool towards `target` degC from `t` on; a broken heater leaves the chamber to the room."""
         self.targets["temperature"] = target
+        self.heater_cut = False
+        self.steer(t)
+
+    def cut_heater(self, t: float) -> None:
+        """Switch the heater off from `t` on, a runaway one too: the chamber is left to the room."""
+        self.heater_cut = True
         self.steer(t)
 
     def set_co2(self, t: float, target: float) -> None:
@@ -62,9 +70,10 @@ class Climate:
 
     def steer(self, t: float) -> None:
         """Go for the targets from `t` on, as far as power and heater allow; else the room has its way."""
-        heated = self.powered and not self.heater_fault
+        heated = self.powered and not self.heater_fault and not self.heater_cut
+        wanted = self.targets["temperature"] if self.runaway is None else self.runaway
         for lag, goal in (
-            (self.temperature, self.targets["temperature"] if heated else ROOM),
+            (self.temperature, wanted if heated else ROOM),
             (self.co2, self.targets["co2"] if self.powered else ROOM_CO2),
         ):
             if lag.goal != goal:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 
+from pytest import approx
 from story import UNIT, Story
 
 from tilctl.engine.port import Command, Outcome
@@ -72,6 +73,36 @@ async def test_a_start_that_made_its_batch_before_a_kill_is_answered_so_when_it_
     assert other.code == "illegal_state"
 
 
+async def test_a_reset_is_answered_as_before_when_it_is_repeated(suite: Story) -> None:
+    """The batch's record is put away by then: the site's own says it, in a later life of the controller too."""
+    await given(suite, "start", "c-1", recipe="still", parameters={"wait": "1 s"})
+    await suite.until_state("complete")
+    outcome, told = await given(suite, "reset", "c-2")
+    assert (outcome.status, len(told)) == ("done", 1)
+    for _ in range(2):
+        known = suite.controller.known_command(UNIT, "c-2")
+        assert known is not None
+        assert (known.content_sha256, known.reply["status"]) == ("sha-c-2", "done")
+        assert known.reply["text"] == outcome.text
+        await suite.power_cut(10.0)
+
+
+async def test_a_unit_that_is_idle_has_nothing_to_reset(suite: Story) -> None:
+    outcome, told = await given(suite, "reset", "c-1")
+    assert (outcome.status, outcome.code, outcome.text) == ("already", "", "cell1 is idle: there is nothing to reset")
+    assert len(told) == 1
+    suite.kill_at(lambda record: record.event.kind == "state_changed" and record.event.to_state == "idle")
+    await given(suite, "start", "c-2", recipe="still", parameters={"wait": "1 s"})
+    await suite.until_state("complete")
+    await asyncio.wait([suite.spawn(given(suite, "reset", "c-3"), "hands:reset")])
+    suite.kill_at(None)
+    await suite.bury()
+    await suite.boot()
+    assert suite.runner_or_none is None
+    again, _ = await given(suite, "reset", "c-3")
+    assert again.status == "already", "it was done, and the crash took the answer"
+
+
 async def test_a_reason_goes_on_the_record(suite: Story) -> None:
     await suite.start("still")
     await suite.until("stay/one", "acting")
@@ -101,12 +132,14 @@ async def test_status_is_answered_in_every_state_and_changes_nothing(suite: Stor
 async def test_why_it_does_not_move_names_every_operand(suite: Story) -> None:
     await suite.start("small")
     await suite.until("empty/static", "acting")
-    await asyncio.sleep(10)
+    began = suite.state.marks["day0"]
+    await suite.pass_time(10.0)
     (wait,) = suite.controller.status(UNIT)["waits"]
     assert wait["text"] == "incubate until since(day0) >= 1 min"
     (operand,) = wait["operands"]
     assert (operand["name"], operand["unit"], operand["quality"]) == ("since(day0)", "s", "good")
-    assert 10.0 <= operand["value"] < 11.0
+    assert operand["value"] == approx((suite.controller.clock.now() - began).total_seconds(), abs=0.01)
+    assert operand["value"] >= 10.0
     await suite.until_state("complete")
 
 
@@ -116,7 +149,7 @@ async def test_refusals_are_recorded_but_cannot_fill_the_disk(suite: Story) -> N
     await suite.settle()
     path = suite.controller.journal.path
     assert len([r for r in read(path)[0] if r.event.kind == "command_refused"]) == 1000
-    await asyncio.sleep(3600)
+    await suite.pass_time(3600)
     suite.controller.note_refusal(ev.CommandRefused("x", UNIT, "start", "later", "malformed", "no JSON"))
     await suite.settle()
     assert len([r for r in read(path)[0] if r.event.kind == "command_refused"]) == 1001
@@ -124,11 +157,10 @@ async def test_refusals_are_recorded_but_cannot_fill_the_disk(suite: Story) -> N
 
 async def test_the_site_knows_boots_signs_of_life_and_heads(suite: Story) -> None:
     await suite.start("still", wait="2 h")
-    await asyncio.sleep(7300)
-    site = suite.controller.journal
+    site, name = suite.controller.journal, suite.runner.batch.name
+    await suite.when(lambda: name in noted_heads(read(site.path)[0]), "its head is noted", within=3700.0)
     assert site.last_beat() is not None
-    heads = noted_heads(read(site.path)[0])
-    head = heads[suite.runner.batch.name]
+    head = noted_heads(read(site.path)[0])[name]
     assert verify(suite.file(), head.hash).ok
     assert head.seq > 10
     await suite.power_cut(seconds=60.0)

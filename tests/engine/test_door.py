@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -168,6 +168,19 @@ async def test_a_repetition_is_answered_even_when_it_is_stale_by_now(desk: Desk)
     desk.now = datetime(2026, 1, 6, tzinfo=UTC)
     assert [r.status for r in desk.send()] == ["done"]
     assert [r.code for r in desk.send(command_id="c-2")] == ["expired"]
+
+
+@pytest.mark.parametrize("hours", [-2, 2])
+async def test_a_hold_is_heard_whatever_the_clocks_say(desk: Desk, controller: SmallController, hours: int):
+    desk.now += timedelta(hours=hours)
+    replies = desk.send("hold")
+    await desk.idle()
+    assert [r.status for r in replies] == ["accepted", "done"]
+    for verb in ("stop", "abort"):
+        (refused,) = desk.send(verb, command_id=f"c-{verb}")
+        assert refused.code == ("expired" if hours > 0 else "not_yet_valid")
+        assert "a hold is heard whatever the clocks say" in refused.text
+    assert [c.verb for c in controller.executed] == ["hold"]
 
 
 async def test_an_id_is_never_used_for_two_commands(desk: Desk, controller: SmallController):

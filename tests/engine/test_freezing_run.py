@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
@@ -13,6 +14,7 @@ from simulators.faults.injector import Injector
 from simulators.faults.model import Fault
 from tilctl.journal import events as ev
 from tilctl.journal.chain import Record
+from tilctl.journal.verify import read
 
 RUN = "cold/run"
 MINUTE = 60.0
@@ -82,6 +84,65 @@ async def test_a_run_is_followed_to_its_end_in_every_state(suite: Story, verb: s
         await suite.until_state("complete")
     assert len(suite.events("freeze_reported")) == 1
     assert suite.plant.freezer.sequence == 1
+
+
+async def test_a_unit_is_not_reset_before_its_run_is_judged(suite: Story) -> None:
+    await running(suite, "freezing")
+    await suite.do("abort")
+    await suite.until_state("aborted")
+    refused = await suite.do("reset", expect="refused")
+    assert (refused.code, "a freezing run is on in freezer" in refused.text) == ("illegal_state", True)
+    assert suite.runner.state == "aborted", "and the follower is there"
+    await suite.power_cut(20.0)
+    assert (await suite.do("reset", expect=None)).status == "refused", "nor by a later life of the controller"
+    await closed(suite)
+    assert report(suite)["ended_as"] == "complete"
+    await suite.do("reset")
+    assert put_away(suite) == [("done", "device")]
+
+
+async def test_a_run_whose_freezer_never_answers_again_holds_its_unit_no_longer_than_a_run_can_last(
+    suite: Story,
+) -> None:
+    await running(suite, "freezing")
+    await suite.do("stop")
+    strike(suite, "silent")
+    await suite.when(lambda: "freezer-silent-run" in suite.state.alarms, "it is silent", 120.0)
+    assert (await suite.do("reset", expect=None)).status == "refused"
+    await closed(suite)
+    assert report(suite)["ended_as"] == "not_ended"
+    await suite.do("reset")
+    assert put_away(suite) == [("partial", "device")]
+
+
+async def test_a_run_that_nobody_follows_any_more_is_put_away_in_doubt(suite: Story) -> None:
+    suite.announced = {"internal_error"}
+    await running(suite, "freezing")
+    await suite.do("stop")
+    await suite.until_state("stopped")
+    runs = suite.runner.freezing
+    (task,) = runs._tasks.values()
+    runs._look = broken
+    await asyncio.wait([task])
+    await suite.settle()
+    assert "invariant-task" in suite.state.alarms, "its follower broke"
+    await suite.do("reset")
+    assert put_away(suite) == [("in_doubt", "device")], "unknown, and said so"
+
+
+def broken(_run: object) -> str:
+    raise RuntimeError("a follower that breaks")
+
+
+def put_away(suite: Story) -> list[tuple[str, str]]:
+    """How the runs of a batch that was put away were closed."""
+    (path,) = (suite.folder / "data" / "batches" / "closed").glob("*.db")
+    records, verdict = read(path)
+    assert verdict.ok
+    assert records[-1].event.kind == "batch_closed"
+    started = {r.event.intent for r in records if isinstance(r.event, ev.IntentOpened) and r.event.action == "start"}
+    closings = [r.event for r in records if isinstance(r.event, ev.IntentClosed)]
+    return [(closing.outcome, closing.by) for closing in closings if closing.intent in started]
 
 
 async def test_a_silent_freezer_is_an_alarm_also_while_held(suite: Story) -> None:

@@ -58,6 +58,22 @@ async def test_a_guard_acts_again_when_it_is_restarted_into_the_same_trouble(sui
     assert suite.runner.state == "running"
 
 
+async def test_a_guard_whose_alarm_stands_acts_again_in_the_next_life(suite: Story) -> None:
+    await suite.start("guarded")
+    await suite.until("stay/one", "acting")
+    heat(suite, 41.0)
+    await suite.until_state("held")
+    await suite.do("restart")
+    heat(suite, 41.0)
+    await suite.until_state("running")
+    await suite.until("stay/one", "acting")
+    await suite.power_cut(seconds=5)
+    heat(suite, 41.0)
+    await suite.when(lambda: len(suite.events("guard_acted")) == 2, "it acts again")
+    assert suite.runner.state in ("holding", "held")
+    assert len(suite.events("alarm_raised", alarm="warm")) == 1, "it was one alarm all the time"
+
+
 async def test_a_guard_may_stop_also_while_the_batch_is_held(suite: Story) -> None:
     await suite.start("guarded")
     await suite.until("stay/one", "acting")

@@ -312,7 +312,7 @@ async def test_what_breaks_for_one_unit_in_a_scan_disturbs_neither_the_other_nor
     if part == "guard":
         slot._guard.scan = broken  # type: ignore[union-attr]
     elif part == "targets":
-        slot.runner.keep_targets = broken  # type: ignore[union-attr]
+        slot.runner.standing.keep_targets = broken  # type: ignore[union-attr]
     else:
         slot._history.sample = broken  # type: ignore[union-attr]
     await asyncio.sleep(30)
@@ -327,7 +327,7 @@ async def test_what_breaks_for_one_unit_in_a_scan_disturbs_neither_the_other_nor
     assert not pair.of("cell2").alarms
     assert pair.plant_suite.image.watcher_faults == 0
     healthy(pair, [device for unit in CELLS for device in own_devices(pair, unit)])
-    del (slot._guard if part == "guard" else slot.runner if part == "targets" else slot._history).__dict__[
+    del (slot._guard if part == "guard" else slot.runner.standing if part == "targets" else slot._history).__dict__[
         {"guard": "scan", "targets": "keep_targets", "trends": "sample"}[part]
     ]
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 
 import pytest
 from story import UNIT, Story
 
 from tilctl.engine.machine import State
+from tilctl.engine.safekeeper import SAFE_AGAIN
 from tilctl.journal import events as ev
 
 PUMPS = ("pump_media", "pump_cells", "pump_waste")
@@ -162,7 +164,7 @@ async def test_a_task_that_breaks_beside_the_walk_holds_its_batch(
     async def broken(batch: object, tag: str, value: float) -> None:
         raise ZeroDivisionError("a fault of the program")
 
-    monkeypatch.setattr("tilctl.engine.runner.write_target", broken)
+    monkeypatch.setattr("tilctl.engine.standing.write_target", broken)
     suite.plant.devices["incubator"].write(16, 0, [0x41C8, 0x0000])  # 25 degC, at the panel
     await suite.until_state("held")
     assert "ZeroDivisionError" in suite.state.alarms["invariant-task"].text
@@ -188,3 +190,29 @@ async def test_what_breaks_in_the_keep_alive_holds_its_batch_and_the_sign_of_lif
     await asyncio.sleep(2 * 3600)
     assert suite.controller.journal.last_beat() != before
     monkeypatch.undo()
+
+
+async def test_a_device_that_is_silent_for_hours_is_told_of_ever_more_seldom_and_when_it_is_back(suite: Story) -> None:
+    suite.announced = {"protective_write_failed"}
+    await suite.start("still", wait="9 h")
+    await suite.until("stay/one", "acting")
+    suite.faults("pump_cells").silent = True
+    began = suite.loop.time()
+    await suite.do("hold")
+
+    def told(event: str) -> list[int]:
+        return [entry["tries"] for entry in suite.logs.entries if entry["event"] == event]
+
+    await suite.when(lambda: suite.loop.time() - began > 6 * 3600.0, "six hours have passed", within=7 * 3600.0)
+    tries = told("protective_write_failed")
+    assert tries[0] == 1
+    assert tries[-1] > 1500
+    assert 9 <= len(tries) <= 14, "not all that were made"
+    assert max(b - a for a, b in pairwise(tries)) < 3600.0 / SAFE_AGAIN, "and still at least one an hour"
+    assert not told("protective_write_recovered")
+    suite.faults("pump_cells").silent = False
+    await suite.when(lambda: "not-safe-pump_cells" not in suite.state.alarms, "it is safe again", within=60.0)
+    (over,) = told("protective_write_recovered")
+    assert over >= tries[-1]
+    await suite.do("abort")
+    assert len(told("protective_write_recovered")) == 1, "once"

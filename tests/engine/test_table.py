@@ -27,7 +27,7 @@ NEXT: dict[str, dict[str, str]] = {
 ALREADY = {
     ("running", "resume"), ("running", "restart"), ("pausing", "pause"), ("paused", "pause"), ("holding", "hold"),
     ("held", "hold"), ("restarting", "restart"), ("stopping", "stop"), ("stopped", "stop"), ("aborting", "abort"),
-    ("aborted", "abort"),
+    ("aborted", "abort"), ("idle", "reset"),
 }  # fmt: skip
 LEGAL = [(state, command) for state, row in NEXT.items() for command in row]
 

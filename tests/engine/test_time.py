@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from dataclasses import asdict
 
 import pytest
 from pytest import approx
 from story import HERE, Story
 
+from tilctl.cli.main import main
 from tilctl.engine.state import parse_time
 from tilctl.journal import events as ev
 from tilctl.record.times import step_times
@@ -310,7 +313,7 @@ async def test_a_step_that_is_held_for_too_long_is_an_alarm(suite: Story) -> Non
 # --- the four kinds of time -------------------------------------------------------------------------------------------
 
 
-async def test_the_time_of_a_step_is_told_from_the_record(suite: Story) -> None:
+async def test_the_time_of_a_step_is_told_from_the_record(suite: Story, capsys: pytest.CaptureFixture[str]) -> None:
     await suite.start("still", wait="2 h")
     await suite.until("stay/one", "acting")
     await asyncio.sleep(600.0)
@@ -335,3 +338,8 @@ async def test_the_time_of_a_step_is_told_from_the_record(suite: Story) -> None:
     assert one.running == approx(one.total - one.held - one.outage, abs=0.01)
     assert times["stay"].paused == approx(0.0, abs=1.0)
     assert times["leave"].total < 1.0
+    assert all(each.ended for each in times.values())
+    capsys.readouterr()
+    assert main(["journal", "times", str(suite.file()), "--path", "stay/one", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown == {"path": "stay/one", "total": round(one.total, 3), **asdict(one)}

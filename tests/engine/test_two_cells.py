@@ -8,7 +8,7 @@ from datetime import datetime
 import pytest
 from cells import TwoCells
 
-from tilctl.engine.state import parse_time
+from tilctl.engine.state import Intent, parse_time
 
 
 async def both_want_it(cells: TwoCells, inside: str = "10 min") -> None:
@@ -179,25 +179,28 @@ async def test_a_held_owner_with_a_run_keeps_the_freezer(cells: TwoCells) -> Non
 
 
 @pytest.mark.parametrize("cut", [False, True], ids=["", "power cut"])
-async def test_a_run_whose_batch_is_put_away_keeps_the_freezer_and_the_queue_its_order(
+async def test_a_run_whose_batch_was_aborted_keeps_the_freezer_and_its_unit_until_it_is_judged(
     cells: TwoCells, cut: bool
 ) -> None:
     await run_in_the_freezer(cells)
     await cells.do("abort")
-    await cells.do("reset")
-    await cells.begin("cell1", "share", before="1 s", inside="1 min")  # asks again, behind cell2
-    await cells.until_phase("cell1", "asked")
-    await cells.settle()
-    assert cells.plant.freezer.running
     if cut:
         await cells.power_cut()
-        await cells.settle()
-        assert "which nobody holds, but freezer is not known to rest, 1st in the queue" in cells.waits("cell2")[0]
-        assert "2nd in the queue" in cells.waits("cell1")[0]
+    await cells.settle()
+    assert (await cells.do("reset", expect="refused")).code == "illegal_state"
     assert cells.plant.freezer.running
-    assert cells.sharing.queue("freezer") == (cells.name("cell2"), cells.name("cell1"))
+    assert cells.sharing.queue("freezer") == (cells.name("cell2"),)
+    await cells.when(lambda: all(intent.outcome for intent in runs_of(cells)), "the run is judged")
+    assert [intent.outcome for intent in runs_of(cells)] == ["done"]
+    await cells.do("reset")
     await cells.until_in("cell2", "complete")
+    await cells.begin("cell1", "share", before="1 s", inside="1 min")
     await cells.until_in("cell1", "complete")
+
+
+def runs_of(cells: TwoCells) -> list[Intent]:
+    """The freezing runs of cell1's batch."""
+    return [intent for intent in cells.of("cell1").intents.values() if intent.action == "start"]
 
 
 async def test_who_waits_is_told_to_the_outside_when_others_move(cells: TwoCells) -> None:

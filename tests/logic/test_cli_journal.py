@@ -9,6 +9,7 @@ import types
 import typing
 from collections.abc import Iterator
 from dataclasses import fields
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -219,3 +220,56 @@ def sample(hint: Any) -> Any:
         inner = get_args(hint)[0]
         return [] if get_origin(inner) is dict else [sample(inner)]
     return {str: "text", int: 3, float: 2.5, bool: True, dict: {}}[hint]
+
+
+class Told(SystemClock):
+    """A clock that stands where a test sets it."""
+
+    moment = datetime(2026, 1, 5, 8, tzinfo=UTC)
+
+    def now(self) -> datetime:
+        return self.moment
+
+
+async def test_where_the_time_went(capsys: pytest.CaptureFixture[str], tmp_path: Path):
+    clock = Told()
+    began = clock.moment
+    journal = await Journal.create(tmp_path / "batch.db", clock, EVENTS[0])
+    for hours, event in (
+        (0.0, ev.StateChanged("", "idle", "running", "start", "")),
+        (0.0, ev.StepStarted("grow", "operation")),
+        (0.0, ev.StepStarted("grow/first", "incubate")),
+        (2.0, ev.StateChanged("", "running", "holding", "hold", "")),
+        (3.0, ev.StateChanged("", "held", "restarting", "restart", "")),
+        (3.0, ev.StateChanged("", "restarting", "running", "done", "")),
+        (34.5, ev.Outage("2026-01-06T18:00:00.000Z", "2026-01-06T18:30:00.000Z", 1800.0)),
+        (35.0, ev.StepCompleted("grow/first")),
+        (35.0, ev.StepStarted("grow/second", "incubate")),
+        (35.5, ev.BatchEnded("aborted", "")),
+        (99.0, ev.Noted("", "the unit waits to be reset", exception=False)),
+    ):
+        clock.moment = began + timedelta(hours=hours)
+        await journal.record(event)
+    await journal.close()
+    clock.close()
+    code, out, err = tilctl(capsys, "times", journal.path)
+    assert (code, err) == (0, "")
+    assert [line.rsplit(maxsplit=1)[1] for line in out.splitlines()] == ["step", "grow", "grow/first", "grow/second"]
+    (first,) = [line for line in out.splitlines() if line.endswith("grow/first")]
+    assert " ".join(first.split()) == "1d 11:00:00 1d 09:30:00 - 01:00:00 00:30:00 grow/first"
+    (second,) = [line for line in out.splitlines() if line.endswith("grow/second")]
+    assert second.split()[0] == "00:30:00", "until the batch ended, not until the unit was freed"
+    code, out, err = tilctl(capsys, "times", journal.path, "--json", "--path", "grow/first")
+    assert (code, json.loads(out)) == (
+        0,
+        {
+            "path": "grow/first", "total": 35 * 3600.0, "running": 33.5 * 3600.0, "paused": 0.0, "held": 3600.0,
+            "outage": 1800.0, "ended": True,
+        },
+    )  # fmt: skip
+    assert tilctl(capsys, "times", tmp_path / "none.db")[0] == 2
+    damaged(journal.path, b"grow/second", b"grow/2econd")
+    code, out, err = tilctl(capsys, "times", journal.path)
+    assert code == 1
+    assert "broken, first bad event" in err
+    assert "grow/first" in out, "what is good is told"

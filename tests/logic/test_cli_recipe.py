@@ -194,4 +194,4 @@ def test_a_reader_that_goes_away_is_no_fault():
     done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
     os.close(writer)
     assert done.stderr == ""
-    assert done.returncode in (0, 120)
+    assert done.returncode == 3  # it was not told in full, so nothing is claimed of it

@@ -580,6 +580,30 @@ async def a_chamber_without_heater_cools(bed: Bed) -> None:
     assert values["temperature"] == pytest.approx(37.0, abs=0.5)
 
 
+@story("heater_runaway", "bioreactor")
+async def a_heater_runs_away_until_it_is_cut_off(bed: Bed) -> None:
+    await bed.drivers["incubator"].command("set_temperature", {"value": 37.0})
+    await asyncio.sleep(4 * 3600.0)
+    bed.fault("incubator", "heater_runaway", 8 * 3600.0, to=60.0)
+    await asyncio.sleep(3600.0)
+    values = await bed.values("incubator")
+    assert values["temperature"] > 55.0
+    assert (values["temperature_target"], values["heater_fault"], values["heater_cut"]) == (37.0, False, False)
+    await bed.drivers["incubator"].command("set_co2", {"value": 5.0})
+    await bed.drivers["incubator"].command("cut_heater", {})
+    await asyncio.sleep(3600.0)
+    values = await bed.values("incubator")
+    assert (values["temperature"] < 25.0, values["heater_cut"], values["temperature_target"]) == (True, True, 37.0)
+    assert values["co2"] == pytest.approx(5.0, abs=0.5), "the gas goes on"
+    await bed.drivers["incubator"].command("set_temperature", {"value": 36.0})
+    await asyncio.sleep(3600.0)
+    values = await bed.values("incubator")
+    assert (values["temperature"] > 55.0, values["heater_cut"]) == (True, False), "set again, it is off no more"
+    await asyncio.sleep(8 * 3600.0)
+    values = await bed.values("incubator")
+    assert values["temperature"] == pytest.approx(36.0, abs=0.5), "the fault is over"
+
+
 @story("local_change", "bioreactor")
 async def a_hand_at_the_panel_changes_a_target(bed: Bed) -> None:
     await bed.drivers["incubator"].command("set_temperature", {"value": 37.0})

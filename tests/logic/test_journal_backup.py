@@ -21,6 +21,7 @@ from tilctl.history.store import History
 from tilctl.journal import backup as backup_module
 from tilctl.journal import events as ev
 from tilctl.journal.backup import BackupError, backup, check, restore
+from tilctl.journal.mark import found, mark_path
 from tilctl.journal.restoring import UNDER_WAY, unfinished
 from tilctl.journal.site import SiteJournal
 from tilctl.journal.store import Journal, JournalError
@@ -76,7 +77,8 @@ async def living(tmp_path: Path) -> AsyncIterator[Living]:
 
 
 def tree(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.suffix != ".mark")
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 # --- backup
@@ -299,6 +301,9 @@ async def test_a_restore_that_is_cut_short_anywhere_keeps_a_controller_from_star
             restore(tmp_path / "copy", data, "demo", "suite1", replace=False, aside="again")
         monkeypatch.setattr(Path, "rename", usual)
         assert not (data / UNDER_WAY).exists()
+        mark = found(mark_path(data, "cell1"), "b2")
+        assert mark is not None, "what was done since the backup would be done again"
+        assert (mark.state, mark.text.count("restored from a backup")) == ("restored", 1)
         now = {k: v for k, v in tree(data).items() if not k.startswith(("old/", "again/"))}
         assert now == {k: v for k, v in tree(tmp_path / "copy").items() if k != "manifest.json"}
         if count < after:

@@ -149,6 +149,7 @@ def made_by_demo(out: Path) -> None:
     for name in (
         "data/site.db",
         "data/site.db-wal",
+        "data/unit.cell1.mark",
         "data/mqtt-cursor.json",
         "data/batches/cell1-20260105T080000.db",
         "data/history/cell1-20260105T080000.db",

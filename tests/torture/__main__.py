@@ -12,6 +12,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from devices.document import DocumentError
+from recipes.catalog import load
 from tests.torture.batch import FRESH
 from tests.torture.workers import Order, Total, torture
 
@@ -35,6 +37,14 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print one object")
     args = parser.parse_args()
     out = args.out or Path(tempfile.mkdtemp(prefix="torture-"))
+    try:
+        load(args.recipe)
+        out.mkdir(parents=True, exist_ok=True)
+        (out / ".probe").touch()
+        (out / ".probe").unlink()
+    except (DocumentError, OSError) as error:
+        print(f"torture: {error}", file=sys.stderr)
+        return 2
     order = Order(
         MOST_POINTS if args.points else args.kills,
         args.seed,

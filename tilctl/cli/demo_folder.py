@@ -27,7 +27,9 @@ _MADE_BY = {"made_by": "tilctl demo"}
 _FOLDERS = {"batches", "batches/closed", "history"}
 _DATABASE = r"\.db(?:\.new)?(?:-wal|-shm|-journal)?"
 _BATCH = rf"{UNIT}-{EPOCH:%Y%m%d}T\d{{6}}x*"  # simulated time has a fixed beginning, and so have the names
-_OURS = re.compile(rf"site{_DATABASE}|mqtt-cursor\.(?:json|new)|(?:batches|batches/closed|history)/{_BATCH}{_DATABASE}")
+_OURS = re.compile(
+    rf"site{_DATABASE}|unit\.\w+\.mark|mqtt-cursor\.(?:json|new)|(?:batches|batches/closed|history)/{_BATCH}{_DATABASE}"
+)
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""`tilctl journal ...`: verify a record and show it (reads any file and changes none); back up and restore."""
+"""`tilctl journal ...`: verify a record, show it and its times (changes no file); back up and restore."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import get_args
 
 from tilctl.cli import journal_saving as saving
+from tilctl.cli import journal_times as timing
 from tilctl.cli.exits import CommandFailed, Exit
 from tilctl.cli.plain import one_line
 from tilctl.journal.chain import Record
@@ -42,7 +43,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     showing.add_argument("--path", metavar="PATH", dest="below", help="only events of this step and of those below it")
     showing.add_argument("--from", type=_sequence, default=1, metavar="SEQ", dest="first", help="from this event on")
     saving.arguments(verbs.add_parser)
-    for sub in (verifying, showing):
+    for sub in (verifying, showing, timing.arguments(verbs.add_parser)):
         sub.add_argument("file", type=Path, metavar="PATH", help="site.db, or the .db file of a batch")
 
 
@@ -54,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
         raise CommandFailed(Exit.BAD_INPUT, f"{one_line(args.file)}: there is no such file")
     if not os.access(args.file, os.R_OK):
         raise CommandFailed(Exit.BAD_INPUT, f"{one_line(args.file)}: it cannot be read: check its permissions")
-    return _show(args) if args.verb == "show" else _verify(args)
+    return _verify(args) if args.verb == "verify" else _show(args)
 
 
 def _verify(args: argparse.Namespace) -> int:
@@ -79,8 +80,8 @@ def _verify(args: argparse.Namespace) -> int:
 
 def _show(args: argparse.Namespace) -> int:
     records, verdict = read(args.file)
-    for record in _chosen(records, args):
-        print(_as_json(record) if args.json else _as_line(record))
+    for line in timing.told(records, args) if args.verb == timing.VERB else _events(records, args):
+        print(line)
     sys.stdout.flush()  # a reader that has gone is found here, not at the end of the process
     if verdict.ok:
         return Exit.OK
@@ -100,6 +101,11 @@ def _chosen(records: Iterable[Record], args: argparse.Namespace) -> Iterator[Rec
         inside = below is None or path == below or path.startswith(f"{below}/")
         if record.seq >= args.first and inside and (args.kind is None or record.event.kind in args.kind):
             yield record
+
+
+def _events(records: Iterable[Record], args: argparse.Namespace) -> Iterator[str]:
+    for record in _chosen(records, args):
+        yield _as_json(record) if args.json else _as_line(record)
 
 
 def _as_line(record: Record) -> str:

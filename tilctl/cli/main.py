@@ -57,21 +57,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"tilctl {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     wanted = next((word for word in given if not word.startswith("-")), "")
+    code: int | None = None
     try:
         for name, text in COMMANDS.items():
             sub = commands.add_parser(name, help=text, description=text)
             if name == wanted:
                 _module(name).arguments(sub)
         args = parser.parse_args(given)
-        return _flushed(_module(args.command).run(args))
+        code = _module(args.command).run(args)
+        _flush()
     except CommandFailed as failed:
         print(f"tilctl {wanted}: {failed}", file=sys.stderr)
         return failed.code
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
     except BrokenPipeError:
-        sys.stderr.close()  # the reader of our output has gone; there is nobody to tell
-        return Exit.OK
+        _give_up_stdout()  # the reader of our output has gone
+        return Exit.UNAVAILABLE if code is None else code  # a verdict stays what it is, whoever reads it
     except OSError as error:
         if error.errno != ENOSPC:
             return _internal(wanted, error)
@@ -80,12 +82,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return Exit.UNAVAILABLE
     except Exception as error:  # noqa: BLE001 - the last place where a fault of the program can be told
         return _internal(wanted, error)
-
-
-def _flushed(code: int) -> int:
-    """Find here what cannot be written, not when the interpreter ends; raises OSError."""
-    sys.stdout.flush()
     return code
+
+
+def _flush() -> None:
+    """Find here what cannot be written, not when the interpreter ends; raises OSError."""
+    if sys.stdout:  # None where the process was started without one
+        sys.stdout.flush()
 
 
 def _internal(command: str, error: Exception) -> int:

@@ -45,7 +45,7 @@ class RecordWatch:
         self._data: Path = controller.site.data
         self._every = max(LOOK_EVERY, 6 * controller.site.scan.idle)  # a rehearsal looks as seldom as it scans
         self._disk = Disk(clock)
-        self._shown: dict[str, tuple[bool, str]] = {}
+        self._shown: dict[str, tuple[bool, str, tuple[str, ...]]] = {}
         self._said: dict[str, Any] = {}
         self._task: asyncio.Task[None] | None = None
         self._log = structlog.get_logger("record")
@@ -87,7 +87,8 @@ class RecordWatch:
         self._said = said
         for unit in (*self._controller.units(), "site"):
             runner = None if unit == "site" else self._controller.runner(unit)
-            shown = (unit in failed, "" if runner is None else runner.state.value)
+            kept = () if runner is None else tuple(runner.batch.beside.raised)
+            shown = (unit in failed, "" if runner is None else runner.state.value, kept)
             if shown[0]:
                 why = "the site's record cannot be written" if runner is None else runner.batch.record_failed
                 text = f"{why or 'the record cannot be written'}; hold, stop and abort act, nothing else is begun"

@@ -15,7 +15,7 @@ from devices.profile import load_profile
 from recipes import shelf
 from recipes.catalog import load
 from recipes.model import Recipe, walk
-from simulators.faults.model import Fault, check, load_faults
+from simulators.faults.model import Fault, check, load_faults, plain_path
 from simulators.faults.schedule import profiles
 from tilctl.cli.exits import CommandFailed, Exit
 from tilctl.cli.rehearsing import campaign, report
@@ -71,6 +71,8 @@ def run(args: argparse.Namespace) -> int:
     recipe, job = _job(args)
     seeds = _seeds(args)
     _make(job.out)
+    if args.junit is not None:
+        _probe(args.junit)
     progress = report.Progress()
     every = round(1.0 / args.sockets) if args.sockets else 0
     tally = _faultless(job, args.limit) if _needs_span(job) else campaign.Tally()
@@ -81,15 +83,15 @@ def run(args: argparse.Namespace) -> int:
             tally = campaign.run(order, progress)
         finally:
             progress.close()
-    else:
+    elif not tally.interrupted:
         print("tilctl rehearse: even without faults this recipe breaks an invariant", file=sys.stderr)
     wall = time.monotonic() - began
-    if args.junit is not None:
-        _junit(args.junit, recipe, tally, wall)
     if args.json:
         print(json.dumps(report.as_data(recipe.recipe, tally, wall), allow_nan=False))
     else:
         report.tell(recipe.recipe, tally, wall, job.out, sys.stdout)
+    if args.junit is not None:
+        _junit(args.junit, recipe, tally, wall)
     if tally.interrupted:
         return Exit.INTERRUPTED
     return Exit.NOT_WELL if tally.violations else Exit.OK
@@ -117,7 +119,7 @@ def _job(args: argparse.Namespace) -> tuple[Recipe, Job]:
     except NotBindable as error:
         raise CommandFailed(Exit.BAD_INPUT, f"--set: {error}") from error
     name, folders = _in_folder(args.recipe)
-    profile, faults = _faults(args.faults)
+    profile, faults = _faults(args.faults, recipe)
     steps = [path for op in recipe.procedure for path, step in walk(op.steps, op.id) if step.verb in AIMED_AT]
     out: Path = args.out or Path("out") / f"rehearse-{recipe.recipe}"
     alone = args.seed is not None and args.seeds is None
@@ -136,7 +138,7 @@ def _in_folder(recipe: str) -> tuple[str, tuple[Path, ...]]:
     return recipe, ()
 
 
-def _faults(given: str) -> tuple[str, tuple[Fault, ...] | None]:
+def _faults(given: str, recipe: Recipe) -> tuple[str, tuple[Fault, ...] | None]:
     """Return the name of a profile, or the faults of a file, checked against the site; raises CommandFailed."""
     if given in profiles():
         return given, None
@@ -150,6 +152,10 @@ def _faults(given: str) -> tuple[str, tuple[Fault, ...] | None]:
         check(faults, {name: load_profile(device.profile) for name, device in site.devices.items()}, site.buses)
     except DocumentError as error:
         raise CommandFailed(Exit.BAD_INPUT, f"the faults cannot be used:\n{error}") from error
+    steps = {plain_path(step) for op in recipe.procedure for step, _ in walk(op.steps, op.id)}
+    if missing := sorted({fault.step for fault in faults if fault.step and plain_path(fault.step) not in steps}):
+        text = f"{path}: {recipe.recipe} has no step {', '.join(missing)}; its steps: {', '.join(sorted(steps))}"
+        raise CommandFailed(Exit.BAD_INPUT, text)
     return str(path), faults
 
 
@@ -167,6 +173,16 @@ def _make(out: Path) -> None:
         probe.unlink()
     except OSError as error:
         text = f"the folder {out} cannot be written: {error.strerror or error}; give another one with --out"
+        raise CommandFailed(Exit.UNAVAILABLE, text) from error
+
+
+def _probe(path: Path) -> None:
+    """See before hours of work that the report can be written; what is there stays."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.open("a", encoding="utf-8").close()
+    except OSError as error:
+        text = f"--junit: {path} cannot be written: {error.strerror or error}; give a file in a folder that can be"
         raise CommandFailed(Exit.UNAVAILABLE, text) from error
 
 

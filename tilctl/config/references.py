@@ -9,9 +9,9 @@ from typing import Any
 from devices.document import Diagnostic, Document, Severity
 from devices.profile import Profile
 from devices.quantity import QuantityError, parse_as
-from devices.role import ROLES
-from tilctl.config.schema import LineEntry, PlaceEntry, RoleEntry, UnitEntry
-from tilctl.config.site import Device, Line, Place, RoleBinding, Safe, UnitSite
+from devices.role import BOOL, ROLES, SYMBOL
+from tilctl.config.schema import InterlockEntry, LineEntry, PlaceEntry, RoleEntry, UnitEntry
+from tilctl.config.site import Device, Interlock, Line, Place, RoleBinding, Safe, UnitSite
 
 Where = tuple[str | int, ...]
 
@@ -73,7 +73,11 @@ class References:
         self._ports_differ((*where, "places"), places)
         lines = tuple(self._line((*where, "lines", index), line) for index, line in enumerate(unit.lines))
         safe = self._culture_safe((*where, "culture_safe"), unit, roles)
-        return UnitSite(name, roles, places, lines, safe)
+        interlocks = {
+            key: self._interlock((*where, "interlocks", key), key, entry, roles)
+            for key, entry in unit.interlocks.items()
+        }
+        return UnitSite(name, roles, places, lines, safe, interlocks)
 
     def one_owner_each(self) -> None:
         """Invariant: no device and no load cell serves two owners."""
@@ -118,6 +122,26 @@ class References:
         self._device((*where, "pump"), line.pump, "pump")
         self._device((*where, "valves"), line.valves, "valves")
         return Line(line.id, tuple(line.source), tuple(line.destination), line.pump, line.valves)
+
+    def _interlock(self, where: Where, name: str, entry: InterlockEntry, roles: Mapping[str, RoleBinding]) -> Interlock:
+        """Invariant: what an interlock cuts off can be cut off, or the site does not load."""
+        tags = {
+            f"{role}.{tag}": (binding.device, tag, unit)
+            for role, binding in roles.items()
+            if binding.role in ROLES
+            for tag, unit in ROLES[binding.role].tags.items()
+            if unit not in (SYMBOL, BOOL)
+        }
+        if not self._findings.known((*where, "tag"), entry.tag, tags, "tag of this unit"):
+            return Interlock(name, entry.tag, "", "", 0.0, "")
+        device, point, unit = tags[entry.tag]
+        above = self._findings.number((*where, "above"), entry.above, unit)
+        profile = self._profiles.get(device)
+        command = None if profile is None else profile.safe_command
+        if profile is not None and command is None:
+            message = f"{device} cannot be cut off: its profile {profile.id} has no `safe_command`"
+            self._findings.add((*where, "tag"), "site-no-cut-off", message, "name one under `failsafe` in the profile")
+        return Interlock(name, entry.tag, device, point, above, command or "")
 
     def _culture_safe(self, where: Where, unit: UnitEntry, roles: Mapping[str, RoleBinding]) -> dict[str, Safe]:
         """Invariant: every output of a unit has a declared safe state, or the site does not load."""

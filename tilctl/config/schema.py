@@ -89,6 +89,13 @@ class LineEntry(Entry):
     valves: str
 
 
+class InterlockEntry(Entry):
+    """A limit of a tag over which its instrument is cut off."""
+
+    tag: str
+    above: str
+
+
 class UnitEntry(Entry):
     """What one batch owns."""
 
@@ -96,6 +103,7 @@ class UnitEntry(Entry):
     places: dict[Name, PlaceEntry] = {}
     lines: list[LineEntry] = []
     culture_safe: dict[str, str]
+    interlocks: dict[Name, InterlockEntry] = {}
 
 
 class SiteFile(Entry):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -84,6 +84,18 @@ class Safe:
 
 
 @dataclass(frozen=True, slots=True)
+class Interlock:
+    """Where `tag` is over `above` (canonical), `device` is cut off by `command`, the safe one of its profile."""
+
+    name: str
+    tag: str
+    device: str
+    point: str
+    above: float
+    command: str
+
+
+@dataclass(frozen=True, slots=True)
 class UnitSite:
     """One unit: what one batch owns exclusively."""
 
@@ -92,6 +104,7 @@ class UnitSite:
     places: Mapping[str, Place]
     lines: tuple[Line, ...]
     culture_safe: Mapping[str, Safe]
+    interlocks: Mapping[str, Interlock] = field(default_factory=dict[str, Interlock])
 
     def line(self, source: PlaceClass, destination: PlaceClass) -> Line | None:
         """Return the first line that leads from one class of places to another, None if there is none."""

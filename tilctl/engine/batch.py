@@ -12,6 +12,7 @@ from devices.clock import Clock
 from devices.quantity import parse_as
 from devices.reading import Reading
 from recipes.model import Recipe
+from tilctl.engine.beside import Beside
 from tilctl.engine.state import BatchState
 from tilctl.journal.chain import Record
 from tilctl.journal.events import Event, EventError, Outage, Recovered
@@ -49,6 +50,8 @@ class Batch:
         self.record_failed = ""
         self.unwritten = 0  # events that could not be put into words
         self.observer_faults = 0
+        self.beside = Beside(name, journal.path, plant.name, clock)
+        self.reopening = asyncio.Lock()
         self._last: asyncio.Future[Record] | None = None  # of the newest event that was put on the record
         self._log = structlog.get_logger("batch").bind(batch=name)
         for record in journal.records():
@@ -111,6 +114,7 @@ class Batch:
 
     def _lost(self, event: Event, error: BaseException) -> None:
         self.record_failed = str(error)
+        self.beside.lost(event)
         self._log.error("event_not_on_record", kind=event.kind, error=str(error))
 
     def _committed(self, record: Record) -> None:

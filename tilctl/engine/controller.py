@@ -81,9 +81,15 @@ class Controller(Units):
             if early is None:
                 return Outcome("failed", "journal_failed", f"nothing was done: {error}")
             outcome = early
+        if slot.runner is None and journal is not self.journal:  # put away: the site answers a repetition from now on
+            journal = self.journal
+            journal.append(received)
         if outcome.status == "done" and slot.runner is not None and command.verb != "prompt-answer":
             await self._settled(slot.runner)
             outcome = Outcome(outcome.status, outcome.code, f"{slot.name} is {slot.runner.state.value}")
+        if early is not None and journal.failed and slot.runner is not None and outcome.status in ("done", "already"):
+            await slot.runner.batch.beside.settled()
+            outcome = Outcome(outcome.status, "not_on_record", f"{outcome.text}; {slot.runner.batch.beside.said}")
         if not journal.failed:
             try:
                 await journal.record(ev.CommandAnswered(command.id, outcome.status, outcome.code, outcome.text))
@@ -154,6 +160,8 @@ class Controller(Units):
         if slot.runner is None and slot.starting and command.verb in ("hold", "stop", "abort"):
             slot.wanted = Machine(command.verb)
             return Outcome("done", "", f"{slot.name} is starting: {command.verb} takes effect with its first step")
+        if slot.runner is None and command.verb == "reset":
+            return Outcome("already", "", f"{slot.name} is idle: there is nothing to reset")
         if slot.runner is None:
             return Outcome("refused", "illegal_state", f"{slot.name} is idle: there is no batch to {command.verb}")
         if slot.runner.fire(Machine(command.verb), command.reason or f"{command.verb} by {command.client}"):
@@ -253,6 +261,11 @@ class Controller(Units):
         runner = slot.runner
         if runner is None or runner.state not in FINAL:
             return self._transition(slot, command)
+        # Invariant: no run is left without a judgement; the device goes on by itself, and only this record knows why.
+        if followed := runner.freezing.followed():
+            devices = ", ".join(sorted({intent.device for intent in followed}))
+            text = f"a freezing run is on in {devices} and is followed: reset when what it came to is on record"
+            return Outcome("refused", "illegal_state", text)
         await slot.note_trends(final=True)
         runner.fire(Machine.RESET, command.reason)
         await runner.prompts.withdraw_all(f"{slot.name} was reset")

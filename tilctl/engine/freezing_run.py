@@ -95,6 +95,10 @@ class FreezingRuns:
             task = self._tasks[number] = asyncio.create_task(self._follow(number), name=f"freezing:{number}")
             task.add_done_callback(self._ended)
 
+    def followed(self) -> list[Intent]:
+        """Return the runs that are followed now; each ends by itself, at the latest as one that has not ended."""
+        return [self._batch.state.intents[number] for number, task in self._tasks.items() if not task.done()]
+
     async def closed(self, number: int) -> None:
         """Wait until nobody follows a run any more: its intent is closed then, unless the follower broke."""
         if (task := self._tasks.get(number)) is not None and not task.done():

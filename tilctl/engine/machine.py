@@ -64,6 +64,9 @@ NUMBERS: dict[State, int] = {
 
 QUIESCENT = frozenset({State.IDLE, State.PAUSED, State.HELD, State.STOPPED, State.ABORTED, State.COMPLETE})
 FINAL = frozenset({State.STOPPED, State.ABORTED, State.COMPLETE})
+SAFE_STATES = frozenset(
+    {State.HOLDING, State.HELD, State.STOPPING, State.STOPPED, State.ABORTING, State.ABORTED}
+)  # with the declared outputs
 
 _S = State
 TABLE: tuple[tuple[str, tuple[State, ...], State], ...] = (

@@ -115,6 +115,16 @@ class Prompts:
                 self._withdrawn.add(prompt.id)
                 self._batch.note(ev.PromptWithdrawn(prompt.id, reason))
 
+    def reopened(self) -> None:
+        """Do once more what a failed record did not take: answers that came into force meanwhile, and withdrawals."""
+        for prompt in list(self._batch.state.prompts.values()):
+            if prompt.answered or prompt.withdrawn:
+                continue
+            if prompt.id in self._withdrawn:
+                self._batch.note(ev.PromptWithdrawn(prompt.id, "found when the record was opened again"))
+            elif prompt.answer is not None and prompt.id not in self._tasks:
+                self._schedule(prompt.id)
+
     async def close(self) -> None:
         """End all waiting; the record keeps what is open."""
         for task in self._tasks.values():

@@ -27,10 +27,12 @@ from tilctl import __version__
 from tilctl.config import Site
 from tilctl.engine import identity
 from tilctl.engine.batch import Batch
+from tilctl.engine.beside import told
 from tilctl.engine.errors import StepError
 from tilctl.engine.intents import enough, settle, way_of
 from tilctl.engine.machine import QUIESCENT, Command, State
-from tilctl.engine.runner import TARGET_OFF, Runner
+from tilctl.engine.runner import Runner
+from tilctl.engine.standing import TARGET_OFF
 from tilctl.engine.state import Node, StepStatus, bare_path, format_time, parse_time
 from tilctl.engine.steady import NOT_SYNCHRONISED, SET_BACK
 from tilctl.engine.verbs.set_target import write_target
@@ -141,6 +143,8 @@ async def _brought_back(runner: Runner, looks: Looks, last_beat: str | None, unc
     await _reestablish(runner)  # in every state: targets stand until the unit is freed
     resolved = await _resolve(batch)
     against = _against_resuming(batch, seconds)
+    if batch.beside.mark is not None:
+        against.append(told(batch.beside.mark))
     if uncertain == NOT_SYNCHRONISED and (timed := time_critical(batch)):
         against.append(f"{uncertain}, and the time counts for {timed}: restart, or wait until it is")
     elif uncertain == SET_BACK:
@@ -170,16 +174,10 @@ async def synchronised(runner: Runner) -> None:
     if [text for text in report["holds"] if not str(text).startswith(NOT_SYNCHRONISED)]:
         return
     seconds = (batch.clock.now() - parse_time(outage.from_t)).total_seconds()
-    too_long = [
-        f"{node.path} allows an outage of {step.max_outage}"
-        for node in batch.state.nodes.values()
-        if node.status is not StepStatus.COMPLETE
-        and (step := _step_at(batch, node)) is not None
-        and step.max_outage is not None
-        and seconds > parse_as(step.max_outage, "s")
-    ]
-    if too_long:
-        batch.note(ev.ExceptionRaised("restart", f"at most {seconds:.0f} s away: {'; '.join(too_long)}", ""))
+    under_way = [node for node in batch.state.nodes.values() if node.status is not StepStatus.COMPLETE]
+    steps = {node.path: step for node in under_way if (step := _step_at(batch, node)) is not None}
+    if too_long := [f"{path} {text}" for path, step in steps.items() if (text := _too_long(step, seconds))]:
+        batch.note(ev.ExceptionRaised("restart", "; ".join(too_long), ""))
         return
     runner.fire(Command.RESTART, f"the clock is synchronised: at most {seconds:.0f} s were missed")
 
@@ -241,6 +239,8 @@ async def _reestablish(runner: Runner) -> None:
         now = batch.image.number(f"{batch.equipment[equipment]}.{name}_target")
         if not isinstance(value, (int, float)) or (now is not None and abs(now - value) <= TARGET_OFF):
             continue
+        if runner.standing.safe_value(tag) is not None:
+            continue  # a held batch gets what is declared for that
         try:
             await write_target(batch, tag, float(value))
         except StepError as error:
@@ -276,9 +276,16 @@ def _against_resuming(batch: Batch, outage: float) -> list[str]:
             against.append(f"{node.path} is {node.status.value}")
         elif step.on_restart not in RESUMES:
             against.append(f"{node.path} has to be restarted by a person (on_restart: {step.on_restart})")
-        elif step.max_outage is not None and outage > parse_as(step.max_outage, "s"):
-            against.append(f"{node.path} allows an outage of {step.max_outage}, it was {outage:.0f} s")
+        elif too_long := _too_long(step, outage):
+            against.append(f"{node.path} {too_long}")
     return against
+
+
+def _too_long(step: AnyVerb, outage: float) -> str:
+    """Return what a step says against going on by itself after so long an outage (s), "" where it says nothing."""
+    if step.max_outage is None or outage <= parse_as(step.max_outage, "s"):
+        return ""
+    return f"allows an outage of {step.max_outage}, it was {outage:.0f} s"
 
 
 def _step_at(batch: Batch, node: Node) -> AnyVerb | None:

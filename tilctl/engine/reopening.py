@@ -10,7 +10,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from devices.clock import Clock
-from tilctl.engine.machine import FINAL, State
+from tilctl.engine.beside import UNNOTED, told
+from tilctl.engine.machine import FAULT, FINAL, State
 from tilctl.engine.runner import Runner
 from tilctl.engine.state import StepStatus
 from tilctl.journal import events as ev
@@ -25,11 +26,30 @@ async def reopen_records(site: Journal, runner: Runner | None) -> str:
     """Open again what has failed of a unit's records; "" when all of them take events, else why not."""
     try:
         await site.reopen()
-        if runner is not None and runner.batch.journal.failed:
-            await _reopen(runner)
+        if runner is not None:
+            async with runner.batch.reopening:  # who comes second finds it open, with all that is to be said on it
+                if runner.batch.journal.failed:
+                    await _reopen(runner)
     except JournalError as error:
         return str(error)
     return ""
+
+
+async def note_mark(runner: Runner) -> None:
+    """Hold for the mark that was left for a batch, put it on record, and take it back."""
+    batch, mark = runner.batch, runner.batch.beside.mark
+    if mark is None:
+        return
+    text = told(mark)
+    runner.fire(FAULT, text)  # one that is paused, too; one that is held already, or over, stays that
+    runner.alarm(UNNOTED, "critical", text)
+    batch.note(ev.ExceptionRaised(UNNOTED, text, ""))
+    try:
+        await batch.caught_up()
+    except JournalError:
+        return  # Invariant: the mark stands until what it says is on the medium
+    if not batch.journal.failed:
+        await batch.beside.forget()
 
 
 async def too_little_space(clock: Clock, data: Path) -> str:
@@ -63,4 +83,10 @@ async def _reopen(runner: Runner) -> None:
         for node in list(state.nodes.values()):
             if node.status is StepStatus.ACTING and node.verb != "operation":
                 await batch.record(ev.StepHeld(node.path, reason))
+    for alarm, (_, event) in list(batch.beside.alarms.items()):
+        if isinstance(event, ev.AlarmRaised) is (alarm not in state.alarms):
+            await batch.record(event)
+        del batch.beside.alarms[alarm]
+    runner.prompts.reopened()
     batch.record_failed = ""
+    await batch.beside.forget()

@@ -15,11 +15,13 @@ import structlog
 from tilctl.engine import identity
 from tilctl.engine.assertions import wrong_after, wrong_with
 from tilctl.engine.batch import Batch
+from tilctl.engine.beside import UNNOTED
 from tilctl.engine.errors import InDoubt, ProcedureEnd, SafePoint, StepError
 from tilctl.engine.freezing_run import FreezingRuns
-from tilctl.engine.machine import DONE, FAULT, FINAL, Command, State, next_state
+from tilctl.engine.machine import DONE, FAULT, FINAL, SAFE_STATES, Command, State, next_state
 from tilctl.engine.prompts import Prompts
 from tilctl.engine.safekeeper import Safekeeper
+from tilctl.engine.standing import Standing
 from tilctl.engine.state import StepStatus
 from tilctl.engine.verbs.set_target import write_target
 from tilctl.engine.walker import Walker
@@ -28,14 +30,11 @@ from tilctl.journal import events as ev
 from tilctl.journal.chain import Record
 from tilctl.journal.store import JournalError
 from tilctl.plant.sharing import Sharing
-from tilctl.plant.watchdogs import tripped
 
-SAFE_STATES = (State.HOLDING, State.HELD, State.STOPPING, State.STOPPED, State.ABORTING, State.ABORTED)
-TARGET_OFF = 0.05  # in the unit of the target: a device that reads back further from it has lost it
-_RESTART_CLEARS = ("target-lost-", "invariant-")
+_RESTART_CLEARS = ("target-lost-", "invariant-", "interlock-")
 CLEARED_BY_RESTART = (
     "restart-failed", "step-failed", "restarted", "recovery-failed", "clock-stepped", identity.REPLACED,
-    identity.MISMATCH,
+    identity.MISMATCH, UNNOTED,
 )  # fmt: skip
 STOP_WALK_WITHIN = 120.0  # s for a step to close its evidence; pumps and valves are stopped beside it, at once
 
@@ -55,11 +54,10 @@ class Runner:
         self._transient: asyncio.Task[None] | None = None
         batch.journal.on_failure.append(self._disk_failed)
         batch.observers.append(self._judge)
-        self._safekeeper = Safekeeper(batch, lambda: self.state in SAFE_STATES, self.alarm, self.clear, self._ended)
-        self.freezing = FreezingRuns(batch, self.alarm, self.clear, lambda why: self.fire(FAULT, why), self._ended)
+        self._safekeeper = Safekeeper(batch, lambda: self.state in SAFE_STATES, self.alarm, self.clear, self.ended)
+        self.freezing = FreezingRuns(batch, self.alarm, self.clear, lambda why: self.fire(FAULT, why), self.ended)
         self._since = batch.clock.monotonic()  # of the present state
-        self._rewriting: set[str] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self.standing = Standing(self)
         self._log = structlog.get_logger("runner").bind(batch=batch.name)
 
     # --- what people and the guard may cause ----------------------------------------------------------------------
@@ -81,7 +79,7 @@ class Runner:
 
     def alarm(self, alarm: str, priority: Priority | str, text: str, values: dict[str, Any] | None = None) -> None:
         """Raise an alarm, once while it is active."""
-        if alarm not in self.batch.state.alarms:
+        if alarm not in self.batch.state.alarms and alarm not in self.batch.beside.raised:
             self._log.warning("alarm", alarm=alarm, priority=str(priority), text=text)
             self.batch.note(ev.AlarmRaised(alarm, _priority(priority), text, "", values or {}))
 
@@ -113,48 +111,7 @@ class Runner:
         if self.fire(event, f"{alarm}: {text}"):
             self.batch.note(ev.GuardActed(alarm, action))
 
-    def keep_targets(self, device: str) -> None:
-        """Write a standing target again that its device has lost (a power cut, a hand at the panel)."""
-        state = self.batch.state
-        for tag, (value, _unit) in state.targets.items():
-            equipment, _, name = tag.partition(".")
-            if self.batch.equipment.get(equipment) != device or tag not in state.confirmed or tag in self._rewriting:
-                continue
-            now = self.batch.image.number(f"{device}.{name}_target")
-            if now is None or not isinstance(value, (int, float)) or abs(now - value) <= TARGET_OFF:
-                continue
-            if self.recovering:
-                return
-            if self.watch_only:
-                text = f"{tag} stands at {now:g}, its standing target is {value:g}; safe mode writes nothing"
-                self.alarm(f"target-lost-{tag}", "critical", text)
-                continue
-            self._rewriting.add(tag)
-            task = asyncio.create_task(self._rewrite(tag, float(value), now), name=f"target:{tag}")
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-            task.add_done_callback(self._ended)
-
-    def see_watchdog(self, device: str) -> None:
-        """Show while a device stands still because it was not fed."""
-        if tripped(self.batch.plant, device):
-            text = f"{device} was stopped by its own watchdog: the controller did not feed it"
-            self.alarm(f"watchdog-{device}", "high", text)
-        elif self.batch.state.alarms and (alarm := f"watchdog-{device}") in self.batch.state.alarms:
-            self.clear(alarm)
-
-    async def _rewrite(self, tag: str, value: float, found: float) -> None:
-        alarm = f"target-lost-{tag}"
-        self.alarm(alarm, "high", f"{tag} stood at {found:g}, its standing target is {value:g}")
-        try:
-            await write_target(self.batch, tag, value)
-            self.clear(alarm)
-        except (StepError, JournalError) as error:
-            self._log.error("target_not_written", tag=tag, error=str(error))
-        finally:
-            self._rewriting.discard(tag)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def ended(self, task: asyncio.Task[None]) -> None:
         """Hold the batch when a task beside the walk broke."""
         if not task.cancelled() and (error := task.exception()) is not None:
             self._log.error("internal_error", task=task.get_name(), exc_info=error)
@@ -181,6 +138,7 @@ class Runner:
         """Wait until no transient work is under way."""
         while self._transient is not None and not self._transient.done():
             await asyncio.wait([self._transient])
+        await self.batch.beside.settled()
 
     async def close(self, *, keep: bool = False) -> None:
         """End all tasks of this batch, as a crash would, but tidily; the record says where to go on.
@@ -188,7 +146,9 @@ class Runner:
         `keep` leaves the record open, for its last events.
         """
         tasks = [
-            task for task in (self._walk, self._transient, self._safekeeper.task, *self._tasks) if task is not None
+            task
+            for task in (self._walk, self._transient, self._safekeeper.task, *self.standing.tasks)
+            if task is not None
         ]
         for task in tasks:
             task.cancel()

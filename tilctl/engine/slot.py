@@ -89,8 +89,9 @@ class Slot:
             return
         if device in runner.batch.equipment.values():  # what conditions of a recipe can read
             self._bordered("guard", guard.scan, runner)
-            self._bordered("targets", runner.keep_targets, runner, device)
-        self._bordered("watchdog", runner.see_watchdog, runner, device)
+            self._bordered("targets", runner.standing.keep_targets, runner, device)
+        self._bordered("watchdog", runner.standing.see_watchdog, runner, device)
+        self._bordered("identity", runner.standing.see_identity, runner, device)
         now = self._clock.monotonic()
         if now - self._trended.get(device, -1e9) >= self._trend_every:
             self._trended[device] = now

@@ -40,6 +40,11 @@ def status_of(unit: UnitPlant, runner: Runner | None) -> dict[str, Any]:
         "alarms": [
             {"alarm": a.id, "priority": a.priority, "text": a.text, "since": format_time(a.since)}
             for a in state.alarms.values()
+        ]
+        + [
+            {"alarm": name, "priority": a.priority, "text": a.text, "since": format_time(since), "on_record": False}
+            for name, (since, a) in batch.beside.raised.items()
+            if name not in state.alarms
         ],
         "targets": {tag: {"value": value, "unit": unit_} for tag, (value, unit_) in state.targets.items()},
         "readings": readings,

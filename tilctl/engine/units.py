@@ -16,13 +16,16 @@ from tilctl import __version__
 from tilctl.config import Site
 from tilctl.engine import allocation, safe_mode
 from tilctl.engine.batch import Batch
-from tilctl.engine.machine import State
+from tilctl.engine.beside import lay_marks
+from tilctl.engine.machine import FAULT, State
 from tilctl.engine.recovery import Looks, reopen, resume, synchronised, unreadable
+from tilctl.engine.reopening import note_mark
 from tilctl.engine.runner import Runner
 from tilctl.engine.slot import Slot
 from tilctl.engine.state import format_time, parse_time
 from tilctl.engine.steady import ALARMING, SteadyClock
 from tilctl.engine.telling import Teller
+from tilctl.guard.interlocks import Interlocks, Reactions
 from tilctl.history.store import History
 from tilctl.journal import events as ev
 from tilctl.journal.chain import Record
@@ -65,6 +68,7 @@ class Units:
         suite.gate.permit(self._permit)
         self._tell = Teller()
         self._looks = (self._look_at_clock,)
+        self._interlocks = Interlocks(site.units, suite.gate, Reactions(self._tripped, self._cut_off))
         suite.image.watch(self._scanned)
         suite.sharing.changed.append(self._shared)
 
@@ -103,6 +107,7 @@ class Units:
         self._journal.on_commit.append(lambda record: self._recorded("site", record))
         self._tell(self.on_batch, "site", "site", self._journal.records())
         await self._journal.record(ev.ConfigLoaded(self.site.sha256))
+        await lay_marks(self.site.data, self._slots, self.clock)
         self._found = await self._reopened()
         for batch in self._found:
             if not _over(batch):
@@ -164,6 +169,7 @@ class Units:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for slot in self._slots.values():
             await slot.clear()
+        await self._interlocks.close()
         await self.suite.close()
         for batch in self._found:  # not recovered: it died on the way, or safe mode left it alone
             await batch.journal.close()
@@ -205,6 +211,10 @@ class Units:
         """Close the record of a batch that is over and move it to `closed`; repeated at boot if it was cut short."""
         if not batch.state.result:
             await batch.record(ev.BatchEnded("aborted", "it was never started"))
+        for intent in batch.state.open_intents():
+            if intent.outcome == "":  # Invariant: unknown is said to be unknown; nothing stays open for ever
+                why = {"why": "the batch was put away before anything proved what this came to"}
+                await batch.record(ev.IntentClosed(intent.number, intent.path, "in_doubt", None, None, why))
         if not batch.state.closed:
             await batch.record(ev.BatchClosed())
         await self.journal.note_head(batch.name, batch.journal)
@@ -240,6 +250,7 @@ class Units:
                 except JournalBroken as error:
                     raise unreadable(path, error) from error
                 opened.push_async_callback(found[-1].journal.close)
+                await found[-1].beside.look()
             opened.pop_all()
         return found
 
@@ -261,6 +272,7 @@ class Units:
         if runner is None or runner.batch is not batch:
             return
         await resume(runner, looks, self._last_beat, self.clock.uncertain)
+        await note_mark(runner)
 
     def _adopt(self, slot: Slot, batch: Batch) -> None:
         self.suite.gate.claim(batch.name, batch.plant.devices, head=lambda: batch.journal.head[0])
@@ -271,6 +283,7 @@ class Units:
         self._tell(self.on_record, unit, record)
 
     def _scanned(self, device: str, readings: Mapping[str, Reading]) -> None:
+        self._tell((self._interlocks.scanned,), device, readings)  # first, and whoever owns the device
         self._tell(self._looks)  # what breaks there keeps no guard from being judged
         named = self.suite.image.named(device, readings)
         owner = self.suite.gate.owner(device)
@@ -278,6 +291,21 @@ class Units:
             if slot.runner is not None and owner in (None, slot.runner.batch.name):
                 slot.scanned(device, named)
         self._tell(self.on_scan, named)
+
+    def _tripped(self, unit: str, interlock: str, text: str) -> None:
+        """Hold a batch whose equipment an interlock has cut off: a restart by a person writes its targets again."""
+        runner = self._slots[unit].runner
+        if runner is not None:
+            runner.fire(FAULT, text)
+            runner.alarm(f"interlock-{interlock}", "critical", text)
+
+    def _cut_off(self, unit: str, interlock: str, error: str) -> None:
+        """Alarm while an instrument does not take its being cut off; it is tried again at each scan over the limit."""
+        runner, alarm = self._slots[unit].runner, f"not-cut-off-{interlock}"
+        if runner is not None and error:
+            runner.alarm(alarm, "critical", f"it could not be cut off: {error}; switch it off by hand")
+        elif runner is not None and alarm in runner.batch.state.alarms:
+            runner.clear(alarm)
 
     def _shared(self) -> None:
         """Tell that whoever waits for shared equipment waits differently now."""

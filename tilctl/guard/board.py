@@ -67,8 +67,9 @@ class GuardBoard:
         self.faults = 0  # how often a watch broke
         self._log = structlog.get_logger("guard")
         standing = set(active)
-        for watch in self._watches:  # after a restart what was active is not announced again
-            watch.active = watch.acted = watch.id in standing
+        for watch in self._watches:
+            # Invariant: after a restart what was active is not announced again, but it acts again while it is true.
+            watch.active = watch.id in standing
             watch.invalid = _invalid(watch.id) in standing
             watch.broken = _broken(watch.id) in standing
 

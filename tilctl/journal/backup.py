@@ -20,6 +20,7 @@ from typing import Any
 
 from tilctl.journal.chain import Record
 from tilctl.journal.events import BatchCreated, SiteOpened
+from tilctl.journal.mark import Mark, found, leave, mark_path
 from tilctl.journal.restoring import UNDER_WAY
 from tilctl.journal.site import noted_heads
 from tilctl.journal.verify import read
@@ -145,6 +146,7 @@ def restore(folder: Path, data: Path, site: str, node: str, *, replace: bool, as
     shutil.copytree(folder, staging)
     check(staging, site, node)
     _sync_tree(staging)
+    _mark_restored(staging, data, manifest.t)
     _sync(data)
     for name in (*FOLDERS, "site.db"):
         for beside in (name, f"{name}-wal", f"{name}-shm"):
@@ -158,6 +160,25 @@ def restore(folder: Path, data: Path, site: str, node: str, *, replace: bool, as
     shutil.rmtree(staging)
     _sync(data)
     return manifest
+
+
+def _mark_restored(folder: Path, data: Path, t: str) -> None:
+    """Invariant: a batch that is put back to an older record is held: what was done since, doses too, is not on it."""
+    for path in sorted((folder / "batches").glob("*.db")):
+        created = read(path)[0][0].event
+        if not isinstance(created, BatchCreated):
+            continue
+        text = (
+            f"the record was restored from a backup taken at {t}: what was done since is not on it; compare the plant "
+            f"with the record before it goes on"
+        )
+        place = mark_path(data, created.unit)
+        earlier = found(place, created.batch)
+        if earlier is not None:
+            if text in earlier.text:  # of a restore that was cut short
+                continue
+            text += f"; before that: {earlier.state} {earlier.t} {earlier.text}"
+        leave(place, Mark(created.batch, "restored", t, text))
 
 
 # --- files ------------------------------------------------------------------------------------------------------------

@@ -104,6 +104,7 @@ class Journal:
         self._pending: deque[_Pending] = deque()
         self._committer: asyncio.Task[None] | None = None
         self._refusal = ""
+        self._reopening = asyncio.Lock()
 
     @classmethod
     async def create(cls, path: Path, clock: Clock, first: Event) -> Self:
@@ -222,9 +223,10 @@ class Journal:
         JournalBroken where it does not hold them, JournalFailed where the disk still fails, or where a commit that
         was given up has not come back yet.
         """
-        if not self._refusal or self._closed:
-            return []
+        async with self._reopening:  # Invariant: one writer; who comes second finds it open
+            return await self._reopen() if self._refusal and not self._closed else []
 
+    async def _reopen(self) -> list[Record]:
         def work() -> tuple[EventFile, list[Record], str | None]:
             records, verdict = read(self.path)
             if not verdict.ok:
@@ -250,6 +252,9 @@ class Journal:
             await self._disk.run(file.close)
             text = f"events up to {seq} were acknowledged, and it does not hold them: restore the file from a copy"
             raise JournalBroken(self.path, Verdict(False, len(records), records[-1].hash, None, text))
+        if self._closed:  # meanwhile
+            await self._disk.run(file.close)
+            return []
         self._file, self._refusal = file, ""
         self._head = self._tail = (records[-1].seq, records[-1].hash)
         for record in records[seq:]:

@@ -19,6 +19,7 @@ import structlog
 
 from devices.instrument import DeviceError, Instrument, OutcomeUnknown, Priority
 from devices.reading import Reading
+from tilctl.plant.complaints import Complaints
 
 ACT_WITHIN = 60.0  # s for one command with its read-back; drivers end far below that
 PROTECT_WITHIN = 5.0  # s; a device that does not answer in this time does not keep the others waiting
@@ -93,6 +94,7 @@ class OutputGate:
         self._records: dict[str, _OwnersRecord] = {}
         self._permits: list[Permit] = []
         self.observers: list[Observer] = []  # told just before each write; must return at once
+        self._complaints = Complaints()
         self._log = structlog.get_logger("outputs")
 
     def permit(self, permit: Permit) -> None:
@@ -215,9 +217,18 @@ class OutputGate:
         finally:
             work.cancel()
         error = work.result() if work.done() and not work.cancelled() else f"no answer within {PROTECT_WITHIN:g} s"
-        if error:
-            self._log.error("protective_write_failed", device=device, command=command, error=error)
+        self._complain(device, command, error, loop.time())
         return Protected(device, command, error, loop.time() - began)
+
+    def _complain(self, device: str, command: str, error: str, now: float) -> None:
+        """Log a failure and its end; a device that is silent for a week is tried every 5 s."""
+        if error and (trouble := self._complaints.failed(device, command, now, error)):
+            self._log.error("protective_write_failed", device=device, command=command, error=error, tries=trouble.tries)
+        elif not error and (over := self._complaints.worked(device, command)):
+            self._log.warning(
+                "protective_write_recovered", device=device, command=command, tries=over.tries,
+                lasted_s=round(now - over.since, 1),
+            )  # fmt: skip
 
     async def _protected(self, device: str, command: str, args: Mapping[str, Any]) -> str:
         try:

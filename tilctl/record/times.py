@@ -18,12 +18,13 @@ _KINDS = {"running": "running", "pausing": "running", "paused": "paused"}  # eve
 
 @dataclass(frozen=True, slots=True)
 class StepTimes:
-    """Seconds of one step (or operation) from its first start to its end, or to the end of the record."""
+    """Seconds of one step (or operation) from its first start to its end, or to that of the batch or the record."""
 
     running: float = 0.0
     paused: float = 0.0
     held: float = 0.0
     outage: float = 0.0
+    ended: bool = False  # a record that goes on knows more of it later
 
     @property
     def total(self) -> float:
@@ -38,16 +39,19 @@ def step_times(records: Sequence[Record]) -> dict[str, StepTimes]:
     last = _moment(records[-1].t)
     began: dict[str, datetime] = {}
     ended: dict[str, datetime] = {}
+    over: datetime | None = None
     for record in records:
         match record.event:
             case ev.StepStarted(path=path):
                 began.setdefault(path, _moment(record.t))
             case ev.StepCompleted(path=path):
                 ended.setdefault(path, _moment(record.t))
+            case ev.BatchEnded():  # no step goes on after that, also one that was never completed
+                over = over or _moment(record.t)
             case _:
                 pass
     spans = _spans(records, last)
-    return {path: _times(spans, start, ended.get(path, last)) for path, start in began.items()}
+    return {path: _times(spans, start, ended.get(path, over), last) for path, start in began.items()}
 
 
 def _spans(records: Iterable[Record], last: datetime) -> list[Span]:
@@ -74,13 +78,14 @@ def _spans(records: Iterable[Record], last: datetime) -> list[Span]:
     return spans
 
 
-def _times(spans: Iterable[Span], start: datetime, end: datetime) -> StepTimes:
+def _times(spans: Iterable[Span], start: datetime, ended: datetime | None, last: datetime) -> StepTimes:
+    end = ended or last
     found = {"running": 0.0, "paused": 0.0, "held": 0.0, "outage": 0.0}
     for begin, until, kind in spans:
         seconds = (min(until, end) - max(begin, start)).total_seconds()
         if seconds > 0:
             found[kind] += seconds
-    return StepTimes(**{kind: round(seconds, 3) for kind, seconds in found.items()})
+    return StepTimes(**{kind: round(seconds, 3) for kind, seconds in found.items()}, ended=ended is not None)
 
 
 def _moment(text: str) -> datetime:

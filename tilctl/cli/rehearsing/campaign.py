@@ -42,6 +42,8 @@ class Tally:
     seeds: int = 0
     outcomes: dict[str, int] = field(default_factory=dict[str, int])
     faults: dict[str, int] = field(default_factory=dict[str, int])
+    not_applicable: int = 0  # faults that a rehearsal cannot have, as of a broker; not among `faults`
+    mended: int = 0  # records opened again in place
     violations: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     violated: int = 0  # seeds with one violation or more
     commanded: int = 0
@@ -64,6 +66,8 @@ class Tally:
         self.outcomes[result.outcome] = self.outcomes.get(result.outcome, 0) + 1
         for name, number in result.faults.items():
             self.faults[name] = self.faults.get(name, 0) + number
+        self.not_applicable += result.not_applicable
+        self.mended += result.mended
         self.violations += result.violations[: max(0, MOST_VIOLATIONS - len(self.violations))]
         self.violated += bool(result.violations)
         self.commanded += result.commanded

@@ -1,20 +1,27 @@
-"""The oracle for doses and volumes: what the pumps really did, against what was ordered and what the ledger says."""
+"""The oracle for doses and volumes: what the pumps really did, against what was ordered and what the ledger says.
+
+A ledger starts from what a person said at the mounting; by how much that was wrong is taken off from then on, so that a
+wrong word excuses no more than itself.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from simulators.physics.fluid import Dispense
 from simulators.plant import Plant
+from tilctl.cli.rehearsing.suspicion import Suspicion
 from tilctl.cli.rehearsing.violations import Book
 from tilctl.engine.state import BatchState, Intent
+from tilctl.journal import events as ev
 
 CONSERVED = 1e-6  # share by which sums of floats may differ
 CLOSES_ML, CLOSES_SHARE = 3.0, 0.02  # evidence of one dose closes within max(3 mL, 2 %)
 LEDGER_ML, LEDGER_SHARE = 4.0, 0.03  # mL, share: what a ledger may be off before any dose (scales, misread marks)
+SAME_ML = 0.01  # mL: a volume on its way through a text
 OVERRUN_ML = 20.0  # mL that a dose which empties its source may order beyond the ledger
 
 
@@ -29,25 +36,36 @@ class Doses:
 
 @dataclass
 class DoseOracle:
-    """Judges doses; `excused` says whether a fault that falsifies evidence (leak, slip, lies) has been at work.
+    """Judges doses.
 
-    `lied`: whether a person has typed what was not so.
+    `typed` returns the volumes (mL) that a person ever typed for a container, `port` the port of a place.
     """
 
     plant: Plant
     book: Book
-    excused: Callable[[], bool]
-    lied: Callable[[], bool]
+    suspicion: Suspicion
+    typed: Callable[[str], Collection[float]]
+    port: Callable[[str], int]
     doses: Doses = field(default_factory=Doses)
     _seen: set[tuple[str, int]] = field(default_factory=set[tuple[str, int]])
-    _reported: bool = False
     _doubled: set[str] = field(default_factory=set[str])
     _doubtful: set[int] = field(default_factory=set[int])
+    _off: dict[str, float] = field(default_factory=dict[str, float])  # container -> mL more in truth than was said
     _uncertain: dict[str, float] = field(default_factory=dict[str, float])  # container -> sum of squares of mL
 
-    def reported(self) -> None:
-        """Note that the controller has said that volumes are not as they should be."""
-        self._reported = True
+    def mounted(self, state: BatchState, event: ev.Mounted) -> None:
+        """Judge an account that is opened: it holds what a person typed, or what the recipe asked for."""
+        node = state.node(event.path)
+        planned: list[dict[str, Any]] = [] if node is None else node.phases["planned"][1]["containers"]
+        mine = (c["volume_ml"] for c in planned if c["name"] == event.container)
+        given = {float(volume) for volume in mine if volume is not None}
+        if not any(abs(event.volume_ml - said) < SAME_ML for said in (given or self.typed(event.container))):
+            text = f"{event.container} is booked with {event.volume_ml:g} mL, which nobody said"
+            self.book.note("ledger", text)
+            return
+        real = self.plant.place(self.port(event.place))
+        if real is not None and real.name == event.container:
+            self._off[event.container] = real.contents.volume - event.volume_ml
 
     def opened(self, state: BatchState, intent: Intent) -> None:
         """Judge an intent that was just opened: its number is new, and no other of its step is open."""
@@ -58,6 +76,7 @@ class DoseOracle:
         if key in self._seen:
             self.book.note("sequence_once", f"{intent.path}: {key[0]} is given number {key[1]} twice")
         self._seen.add(key)
+        self.suspicion.opens(intent, self._ends(state, intent))
         for other in state.intents_of(intent.path):
             if other.number != intent.number and other.outcome in ("", "in_doubt"):
                 self.book.note(
@@ -70,11 +89,24 @@ class DoseOracle:
         if intent.outcome == "in_doubt":
             self._doubtful.add(intent.number)
             self.doses.in_doubt = len(self._doubtful)
-            self._reported = True
+        self.suspicion.closes(intent, self._touched(intent))
         if intent.delivered_ml and "from" in intent.args:
             own = max(CLOSES_ML, CLOSES_SHARE * intent.delivered_ml)
             for name in (str(intent.args["from"]), str(intent.args["to"])):
                 self._uncertain[name] = self._uncertain.get(name, 0.0) + own * own
+
+    def _ends(self, state: BatchState, intent: Intent) -> dict[str, int]:
+        names = [str(intent.args[end]) for end in ("from", "to") if end in intent.args]
+        accounts = [account for name in names if (account := state.ledger.get(name)) is not None]
+        return {account.name: self.port(account.place) for account in accounts}
+
+    def _touched(self, intent: Intent) -> dict[str, int]:
+        """Return what really stood at the clamps of its runs: those of another dose, where clamps were stuck."""
+        pump = self.plant.pumps.get(intent.device)
+        runs = [] if pump is None else [run for run in pump.log if run.sequence == intent.args.get("sequence")]
+        ports = {port for run in runs for port in (run.source, run.destination)}
+        places = {port: self.plant.place(port) for port in ports if port}
+        return {container.name: port for port, container in places.items() if container is not None}
 
     def conserved(self) -> None:
         """Volume is neither made nor lost in the plant."""
@@ -112,12 +144,20 @@ class DoseOracle:
         order: Mapping[str, Any] = ordered[1]
         wanted = float(order["volume"])
         over = OVERRUN_ML if order["empty"] else 0.0
-        moved = sum(run.moved_ml for _, run in done)  # in truth: a pump that slips counts more than it moves
+        # in truth: a pump that slips counts more than it moves; but a person who said less is believed
+        moved = sum(min(run.moved_ml, self._said(state, intent)) for intent, run in done)
         own = math.sqrt(sum(max(CLOSES_ML, CLOSES_SHARE * run.moved_ml) ** 2 for _, run in done))
         allowed = wanted * 1.03 + max(float(order["tolerance"]), CLOSES_ML) + over + 2.0 * own
-        told = self.lied() and any(i.number in self._doubtful for i, _ in done)  # a person said what was not so
-        if moved > allowed and not told:
+        if moved > allowed:
             self._double(path, f"{path}: {wanted:.1f} mL were ordered, the pumps moved {moved:.1f} mL")
+
+    def _said(self, state: BatchState, intent: Intent) -> float:
+        """Return what a person said (mL) that went over in a dose in doubt; infinity where nobody was asked."""
+        if intent.number not in self._doubtful:
+            return math.inf
+        asked = [p for p in state.prompts.values() if p.kind == "reconcile" and p.spec.get("intent") == intent.number]
+        said = [float(p.answer["delivered"]) for p in asked if p.answer is not None]
+        return said[-1] if said else math.inf
 
     def _double(self, path: str, text: str) -> None:
         if path not in self._doubled:
@@ -125,22 +165,29 @@ class DoseOracle:
             self.doses.doubled += 1
         self.book.note("not_doubled", text)
 
-    def ledger(self, state: BatchState, port: Callable[[str], int]) -> None:
-        """Compare the ledger with what is really there, where no dose is under way; `port` is that of a place."""
+    def ledger(self, state: BatchState) -> None:
+        """Compare the ledger with what is really there, where no dose is under way."""
         if state.open_intents():
             return
         for container in state.ledger:
             if not container.mounted:
                 continue
-            real = self.plant.place(port(container.place))
+            port = self.port(container.place)
+            real = self.plant.place(port)
             if real is None or real.name != container.name:
                 continue
-            truth = real.contents.volume
+            truth = real.contents.volume - self._off.get(container.name, 0.0)
             spread = math.sqrt(self._uncertain.get(container.name, 0.0))
             allowed = LEDGER_ML + LEDGER_SHARE * max(truth, container.volume_ml) + 2.0 * spread
-            if abs(truth - container.volume_ml) > allowed and not (self.excused() and self._reported):
-                self.book.note(
-                    "ledger",
-                    f"{container.name}: {container.volume_ml:.1f} mL by ledger, {truth:.1f} mL in truth"
-                    f" (allowed {allowed:.1f} mL){', and nothing was said' if self.excused() else ''}",
-                )
+            gap = truth - container.volume_ml
+            if abs(gap) <= allowed:
+                continue
+            if self.suspicion.explains(container.name, port):
+                self._off[container.name] = self._off.get(container.name, 0.0) + gap  # no more than this is explained
+                continue
+            silent = self.suspicion.suspected(container.name, port)
+            self.book.note(
+                "ledger",
+                f"{container.name}: {container.volume_ml:.1f} mL by ledger, {truth:.1f} mL in truth"
+                f" (allowed {allowed:.1f} mL){', and nothing was said' if silent else ''}",
+            )

@@ -1,7 +1,8 @@
 """What befalls a rehearsal: faults at their time or step, and those that only the one who runs the controller can do.
 
 Faults of instruments and buses are the injector's (`simulators.faults`).  Here: power of the controller, its disk and
-its wall clock, and the person's moods.  A rehearsal has no broker, so faults of a broker do not happen in it.
+its wall clock, and the person's habits.  A rehearsal has no broker, so faults of a broker do not happen in it and are
+counted apart.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ import asyncio
 import errno
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from simulators.faults.injector import Injector, of_devices
 from simulators.faults.model import Fault
+from simulators.habits import habits_of
 from simulators.physics.noise import stream, uniform
 from tilctl.cli.rehearsing.cuts import Cut
 from tilctl.journal import events as ev
@@ -24,13 +26,10 @@ if TYPE_CHECKING:
     from tilctl.cli.rehearsing.world import World
 
 ERRORS: Mapping[str, int] = {"full": errno.ENOSPC, "eio": errno.EIO, "read_only": errno.EROFS}
-LYING = (  # what makes ledger and plant differ though every dose was done right
-    "leak", "slow_drip", "slip", "bag_empty", "offset", "noise", "stuck", "stale", "swapped_words", "occlusion",
-    "clamp_stuck", "replaced", "counter_reset", "not_applied", "wrong_volume", "contradictory", "nan",
-)  # fmt: skip
 AFTERMATH_S = 4 * 3600.0  # s after a fault of an instrument in which its effects are still its own
 REPAIR_S = (60.0, 1800.0)  # s until somebody starts a controller again whose record was lost
 DIES_AGAIN = 0.25  # share of starts after a power cut that are cut short once more
+IN_PLACE = 0.5  # share of failed records that a person opens again in place; else the service is started again
 IN_RECOVERY_S = 6.0  # s that a recovery takes about
 
 
@@ -47,7 +46,9 @@ class Harness:
         self._disk_until = 0.0
         self._failed = False
         self._troubles: dict[str, float] = {}  # instrument or bus -> until when it is under a fault
-        self._falsified = False
+        self._habits: list[Fault] = []  # of the person, now
+        self.not_applicable = 0
+        self.mended = 0
         self._started = False
         self._stepped = 0.0
         self._again = 0
@@ -106,11 +107,9 @@ class Harness:
     # --- what -----------------------------------------------------------------------------------------------------
 
     async def _apply(self, fault: Fault) -> None:
-        if fault.what in LYING:
-            self._falsified = True
         match fault.where:
             case "broker":
-                return
+                self.not_applicable += 1
             case "controller":
                 self._count(fault)
                 self._power_cut(fault)
@@ -124,9 +123,18 @@ class Harness:
                 self._count(fault)
                 await self._mood(fault)
             case _:
-                self._trouble(fault)
-                if self._injector is not None:
-                    self._injector.apply(fault)
+                self._inject(fault)
+
+    def _inject(self, fault: Fault) -> None:
+        """Begin a fault of an instrument or bus, and tell the oracles what it concerns."""
+        if self._injector is None:
+            return
+        self._injector.apply(fault)
+        where = self._injector.injected[-1].where  # of those that work, the one that was meant
+        self._trouble(fault, where)
+        devices = [name for name in self._world.site.devices if where in (name, "devices", self._bus(name))]
+        self._world.suspicion.befalls(fault, devices)
+        self._world.warmth.befalls(fault, where)
 
     def _count(self, fault: Fault) -> None:
         self._own[f"{fault.where} {fault.what}"] += 1
@@ -134,8 +142,7 @@ class Harness:
     def _power_cut(self, fault: Fault) -> None:
         devices = of_devices(fault)
         if devices is not None and self._injector is not None:
-            self._trouble(devices)
-            self._injector.apply(devices)
+            self._inject(devices)
         self._world.cut(fault.for_s or 0.0, power=True)
 
     async def _clock(self, fault: Fault) -> None:
@@ -160,39 +167,39 @@ class Harness:
         self._disk, self._disk_until = fault.what, self._world.loop.time() + (fault.for_s or 1.0)
         await asyncio.sleep(fault.for_s or 1.0)
         self._disk = ""
-        if self._failed:
-            self._failed = False
-            key = stream(self._world.plan.seed, "repair")
-            await asyncio.sleep(uniform(key, self._own.total(), *REPAIR_S))
-            self._world.cut(5.0)  # the person starts the service again: its record is dead until then
+        world, life = self._world, self._world.life
+        if not self._failed and not world.person.sees_failed():
+            return
+        key, number = stream(world.plan.seed, "repair"), 2 * self._own.total()
+        await asyncio.sleep(uniform(key, number, *REPAIR_S))
+        if life is not world.life or self._disk:  # it was started again by then, or the disk is gone again
+            return
+        if uniform(key, number + 1) >= IN_PLACE:
+            world.cut(5.0)  # somebody starts the service again
+            return
+        self._failed = False
+        if not world.person.sees_failed():  # it has been opened again by then, or what failed was no record
+            return
+        if await world.person.mend():
+            self.mended += 1
+        elif life is not None and life is world.life and not life.dead and not self._disk:
+            world.book.note("reopens", "the disk is well, and no restart or reset opens the record again")
+            world.cut(5.0)
 
     async def _mood(self, fault: Fault) -> None:
-        moods = self._world.person.moods
-        match fault.what:
-            case "late":
-                moods.late = fault.number("factor")
-            case "double":
-                moods.double = True
-            case "contradictory":
-                moods.contradictory = True
-            case _:
-                moods.wrong_volume = fault.number("by") / 100.0
+        """Give the person a habit for a while."""
+        person = self._world.person
+        self._habits.append(fault)
+        person.habits = habits_of(self._habits)
         await asyncio.sleep(fault.for_s or 3600.0)
-        match fault.what:
-            case "late":
-                moods.late = 1.0
-            case "double":
-                moods.double = False
-            case "contradictory":
-                moods.contradictory = False
-            case _:
-                moods.wrong_volume = 0.0
+        self._habits.remove(fault)
+        person.habits = habits_of(self._habits)
 
     # --- what others ask ------------------------------------------------------------------------------------------
 
     def booting(self) -> None:
         """A controller starts: now and then it dies in its recovery, once more."""
-        world = self._world
+        world, self._failed = self._world, False
         if world.boots < 2 or self._again >= 3 or not world.plan.cuts:
             return
         key = stream(world.plan.seed, "recovery")
@@ -224,10 +231,6 @@ class Harness:
         """Return by how much (s) the record's time may be wrong: only where machine and clock failed both."""
         return self._stepped if self._world.machine else 0.0
 
-    def falsified(self) -> bool:
-        """Tell whether a fault has been at work that makes ledger and truth differ."""
-        return self._falsified or self._world.person.lies > 0
-
     def troubled(self, device: str) -> bool:
         """Tell whether an instrument is under a fault, or was a short while ago."""
         if not self._troubles:
@@ -251,11 +254,6 @@ class Harness:
         site = self._world.site.devices.get(device)
         return "" if site is None else f"bus:{site.bus}"
 
-    def _trouble(self, fault: Fault) -> None:
-        names: Sequence[str] = [fault.where]
-        if fault.where.startswith("working:"):
-            role = fault.where.removeprefix("working:")
-            names = [name for name in self._world.plant.devices if name.startswith(role)]
+    def _trouble(self, fault: Fault, where: str) -> None:
         lasts = (fault.for_s if fault.for_s is not None else 1e9) + AFTERMATH_S
-        for name in names:
-            self._troubles[name] = max(self._troubles.get(name, 0.0), self._world.loop.time() + lasts)
+        self._troubles[where] = max(self._troubles.get(where, 0.0), self._world.loop.time() + lasts)

@@ -11,24 +11,23 @@ from tilctl.cli.rehearsing.doses import DoseOracle
 from tilctl.cli.rehearsing.station import Acknowledged
 from tilctl.cli.rehearsing.times import TimeOracle
 from tilctl.cli.rehearsing.violations import Book
+from tilctl.cli.rehearsing.warmth import WarmOracle
 from tilctl.commands.door import Reply
 from tilctl.engine.controller import Controller
 from tilctl.engine.machine import State
-from tilctl.engine.state import BatchState, fold
+from tilctl.engine.state import BatchState, Intent, fold
 from tilctl.journal import events as ev
 from tilctl.journal.chain import Record
 
 RESTING = ("held", "paused", "stopped", "aborted", "complete")
 SAFE = (State.HELD, State.STOPPED, State.ABORTED)
 SAFE_WITHIN = 15.0  # s: 5 s for each device, pumps before valves, and one try more
-PROTECTIVE = ("stop", "close", "silence", "acknowledge")
+PROTECTIVE = ("stop", "close", "cut_heater", "silence", "acknowledge")
 LIMITS: Mapping[str, tuple[float, float]] = {  # of what may ever be commanded (profiles of the suite)
     "set_temperature": (4.0, 42.0),
     "set_co2": (0.0, 20.0),
 }
 FOLD_EVERY = 100  # events between two comparisons of the live state with the fold
-COLD_K = 3.0  # K under its target that a warm chamber may be, doors included
-WARM_K = 1.0
 
 
 @dataclass
@@ -42,15 +41,14 @@ class Invariants:
     book: Book
     doses: DoseOracle
     times: TimeOracle
+    warmth: WarmOracle
     now: Callable[[], float]
     troubled: Callable[[str], bool]
     controller: Callable[[], Controller | None]
     unit: str
-    port: Callable[[str], int]
     state: BatchState = field(default_factory=BatchState)  # folded here, from what was told
     heads: list[str] = field(default_factory=list[str])
     safe_since: float | None = None
-    warm: bool = False
     looked: float = -1.0
     heard: set[tuple[str, int]] = field(default_factory=set[tuple[str, int]])
 
@@ -70,7 +68,9 @@ class Invariants:
                 self.doses.closed(self.state.intents[event.intent])
                 self.doses.pumps(self.state)
                 self.doses.conserved()
-                self.doses.ledger(self.state, self.port)
+                self.doses.ledger(self.state)
+            case ev.Mounted() as event:
+                self.doses.mounted(self.state, event)
             case ev.StateChanged(path=""):
                 self._changed(record.event)
             case ev.CommandAnswered() | ev.CommandRefused():
@@ -83,15 +83,17 @@ class Invariants:
                 self.times.marked(event)
             case ev.AlarmRaised() as event:
                 self._alarm(event)
-            case ev.ExceptionRaised() | ev.StepFailed() | ev.StepInDoubt():
-                self.doses.reported()
+            case ev.ExceptionRaised() as event:
+                self.doses.suspicion.says(event.path, event.text)
+            case ev.StepFailed() | ev.StepInDoubt() as event:
+                self.doses.suspicion.says(event.path, event.reason)
             case _:
                 pass
         if record.seq % FOLD_EVERY == 0 or (isinstance(event := record.event, ev.StateChanged) and not event.path):
             self.live()
 
     def _alarm(self, event: ev.AlarmRaised) -> None:
-        self.doses.reported()
+        self.doses.suspicion.says(event.path, f"{event.alarm} {event.text}")
         if event.alarm == "internal-error" or "internal error" in event.text:
             self.book.note("no_internal_error", event.text)
 
@@ -120,6 +122,8 @@ class Invariants:
 
     def hears(self, device: str, command: str, args: Mapping[str, Any]) -> None:
         """Judge a command in the moment in which an instrument takes it."""
+        if command == "cut_heater":
+            self.warmth.cuts()
         if command in PROTECTIVE:
             return
         if command in LIMITS:
@@ -130,6 +134,8 @@ class Invariants:
             self._is_target(device, command, value)
         if command == "dispense":
             self._is_meant(device, args)
+        if command == "select":
+            self._is_way(device, int(args["suction"]), int(args["delivery"]))
         controller = self.controller()
         created = self.state.created
         if controller is None or created is None:
@@ -155,8 +161,34 @@ class Invariants:
             for i in self.state.intents.values()
             if (i.device, i.args.get("sequence")) == (device, sequence) and i.outcome == ""
         ]
+        pump = self.plant.pumps[device]
+        for (
+            intent
+        ) in meant:  # clamps that are stuck, or did not take it, are found by the read-back; not so a wrong order
+            ways = self._ways(intent)
+            if (pump.suction, pump.delivery) != ways and not self.troubled(device.replace("pump", "valves")):
+                self.book.note(
+                    "act_is_intent",
+                    f"{device} was started from port {pump.suction} to {pump.delivery}, intent {intent.number} is"
+                    f" from {ways[0]} to {ways[1]}",
+                )
         if not meant:
             self.book.note("intent_before_act", f"{device} heard number {sequence}, and no open intent is on disk")
+
+    def _is_way(self, device: str, suction: int, delivery: int) -> None:
+        """A path is opened only for a dose whose intent is open, and only the path of that dose."""
+        pump = device.replace("valves", "pump")
+        meant = [i for i in self.state.intents.values() if i.device == pump and i.outcome == ""]
+        if (suction, delivery) not in [self._ways(intent) for intent in meant]:
+            self.book.note(
+                "intent_before_act",
+                f"{device} was switched from port {suction} to {delivery}, and no open intent on disk has this path",
+            )
+
+    def _ways(self, intent: Intent) -> tuple[int, ...]:
+        """Return the ports of a dose, suction first."""
+        accounts = (self.state.ledger.get(str(intent.args.get(end))) for end in ("from", "to"))
+        return tuple(0 if account is None else self.doses.port(account.place) for account in accounts)
 
     def _is_target(self, device: str, command: str, value: float) -> None:
         created = self.state.created
@@ -179,23 +211,10 @@ class Invariants:
         now = self.now()
         if now != self.looked:  # several instruments are read in one moment
             self.looked = now
-            self._cells_warm()
+            self.warmth.look(self.state)
 
     def _unreachable(self, pump: str) -> bool:
         return self.troubled(pump)
-
-    def _cells_warm(self) -> None:
-        target = next((v for tag, (v, _) in self.state.targets.items() if tag.endswith(".temperature")), None)
-        if not isinstance(target, (int, float)):
-            return
-        now = self.plant.climate.temperature.at(self.plant.time())
-        if self.troubled("incubator"):
-            self.warm = False
-        elif abs(now - target) <= WARM_K:
-            self.warm = True
-        elif self.warm and abs(now - target) > COLD_K:
-            self.warm = False
-            self.book.note("cells_warm", f"the chamber is at {now:.1f} degC, its standing target is {target:g} degC")
 
     # --- people ---------------------------------------------------------------------------------------------------
 

@@ -1,7 +1,8 @@
 """The person beside the suite: answers prompts, looks after a held batch, and clears away at the end.
 
-Answers come from the seeded policy (`simulators.operator`).  A held batch is restarted after a while, as often as its
-reason is not always the same; then it is stopped or aborted, which is a legal end.
+Answers come from the seeded policy (`simulators.operator`), bad habits among them.  A held batch is restarted after a
+while, as often as its reason is not always the same; then it is stopped or aborted, which is a legal end.  A record
+that failed is opened again in place where the harness has the disk mended so.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from simulators.operator import Answer, Operator
+from simulators.habits import Habits
+from simulators.operator import Operator
 from simulators.physics.noise import stream, uniform
 from tilctl.cli.rehearsing.station import Acknowledged, Station
 from tilctl.commands.envelope import rfc3339
@@ -28,17 +30,7 @@ MOST_RESTARTS = 60
 TRIES = 200  # of one answer
 TRY_AGAIN_S = 60.0
 PASSING = ("safe_mode", "not_ready", "busy", "journal_failed", "disk_low", "no_record")  # refusals that may go away
-LIE = 0.06  # share by which a contradicting answer differs
-
-
-@dataclass
-class Moods:
-    """How the person misbehaves at the moment; set by faults."""
-
-    late: float = 1.0
-    double: bool = False
-    contradictory: bool = False
-    wrong_volume: float = 0.0  # share by which volumes are typed wrong
+MENDS = 10  # restarts or resets until a person gives up on a record that stays failed
 
 
 @dataclass
@@ -51,13 +43,12 @@ class Person:
     spawn: Callable[[Coroutine[Any, Any, None], str], None]
     controller: Callable[[], Controller | None]
     haste: float = 1.0
-    moods: Moods = field(default_factory=Moods)
     touches: int = 0
-    lies: int = 0
     start_refused: str = ""
     cleared: Callable[[], None] = lambda: None
     started: bool = False
     _policy: Operator = field(init=False)
+    _typed: dict[str, set[float]] = field(default_factory=dict[str, set[float]])  # container -> mL, ever
     _seen: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
     _looking: bool = False
     _over: bool = False
@@ -67,6 +58,15 @@ class Person:
     def __post_init__(self) -> None:
         """Take up the policy."""
         self._policy = Operator(self.seed, self.bench, self.haste)
+
+    @property
+    def habits(self) -> Habits:
+        """How often this person does what."""
+        return self._policy.habits
+
+    @habits.setter
+    def habits(self, habits: Habits) -> None:
+        self._policy.habits = habits
 
     # --- what is seen ---------------------------------------------------------------------------------------------
 
@@ -111,22 +111,29 @@ class Person:
 
     async def _answer(self, spec: dict[str, Any]) -> None:
         answer = self._policy.answer(spec)
-        moods, number = self.moods, f"a-{spec['batch']}-{spec['id']}"
-        inputs = self._misread(answer, moods.wrong_volume if spec["kind"] == "mount" else 0.0)
-        asked = datetime.fromisoformat(str(spec["asked"]))
-        moment = asked + timedelta(seconds=answer.delay_s * moods.late)
-        args = {"prompt": spec["id"], "inputs": inputs}
-        data = {"batch": spec["batch"], "effective": rfc3339(moment)}
+        number = f"a-{spec['batch']}-{spec['id']}"
         self.touches += 1
-        first = self._until_answered(number, args, data)
-        if moods.double:
-            self.spawn(self._repeat(number, args, data), "person answers again")
-        if moods.contradictory:
-            other = {"prompt": spec["id"], "inputs": self._misread(answer, LIE)}
-            self.spawn(self._repeat(f"{number}-x", other, data), "person answers otherwise")
+        first = self._until_answered(number, *self._given(spec, answer.inputs, answer.delay_s))
+        for index, more in enumerate(answer.again):
+            other = number if more.same_id else f"{number}-x{index}"
+            # the same command once more is the same to the letter, moment included
+            delay = answer.delay_s if more.same_id else answer.delay_s + more.after_s
+            self.spawn(self._repeat(other, *self._given(spec, more.inputs, delay)), "person answers again")
         await first
-        if moods.double:
-            await self._repeat(f"{number}-again", args, data)
+
+    def _given(
+        self, spec: Mapping[str, Any], inputs: Mapping[str, Any], delay_s: float
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return arguments and data of an answer that takes effect so long after the question."""
+        for name, value in inputs.items():
+            if name.startswith("volume.") and str(value).endswith(" mL"):
+                self._typed.setdefault(name.removeprefix("volume."), set()).add(float(str(value).split()[0]))
+        moment = datetime.fromisoformat(str(spec["asked"])) + timedelta(seconds=delay_s)
+        return {"prompt": spec["id"], "inputs": dict(inputs)}, {"batch": spec["batch"], "effective": rfc3339(moment)}
+
+    def typed_for(self, container: str) -> set[float]:
+        """Return the volumes (mL) that this person ever typed for a container, rightly or not."""
+        return self._typed.get(container, set())
 
     async def _until_answered(self, number: str, args: dict[str, Any], data: dict[str, Any]) -> None:
         """Answer, and where that came to nothing while the question is still open, answer anew."""
@@ -154,14 +161,29 @@ class Person:
         self.touches += 1
         await self.station.request(number, "prompt-answer", args, data)
 
-    def _misread(self, answer: Answer, share: float) -> dict[str, Any]:
-        """Return an answer whose volumes are wrong by a share."""
-        wrong = dict(answer.inputs)
-        for name, value in answer.inputs.items():
-            if share and name.startswith("volume") and str(value).endswith("mL"):
-                wrong[name] = f"{max(0.0, float(str(value).split()[0]) * (1.0 + share)):.1f} mL"
-                self.lies += 1
-        return wrong
+    # --- a record that failed -------------------------------------------------------------------------------------
+
+    def sees_failed(self) -> bool:
+        """Tell whether the controller says that a record of the unit has failed."""
+        controller = self.controller()
+        if controller is None:
+            return False
+        runner = controller.runner(self.station.unit)
+        return controller.journal.failed or (runner is not None and runner.batch.journal.failed)
+
+    async def mend(self) -> bool:
+        """Have a failed record opened again in place, as one who read the alarm; True once it is."""
+        for _ in range(MENDS):
+            controller = self.controller()
+            if controller is None or self.station.connected is None:
+                return False
+            runner = controller.runner(self.station.unit)
+            over = runner is not None and runner.state in FINAL
+            await self._command("reset" if over else "restart")
+            if not self.sees_failed():
+                return self.controller() is controller
+            await asyncio.sleep(TRY_AGAIN_S)
+        return False
 
     # --- a batch that waits ---------------------------------------------------------------------------------------
 

@@ -31,6 +31,8 @@ def as_data(recipe: str, tally: Tally, wall_s: float) -> dict[str, Any]:
         "operator_touches": tally.touches,
         "over_sockets": tally.over_sockets,
         "faults": dict(sorted(tally.faults.items())),
+        "not_applicable": tally.not_applicable,
+        "records_reopened": tally.mended,
         "interrupted": tally.interrupted,
     }
     if tally.seeds == 1 and tally.last is not None:
@@ -44,10 +46,11 @@ def tell(recipe: str, tally: Tally, wall_s: float, out: Path, stream: TextIO) ->
     """Tell a person."""
     days = tally.simulated_s / 86400.0
     ends = ", ".join(f"{number} {state}" for state, number in sorted(tally.outcomes.items())) or "none ended"
+    apart = f"; not applicable: {tally.not_applicable} of a broker" if tally.not_applicable else ""
     lines = [
         f"{recipe}: {tally.seeds} rehearsals, {days:.1f} simulated days in {wall_s:.0f} s",
         f"  ended       {ends}",
-        f"  befell      {sum(tally.faults.values())} faults, {tally.kills} ends of the controller",
+        f"  befell      {sum(tally.faults.values())} faults, {tally.kills} ends of the controller{apart}",
         f"  doses       {tally.commanded} commanded, {tally.doubled} doubled, {tally.in_doubt} in doubt",
         f"  people      {tally.touches} touches; {tally.held_s / 3600.0:.1f} h held",
         f"  memory      {tally.peak_rss_mb:.0f} MB at most in a process; {tally.over_sockets} seeds over real sockets",

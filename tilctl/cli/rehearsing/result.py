@@ -19,7 +19,11 @@ class Sample:
 
 @dataclass
 class Result:
-    """One rehearsal; times in s, `simulated_s` of virtual time; `head` is the last hash of the batch's record."""
+    """One rehearsal; times in s, `simulated_s` of virtual time; `head` is the last hash of the batch's record.
+
+    `not_applicable` faults were scheduled and have no meaning here (there is no broker); `mended` counts the records
+    that a person opened again in place after the disk had failed.
+    """
 
     seed: int
     outcome: str
@@ -38,6 +42,8 @@ class Result:
     sockets: bool
     samples: list[Sample] = field(default_factory=list[Sample])
     peak_rss_mb: float = 0.0
+    not_applicable: int = 0
+    mended: int = 0
 
     def as_data(self) -> dict[str, Any]:
         """Return it as JSON-able values."""

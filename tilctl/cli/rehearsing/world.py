@@ -33,8 +33,10 @@ from tilctl.cli.rehearsing.life import Life, LifeClock, install
 from tilctl.cli.rehearsing.person import Person
 from tilctl.cli.rehearsing.result import Result, Sample
 from tilctl.cli.rehearsing.station import Connected, Station
+from tilctl.cli.rehearsing.suspicion import Suspicion
 from tilctl.cli.rehearsing.times import TimeOracle
 from tilctl.cli.rehearsing.violations import Book
+from tilctl.cli.rehearsing.warmth import WarmOracle
 from tilctl.commands.door import Door, Refusal
 from tilctl.config import Site, load_site
 from tilctl.engine.controller import Controller
@@ -103,17 +105,19 @@ class World:
         self.station = Station(UNIT, clock.now, self._replied)
         self.person = Person(plan.seed, self.station, self._hands, self.spawn, lambda: self.controller, plan.haste)
         self.person.cleared = self.ended.set
+        self.suspicion = Suspicion(self.loop.time)
+        self.warmth = WarmOracle(self.plant.climate, self.book, self.loop.time, self.plant.time)
         self.harness = Harness(self)
         self.invariants = Invariants(
             self.plant,
             self.book,
-            DoseOracle(self.plant, self.book, self.harness.falsified, lambda: self.person.lies > 0),
+            DoseOracle(self.plant, self.book, self.suspicion, self.person.typed_for, self._port),
             TimeOracle(self.book, self.loop.time, self.harness.time_off),
+            self.warmth,
             self.loop.time,
             self.harness.troubled,
             lambda: self.controller,
             UNIT,
-            lambda place: self.site.units[UNIT].places[place].port,
         )
 
     @property
@@ -175,6 +179,8 @@ class World:
             outcome=state.result or ("not started" if state.created is None else state.state.value),
             violations=[violation.as_data() for violation in self.book.kept],
             faults=dict(self.harness.counts()),
+            not_applicable=self.harness.not_applicable,
+            mended=self.harness.mended,
             kills=self.kills,
             held_s=self.held_s,
             touches=self.person.touches,
@@ -260,6 +266,9 @@ class World:
             return
         records, verdict = read(path)
         self.invariants.survived(records, self.station.known, "" if verdict.ok else verdict.reason)
+
+    def _port(self, place: str) -> int:
+        return self.site.units[UNIT].places[place].port
 
     def _file(self) -> Path | None:
         folder = self.data / "batches"

@@ -1,0 +1,77 @@
+"""What stands in the instruments in every state: the declared values of a held batch, and the instruments."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+from pytest import approx
+from story import UNIT, Story
+from test_unlucky_doses import strike
+
+from tilctl.config.site import Safe
+
+
+def goal(suite: Story) -> float:
+    return suite.plant.climate.temperature.goal
+
+
+async def held_with_a_declared_value(suite: Story) -> None:
+    suite.kill()
+    await suite.bury()
+    site = suite._site
+    assert site is not None
+    unit = site.units[UNIT]
+    declared = {**unit.culture_safe, "station.temperature": Safe("value", 33.0)}
+    suite._site = replace(site, units={**site.units, UNIT: replace(unit, culture_safe=declared)})
+    await suite.boot()
+    await suite.start("still", wait="9 h")
+    await suite.until("stay/one", "acting")
+    assert goal(suite) == approx(36.0)
+    await suite.do("hold")
+    await suite.until_state("held")
+
+
+async def test_a_declared_value_stands_while_the_batch_is_held_and_goes_with_the_restart(suite: Story) -> None:
+    await held_with_a_declared_value(suite)
+    for _ in range(25):
+        await asyncio.sleep(60)
+        assert goal(suite) == approx(33.0), "nobody writes the standing target over it"
+    assert not suite.state.alarms
+    await suite.power_cut(10)
+    await asyncio.sleep(120)
+    assert (suite.runner.state, goal(suite)) == ("held", approx(33.0)), "nor does a recovery"
+    await suite.do("restart")
+    await suite.until_state("running")
+    assert goal(suite) == approx(36.0)
+    await asyncio.sleep(1500)
+    assert goal(suite) == approx(36.0)
+    assert not suite.events("alarm_raised")
+
+
+async def test_a_declared_value_that_is_lost_is_written_again(suite: Story) -> None:
+    await held_with_a_declared_value(suite)
+    strike(suite, "incubator", "local_change", target="temperature", value=30.0)
+    assert goal(suite) == approx(30.0)
+    await suite.when(lambda: abs(goal(suite) - 33.0) < 0.01, "it is put right")
+
+
+async def test_an_instrument_that_is_exchanged_while_the_batch_runs_holds_it(suite: Story) -> None:
+    suite.hands.mine = {"media_in"}
+    await suite.start("small")
+    await suite.until("fill/media_in", "acting")
+    await suite.settle()
+    known = suite.plant_suite.instruments["pump_media"].serial
+    strike(suite, "pump_media", "replaced")
+    strike(suite, "bus:fluidics", "cut")
+    await suite.until_state("held")
+    assert suite.plant_suite.instruments["pump_media"].serial != known
+    assert "device-replaced" in suite.state.alarms
+    assert not suite.pump("pump_media").log, "nothing was dosed with a pump that nobody knows"
+    await suite.do("restart")
+    await suite.until_state("running")
+    assert "device-replaced" not in suite.state.alarms
+    suite.hands.mine = set()
+    suite.hands.look()
+    await suite.until("fill/second", "complete")
+    assert next(e.serial for e in suite.events("device_seen", device="pump_media")) == known

@@ -1,0 +1,114 @@
+"""What a batch keeps up in its instruments, whatever state it is in: standing targets, and that they are its own.
+
+It is told of each read of an instrument, and puts right what it finds beside the walk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from tilctl.engine import identity
+from tilctl.engine.errors import StepError
+from tilctl.engine.machine import FAULT, SAFE_STATES, State
+from tilctl.engine.verbs.set_target import write_target
+from tilctl.journal.store import JournalError
+from tilctl.plant.watchdogs import tripped
+
+if TYPE_CHECKING:
+    from tilctl.engine.runner import Runner
+
+TARGET_OFF = 0.05  # in the unit of the target: a device that reads back further from it has lost it
+
+
+class Standing:
+    """Keeps up what stands for the batch of one runner; `tasks` are what is being written now."""
+
+    def __init__(self, runner: Runner) -> None:
+        self.tasks: set[asyncio.Task[None]] = set()
+        self._runner = runner
+        self._batch = runner.batch
+        self._rewriting: set[str] = set()
+        self._log = structlog.get_logger("standing").bind(batch=runner.batch.name)
+
+    def keep_targets(self, device: str) -> None:
+        """Write a standing target again that its device has lost (a power cut, a hand at the panel)."""
+        runner, state = self._runner, self._batch.state
+        if runner.recovering or runner.state is State.RESTARTING:
+            return  # which write what was lost themselves
+        for tag, (standing, _unit) in state.targets.items():
+            equipment, _, name = tag.partition(".")
+            if self._batch.equipment.get(equipment) != device or tag in self._rewriting:
+                continue
+            if tag not in state.confirmed and runner.state is not State.HELD:
+                continue  # its step is writing it now; in a held batch nobody is, and the device may have come back
+            safe = self.safe_value(tag)
+            value = standing if safe is None else safe
+            now = self._batch.image.number(f"{device}.{name}_target")
+            if now is None or not isinstance(value, (int, float)) or abs(now - value) <= TARGET_OFF:
+                continue
+            if safe is not None:
+                self._begin(self._safe_again(tag), tag)
+            elif runner.watch_only:
+                text = f"{tag} stands at {now:g}, its standing target is {value:g}; safe mode writes nothing"
+                runner.alarm(f"target-lost-{tag}", "critical", text)
+            else:
+                self._begin(self._rewrite(tag, float(value), now), tag)
+
+    def safe_value(self, tag: str) -> float | None:
+        """Return the value that `culture_safe` declares for a target, while the batch is in a state that has it."""
+        if self._runner.state not in SAFE_STATES:
+            return None
+        equipment, _, name = tag.partition(".")
+        site = self._batch.plant.site
+        for output, safe in site.culture_safe.items():
+            role, _, what = output.partition(".")
+            if safe.value is not None and what == name and site.roles[role].device == self._batch.equipment[equipment]:
+                return safe.value
+        return None
+
+    def see_watchdog(self, device: str) -> None:
+        """Show while a device stands still because it was not fed."""
+        if tripped(self._batch.plant, device):
+            text = f"{device} was stopped by its own watchdog: the controller did not feed it"
+            self._runner.alarm(f"watchdog-{device}", "high", text)
+        elif self._batch.state.alarms and (alarm := f"watchdog-{device}") in self._batch.state.alarms:
+            self._runner.clear(alarm)
+
+    def see_identity(self, device: str) -> None:
+        """Hold when an instrument was exchanged while the batch goes on; a restart accepts it, as after an outage."""
+        known = self._batch.state.serials.get(device)
+        if not known or self._runner.recovering or identity.REPLACED in self._batch.state.alarms:
+            return
+        serial = self._batch.plant.instruments[device].serial
+        if serial and serial != known:
+            text = f"{device} has serial number {serial}, the batch knows it as {known}"
+            self._runner.fire(FAULT, f"{identity.REPLACED}: {text}")  # Actuate first, report second.
+            self._runner.alarm(identity.REPLACED, "high", f"{text}: a restart accepts it")
+
+    def _begin(self, work: Coroutine[Any, Any, None], tag: str) -> None:
+        self._rewriting.add(tag)
+        task = asyncio.create_task(work, name=f"target:{tag}")
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+        task.add_done_callback(self._runner.ended)
+
+    async def _rewrite(self, tag: str, value: float, found: float) -> None:
+        alarm = f"target-lost-{tag}"
+        self._runner.alarm(alarm, "high", f"{tag} stood at {found:g}, its standing target is {value:g}")
+        try:
+            await write_target(self._batch, tag, value)
+            self._runner.clear(alarm)
+        except (StepError, JournalError) as error:
+            self._log.error("target_not_written", tag=tag, error=str(error))
+        finally:
+            self._rewriting.discard(tag)
+
+    async def _safe_again(self, tag: str) -> None:
+        try:
+            await self._runner.make_safe_again()
+        finally:
+            self._rewriting.discard(tag)
