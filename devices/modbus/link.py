@@ -2,13 +2,16 @@
 
 pymodbus is used for framing and for its client; what it accepts too readily is stopped here, before it decodes:
 a reply of another unit, another transaction, another function code or another length ends the connection, and
-so does a time-out, since a reply that comes late must never be taken for the answer to the next question.
+so does a time-out, since a reply that comes late must never be taken for the answer to the next question. Each
+connection counts its transactions from a number of its own: a gateway may send the late reply on the next one.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
+import random
 import socket
 import sys
 from collections.abc import Awaitable, Callable, Sequence
@@ -21,6 +24,8 @@ from pymodbus.pdu import ModbusPDU
 KEEPALIVE_S = 10
 USER_TIMEOUT_MS = 15_000
 _SPARE_S = 30.0  # pymodbus's own time-out stands behind ours and never fires first
+_LAST_TRANSACTION = 65_000  # after it pymodbus begins again with 1
+_first_transactions = itertools.count(random.randrange(_LAST_TRANSACTION), 4_099)
 
 EXCEPTION_TEXTS = {
     1: "illegal function",
@@ -114,6 +119,7 @@ class Link:
         async with asyncio.timeout(timeout_s):
             transport: asyncio.Transport = (await self._client.ctx.call_create())[0]
         self._transport = transport
+        self._client.ctx.next_tid = next(_first_transactions) % _LAST_TRANSACTION
         sock: socket.socket | None = transport.get_extra_info("socket")
         if sock is not None:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -201,8 +207,8 @@ def misfit(data: bytes, ask: Ask, transaction: int) -> str:
     fc = data[7]
     if data[2:4] != b"\0\0":
         return f"protocol identifier {data[2:4].hex()} instead of 0000: not Modbus TCP"
-    if (got := int.from_bytes(data[:2], "big")) != transaction:
-        return f"transaction {got} instead of {transaction}"
+    if int.from_bytes(data[:2], "big") != transaction:
+        return "the reply of another transaction"  # its number says nothing: each connection begins elsewhere
     if data[6] != ask.unit:
         return f"unit {data[6]} instead of {ask.unit}"
     if fc not in (ask.fc, ask.fc | 0x80):

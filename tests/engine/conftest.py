@@ -8,13 +8,12 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-import structlog
 
 from simulators.virtual import VirtualLoop
 
 sys.path.insert(0, str(Path(__file__).parent))
 from cells import TwoCells
-from story import Story
+from story import Story, told
 
 
 def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> dict[str, Callable[[], VirtualLoop]]:
@@ -25,26 +24,12 @@ def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> d
 @pytest_asyncio.fixture
 async def suite(tmp_path: Path) -> AsyncIterator[Story]:
     """A suite that is ready for a recipe; at its end the invariants of every story are checked."""
-    story = Story(tmp_path)
-    before = structlog.get_config()["processors"]
-    structlog.configure(processors=[story.logs])
-    await story.open()
-    try:
+    async with told(Story(tmp_path)) as story:
         yield story
-    finally:
-        await story.close()
-        structlog.configure(processors=before)
 
 
 @pytest_asyncio.fixture
 async def cells(tmp_path: Path) -> AsyncIterator[TwoCells]:
     """Two cells with one freezer on one controller."""
-    story = TwoCells(tmp_path)
-    before = structlog.get_config()["processors"]
-    structlog.configure(processors=[story.logs])
-    await story.open()
-    try:
+    async with told(TwoCells(tmp_path)) as story:
         yield story
-    finally:
-        await story.close()
-        structlog.configure(processors=before)

@@ -11,12 +11,13 @@ import asyncio
 import contextlib
 import json
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import timedelta
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
 
+import structlog
 from pytest import approx
 from structlog import DropEvent
 from structlog.testing import LogCapture
@@ -39,6 +40,7 @@ from tilctl.journal.verify import read
 from tilctl.plant.suite import Suite as PlantSuite
 
 T = TypeVar("T")
+S = TypeVar("S", bound="Story")
 UNIT = "cell1"
 HERE = Path(__file__).parent
 RESTING = ("held", "paused", "stopped", "aborted", "complete")
@@ -526,3 +528,16 @@ def plain(state: BatchState) -> dict[str, Any]:
     fields = dict(vars(state))
     fields["ledger"] = list(state.ledger)
     return fields
+
+
+@contextlib.asynccontextmanager
+async def told(story: S) -> AsyncIterator[S]:
+    """Open a story, hear its log, and check at its end what every story must keep."""
+    before = structlog.get_config()["processors"]
+    structlog.configure(processors=[story.logs])
+    await story.open()
+    try:
+        yield story
+    finally:
+        await story.close()
+        structlog.configure(processors=before)

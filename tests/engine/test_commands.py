@@ -56,19 +56,19 @@ async def test_commands_are_known_again_after_a_kill(suite: Story) -> None:
         assert known.content_sha256 == f"sha-{number}"
     unanswered = suite.controller.known_command(UNIT, "c-4")
     assert unanswered is not None
-    assert unanswered.reply["status"] == "accepted", "on record, and nobody knows what came of it"
+    assert (unanswered.reply["status"], unanswered.reply["code"]) == ("failed", "interrupted")
     assert suite.controller.known_command(UNIT, "c-5") is None
 
 
 async def test_a_start_that_made_its_batch_before_a_kill_is_answered_so_when_it_is_repeated(suite: Story) -> None:
-    suite.kill_at(lambda record: isinstance(record.event, ev.BatchCreated | ev.StateChanged))
+    suite.kill_at(lambda record: isinstance(record.event, ev.StateChanged))
     await asyncio.wait([suite.spawn(given(suite, "start", "c-1", recipe="still"), "hands:start")])
     suite.kill_at(None)
     await suite.bury()
     await suite.boot()
-    outcome, told = await given(suite, "start", "c-1", recipe="still")
-    assert (outcome.status, outcome.code) == ("already", "")
-    assert len(told) == 1
+    known = suite.controller.known_command(UNIT, "c-1")
+    assert known is not None
+    assert (known.reply["status"], known.reply["text"]) == ("done", f"{suite.runner.batch.name} was started")
     other, _ = await given(suite, "start", "c-2", recipe="still")
     assert other.code == "illegal_state"
 

@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-import structlog
 from pytest import approx
-from story import UNIT, Story
+from story import UNIT, Story, told
 
 from devices.reading import Quality, Reading
 from simulators.faults.injector import Injector
@@ -26,14 +25,8 @@ async def suite(tmp_path: Path) -> AsyncIterator[Story]:
     """A suite that is scanned each second; there is neither a broker nor a listener for metrics."""
     story = Story(tmp_path)
     story.site_overrides |= {"scan.quiet": f"{SCAN:g} s", "scan.idle": f"{SCAN:g} s"}
-    before = structlog.get_config()["processors"]
-    structlog.configure(processors=[story.logs])
-    await story.open()
-    try:
+    async with told(story):
         yield story
-    finally:
-        await story.close()
-        structlog.configure(processors=before)
 
 
 class Seen:

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-import structlog
 from cells import CELLS, TwoCells
+from story import told
 
 from devices.reading import Quality, Reading
 from recipes.expr import Operand, compile
@@ -30,14 +30,8 @@ async def pair(tmp_path: Path) -> AsyncIterator[TwoCells]:
     story = TwoCells(tmp_path)
     story.site_overrides |= {"scan.quiet": "1 s", "scan.idle": "2 s"}
     story.to_fit = (SICK,)
-    before = structlog.get_config()["processors"]
-    structlog.configure(processors=[story.logs])
-    await story.open()
-    try:
+    async with told(story):
         yield story
-    finally:
-        await story.close()
-        structlog.configure(processors=before)
 
 
 def own_devices(cells: TwoCells, unit: str) -> list[str]:

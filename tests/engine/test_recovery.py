@@ -11,6 +11,7 @@ from story import UNIT, Story
 
 from tilctl.journal import events as ev
 from tilctl.journal.chain import Record
+from tilctl.journal.verify import read
 
 MOST_BOOTS = 200
 PARTS = 10  # runs among which the moments of death are shared out
@@ -298,14 +299,39 @@ async def test_killed_on_the_way_to_another_state(suite: Story, state: str) -> N
     await suite.until_state("complete")
 
 
-async def test_killed_before_the_first_state_is_on_record(suite: Story) -> None:
+async def cut_off_at_its_start(suite: Story) -> None:
     started = suite.spawn(suite.do("start", {"recipe": "still"}, expect=None), "hands:start")
     await suite.when(lambda: list((suite.folder / "data" / "batches").glob("*.db")), "there is a file")
     suite.kill()
     await asyncio.wait([started])
     await suite.bury()
     assert [r.event.kind for r in suite.records()] == ["batch_created"]
+
+
+async def test_killed_before_the_first_state_is_on_record(suite: Story) -> None:
+    await cut_off_at_its_start(suite)
     await suite.boot()
+    known = suite.controller.known_command(UNIT, "c-1-1")
+    assert known is not None
+    assert known.reply["status"] == "done"
+    await suite.until_state("complete")
+
+
+async def test_a_start_that_was_cut_off_days_ago_is_begun_by_nobody(suite: Story) -> None:
+    await cut_off_at_its_start(suite)
+    await asyncio.sleep(3 * 86400.0)
+    await suite.boot()
+    await suite.settle()
+    known = suite.controller.known_command(UNIT, "c-1-1")
+    assert known is not None
+    assert (known.reply["status"], known.reply["code"]) == ("failed", "interrupted")
+    assert suite.runner_or_none is None, "nobody is here any more who wanted it to begin"
+    (path,) = (suite.folder / "data" / "batches").rglob("*.db")  # moved, unless the dead process reads it here still
+    records, verdict = read(path)
+    assert verdict.ok
+    assert [r.event.kind for r in records] == ["batch_created", "batch_ended", "batch_closed"]
+    path.unlink()
+    assert (await suite.start("still", wait="1 s")).status == "done"
     await suite.until_state("complete")
 
 

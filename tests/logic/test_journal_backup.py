@@ -337,7 +337,7 @@ async def test_backup_verify_restore_as_they_are_typed(
     assert (code, err) == (0, "")
     assert "site demo, node suite1" in out
     assert "3 records" in out
-    assert typed(capsys, "backup", "--site", site_file, "--out", copy)[0] == 4
+    assert typed(capsys, "backup", "--site", site_file, "--out", copy)[0] == 2
     before = tree(living.data)
     code, out, _ = typed(capsys, "restore", copy, "--site", site_file, "--verify")
     assert (code, "whole" in out, tree(living.data) == before) == (0, True, True)
@@ -347,7 +347,34 @@ async def test_backup_verify_restore_as_they_are_typed(
     code, out, _ = typed(capsys, "restore", copy, "--site", site_file, "--replace")
     assert (code, "replaced-" in out) == (0, True)
     code, _, err = typed(capsys, "restore", tmp_path / "nowhere", "--site", site_file)
-    assert (code, "no such folder" in err) == (4, True)
+    assert (code, "no such folder" in err) == (2, True)
+    code, _, err = typed(capsys, "restore", tmp_path, "--site", site_file)
+    assert (code, "this is no backup" in err) == (2, True)
+    (copy / "site.db").write_bytes(b"")
+    assert typed(capsys, "restore", copy, "--site", site_file, "--verify")[0] == 4, "damaged is not wrongly named"
+
+
+@pytest.mark.parametrize("below", ["batches/in", "batches/closed/in", "history/in", "in", "", "history/../batches/in"])
+async def test_no_backup_is_taken_into_the_data_folder(
+    living: Living, site_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], below: str
+):
+    before = tree(living.data)
+    link = tmp_path / "link"
+    link.symlink_to(living.data)
+    for data in (living.data, link):
+        code, out, err = typed(capsys, "backup", "--site", site_file, "--out", data / below)
+        assert (code, out) == (2, "")
+        assert f"inside the data folder {living.data}" in err
+    assert tree(living.data) == before
+
+
+async def test_a_place_that_cannot_be_written_is_named_with_what_to_do(
+    living: Living, site_file: Path, capsys: pytest.CaptureFixture[str]
+):
+    code, out, err = typed(capsys, "backup", "--site", site_file, "--out", "/proc/copy")
+    assert (code, out) == (3, "")
+    assert err.startswith("tilctl journal: /proc/copy: No such file or directory; check that the place is there")
+    assert "Errno" not in err
 
 
 async def test_nothing_is_restored_under_a_running_controller(

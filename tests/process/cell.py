@@ -73,7 +73,7 @@ class Cell:
         )
         self.site.write_text(text)
         self.topics = Topics("til/v1/demo/suite1")
-        plant = self._spawn("simulate", "--site", str(self.site), "--seed", "3", stdout=subprocess.PIPE)
+        self.plant = plant = self._spawn("simulate", "--site", str(self.site), "--seed", "3", stdout=subprocess.PIPE)
         assert plant.stdout is not None
         self.ports = json.loads(plant.stdout.readline())
         self._bench = BenchClient("127.0.0.1", self.ports["bench"])

@@ -195,7 +195,7 @@ def test_a_broker_that_stands_still_with_its_connections_open(scene: Scene) -> N
     until(lambda: len(scene.cell.records()) > before, "the run goes on")
     scene.broker.thaw()
     scene.command("frozen")
-    scene.check()
+    assert scene.check()["events"] > before, "all of them delivered or asked for, in order"
 
 
 def metric(cell: Cell, name: str) -> float:

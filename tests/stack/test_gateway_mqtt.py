@@ -114,6 +114,7 @@ class SmallController:
     open_prompts: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     executed: list[Command] = field(default_factory=list[Command])
     record: dict[str, StoredAnswer] = field(default_factory=dict[str, StoredAnswer])
+    until: asyncio.Event | None = None  # what it waits for before a command is done
 
     def units(self) -> list[str]:
         return ["cell1"]
@@ -130,6 +131,8 @@ class SmallController:
     async def execute(self, command: Command, accepted: Callable[[int, str], None]) -> Outcome:
         self.executed.append(command)
         accepted(len(self.executed), "digest")
+        if self.until is not None:
+            await self.until.wait()
         self.record[command.id] = StoredAnswer(command.content_sha256, {"status": "done", "code": "", "text": ""})
         return Outcome("done")
 
@@ -474,6 +477,55 @@ async def test_a_request_outlasts_a_broker_restart(broker: Broker, core: Core):
     assert len(core.controller.executed) == 1
 
 
+async def test_two_who_ask_with_one_id_get_one_execution_and_both_an_answer(broker: Broker, core: Core):
+    async with StationClient(broker.url, TOPICS, "desk") as desk, StationClient(broker.url, TOPICS, "desk") as twin:
+        await asyncio.gather(desk.online(), twin.online())
+        answers = await asyncio.gather(
+            *(each.request("cell1", "pause", command_id="c-1", timeout_s=10) for each in (desk, desk, twin))
+        )
+    assert [answer["status"] for answer in answers] == ["done"] * 3
+    assert len(core.controller.executed) == 1
+
+
+async def test_one_who_gives_up_takes_the_answer_from_nobody_else(broker: Broker, core: Core):
+    released = asyncio.Event()
+    core.controller.until = released
+    async with StationClient(broker.url, TOPICS, "desk") as desk:
+        await desk.online()
+        patient = asyncio.create_task(desk.request("cell1", "pause", command_id="c-1", timeout_s=20))
+        with pytest.raises(NoAnswerError, match="c-1 was not answered within 0 s"):
+            await desk.request("cell1", "pause", command_id="c-1", timeout_s=0.3)
+        released.set()
+        assert (await patient)["status"] == "done"
+    assert len(core.controller.executed) == 1
+
+
+async def test_a_command_without_an_answer_is_sent_again_with_its_id_and_content(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+):
+    """The controller's side is played by hand here: it takes the command twice and answers the third time."""
+    monkeypatch.setattr("tilctl.gateway.client.REPEAT_S", 0.2)
+    topic = TOPICS.command("desk", "cell1", "pause")
+    async with listening(broker.url, topic) as heard, StationClient(broker.url, TOPICS, "desk") as desk:
+        await heard.connection.send(TOPICS.status, b'{"status": "online"}', retain=True)
+        asked = asyncio.create_task(desk.request("cell1", "pause", command_id="c-1", timeout_s=20))
+        await until(lambda: len(heard.messages) >= 1)
+        accepted = {"id": "c-1:accepted", "correlation": "c-1", "status": "accepted"}
+        await heard.connection.send(TOPICS.reply("desk", "c-1"), json.dumps(accepted).encode())
+        await until(lambda: len(heard.messages) >= 3)
+        assert not asked.done(), "accepted is no answer, and to another command neither"
+        await heard.connection.send(TOPICS.reply("desk", "c-2"), b'{"status": "done"}')
+        await until(lambda: len(heard.messages) >= 4)
+        assert not asked.done()
+        await heard.connection.send(TOPICS.reply("desk", "c-1"), b'{"status": "done"}')
+        assert (await asked)["status"] == "done"
+        await heard.connection.send(TOPICS.status, b"", retain=True)
+    said = [{**body, "time": "", "exp": ""} for body in heard.of(topic)]
+    assert said == [said[0]] * len(said)
+    assert said[0]["id"] == "c-1"
+    assert all(not retained for _, _, retained in heard.messages)
+
+
 async def test_telemetry_is_the_latest_value_however_often_is_scanned(broker: Broker, core: Core):
     topic = TOPICS.telemetry("cell1", "station.temperature")
     async with listening(broker.url, f"{TOPICS.prefix}/tm/#") as heard:
@@ -493,9 +545,11 @@ async def test_telemetry_is_the_latest_value_however_often_is_scanned(broker: Br
 async def test_telemetry_of_instruments_that_are_scanned_apart_comes_whole(broker: Broker, core: Core):
     names = [f"device{n}.value" for n in range(8)]
     async with listening(broker.url, f"{TOPICS.prefix}/tm/#") as heard:
-        for name in names:
-            core.projector.on_scan({name: Reading(1.0, "", Quality.GOOD, core.clock.monotonic())})
+        for n, name in enumerate(names):
+            core.projector.on_scan({name: Reading(float(n), "", Quality.GOOD, core.clock.monotonic())})
         await until(lambda: all(heard.last(TOPICS.telemetry("plant", name)) for name in names))
+        values = [(heard.last(TOPICS.telemetry("plant", name)) or {})["value"] for name in names]
+    assert values == [float(n) for n in range(8)], "each its own"
 
 
 async def test_the_operator_answers_prompts_with_their_time_of_effect(broker: Broker, core: Core):
@@ -737,3 +791,5 @@ async def test_a_killed_controller_is_reported_offline_by_the_broker(broker: Bro
         child.kill()
         await child.wait()
         await until(lambda: heard.last(TOPICS.status) == {"status": "offline", "boot": "child"})
+        said = [body["status"] for body in heard.of(TOPICS.status)]
+    assert said == ["online", "offline"], "once, and by nobody but the broker: the process is dead"

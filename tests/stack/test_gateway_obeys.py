@@ -103,7 +103,9 @@ async def test_a_link_that_is_dead_but_open_is_noticed_and_mended(quick: None, b
         await core.connected()
         wire.go_dead()
         await until(lambda: core.gateway.counts.connections == 2, 20)
+        assert core.gateway.counts.failures >= 1, "the first connection ended as a failure, not by somebody's wish"
         await obeys(broker.url)
+        assert [command.verb for command in core.controller.executed] == ["pause"]
         await core.close()
 
 
@@ -363,6 +365,8 @@ async def test_a_batch_is_in_the_cursor_before_anything_of_it_is_delivered(tmp_p
     journal = await Journal.open(tmp_path / "b1.db", clock)
     core.projector.attach("cell1", "b1", journal.records())
     await until(lambda: read_cursor(tmp_path / "cursor.json") == {("cell1", "b1"): 0})
+    assert core.gateway.counts.connections == 0, "nothing was delivered: there is no broker"
+    assert core.outbox.waiting >= 3
     await journal.close()
     await core.close()
     clock.close()

@@ -122,7 +122,7 @@ FAULTS: dict[str, tuple[Callable[[Stand, bool], None], str, str]] = {
     "gateway": (_set(refuse=11), "DeviceOffline", "gateway: the device did not answer"),
     "wrong function": (_set(wrong_function=True), "ReadFailed", "function code 3 instead of 4"),
     "wrong unit": (_set(wrong_unit=True), "ReadFailed", "unit 2 instead of 1"),
-    "wrong transaction": (_set(wrong_transaction=True), "ReadFailed", "transaction "),
+    "wrong transaction": (_set(wrong_transaction=True), "ReadFailed", "another transaction"),
     "short reply": (_set(short_reply=True), "ReadFailed", "short or with more than was asked"),
     "truncated": (_set(truncated=True), "ReadFailed", "no reply within 1 s"),
     "half open": (_server("half_open"), "ReadFailed", "no reply within 1 s"),

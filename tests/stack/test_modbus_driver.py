@@ -263,6 +263,22 @@ async def test_a_reply_that_is_too_late_is_never_taken_for_the_next_one(bench: B
     assert bench.bus.generation == 2
 
 
+async def test_a_late_reply_that_a_gateway_sends_on_the_next_connection_is_refused(bench: Bench):
+    late: list[bytes] = []
+    bench.device.once(state_read, lambda e: late.append(e.execute()))  # what it would have said
+    with pytest.raises(ReadFailed, match="no reply within"):
+        await bench.probe.read("state")
+    old = next(e for e in bench.device.seen if state_read(e))
+    bench.device.registers[0] = 15
+    bench.device.once(state_read, lambda e: e.reply(late[0], tid=old.tid))
+    with pytest.raises(ReadFailed, match="transaction"):
+        await bench.probe.read("state")
+    asked = [e for e in bench.device.seen if state_read(e)]
+    assert asked[1].transport is not old.transport, "the same question, at the same place of another connection"
+    assert bench.bus.statistics.mismatches == 1
+    assert (await bench.probe.read("state"))["suction"].value == 15.0, "what is so now"
+
+
 WRONG: dict[str, tuple[Behaviour, str]] = {
     "function code": (lambda e: e.reply(b"\x04" + e.execute()[1:]), "function code 4 instead of 3"),
     "short": (lambda e: e.reply(b"\x03\x02\x00\x01"), "instead of 17"),
@@ -270,7 +286,7 @@ WRONG: dict[str, tuple[Behaviour, str]] = {
     "byte count": (lambda e: e.reply(b"\x03\x06" + e.execute()[2:]), "byte count 6 instead of 8"),
     "unit": (lambda e: e.reply(e.execute(), unit=2), "unit 2 instead of 1"),
     "transaction": (lambda e: e.reply(e.execute(), tid=e.tid + 1), "transaction"),
-    "transaction 0": (lambda e: e.reply(e.execute(), tid=0), "transaction 0"),
+    "transaction 0": (lambda e: e.reply(e.execute(), tid=0), "another transaction"),
     "two replies": (lambda e: e.reply(e.execute(), tail=b"\0\1\0\0"), "4 bytes after the reply"),
     "no modbus": (lambda e: e.transport.write(b"HTTP/1.1 400 Bad Request\r\n\r\n"), "not Modbus TCP"),
 }

@@ -64,7 +64,7 @@ def label(event: dict[str, Any]) -> str:
 
 def _bare(name: str) -> str:
     """Return a name without the numbers of commands: a person who presses again makes no new boundary."""
-    return re.sub(r"(hands-\d+-[a-z-]+)-\d+", r"\1", name)
+    return re.sub(r"-again-\d+", "", re.sub(r"(hands-\d+-[a-z-]+)-\d+", r"\1", name))
 
 
 def install(path: Path, *, sparing: bool) -> None:

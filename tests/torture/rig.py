@@ -165,9 +165,10 @@ class Rig:
         return self._own_bench.call(name, args)
 
     def batches(self) -> list[Path]:
-        """Return the files of the batches, closed or not."""
+        """Return the files of the batches, closed or not, without those whose start was cut off long ago."""
         folder = self.folder / "data" / "batches"
-        return sorted([*folder.glob("*.db"), *folder.glob("closed/*.db")])
+        files = sorted([*folder.glob("*.db"), *folder.glob("closed/*.db")], key=lambda path: path.name)
+        return [file for file in files if any(r.event.kind == "state_changed" for r in read(file)[0])]
 
     def records(self) -> tuple[list[Record], Verdict]:
         """Return the record of the batch."""

@@ -13,6 +13,7 @@ class Watch:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder / "data" / "batches"
+        self._path: Path | None = None
         self._connection: sqlite3.Connection | None = None
         self._seq = 0
         self.state = "idle"
@@ -22,8 +23,11 @@ class Watch:
 
     def look(self) -> list[dict[str, Any]]:
         """Return what has come since the last look; nothing while the file is being made, moved or locked."""
+        path = max(self._folder.glob("*.db"), default=None)
+        if path is not None and path != self._path:  # another one: what was there was cut off at its very start
+            self.close()
+            self._path, self._seq = path, 0
         if self._connection is None:
-            path = next(iter(self._folder.glob("*.db")), None)
             if path is None:
                 return []
             self._connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=1.0, isolation_level=None)

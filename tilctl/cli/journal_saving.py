@@ -10,7 +10,7 @@ from pathlib import Path
 from tilctl import __version__
 from tilctl.cli.exits import CommandFailed, Exit
 from tilctl.cli.plain import one_line
-from tilctl.journal.backup import BackupError, Manifest, backup, check, restore
+from tilctl.journal.backup import BackupError, Manifest, WrongFolderError, backup, check, restore
 
 VERBS = ("backup", "restore")
 
@@ -49,11 +49,21 @@ def run(args: argparse.Namespace) -> int:
             _say(manifest, f"restored to {site.data}")
             if (site.data / aside).exists():
                 print(f"the records that were there are in {one_line(site.data / aside)}")
+    except WrongFolderError as error:
+        raise CommandFailed(Exit.BAD_INPUT, one_line(error)) from error
     except BackupError as error:
-        raise CommandFailed(Exit.RECORD, str(error)) from error
+        raise CommandFailed(Exit.RECORD, one_line(error)) from error
     except OSError as error:
-        raise CommandFailed(Exit.UNAVAILABLE, str(error)) from error
+        raise CommandFailed(Exit.UNAVAILABLE, _refused(error, args)) from error
     return Exit.OK
+
+
+def _refused(error: OSError, args: argparse.Namespace) -> str:
+    """Say what the system refused, where, and what is left of it."""
+    folder = args.out if args.verb == "backup" else args.folder
+    where = one_line(error.filename or folder)
+    left = "this is no backup" if args.verb == "backup" else "run it again when that is mended"
+    return f"{where}: {error.strerror or error}; check that the place is there, writable and has room: {left}"
 
 
 def _say(manifest: Manifest, what: str) -> None:

@@ -162,12 +162,17 @@ class OperatorRunner:
     async def _answer(self, station: StationClient, prompt: dict[str, Any], hands: asyncio.Lock) -> None:
         async with hands:
             answer = await asyncio.to_thread(self._policy, prompt)
-        command_id = f"{self._name}-{prompt.get('batch', '')}-{prompt['id']}"
+        command_id = first = f"{self._name}-{prompt.get('batch', '')}-{prompt['id']}"
+        again = 0
         while True:
             reply = await self._give(station, prompt, answer.inputs, answer.delay_s, command_id)
-            if reply["code"] != Code.SAFE_MODE:
+            if reply["code"] == Code.INTERRUPTED:
+                again += 1  # it did not take effect, and its id has its answer for good
+                command_id = f"{first}-again-{again}"
+            elif reply["code"] == Code.SAFE_MODE:
+                await asyncio.sleep(SAFE_MODE_S)  # somebody has to leave it; the answer is given again then
+            else:
                 break
-            await asyncio.sleep(SAFE_MODE_S)  # somebody has to leave it; the answer is given again then
         for number, more in enumerate(answer.again if isinstance(answer, Habitual) else ()):
             other = command_id if more.same_id else f"{command_id}-{number}"
             await self._give(station, prompt, more.inputs, answer.delay_s + more.after_s, other)

@@ -182,7 +182,8 @@ class Service:
             state = runner.batch.state
             day = state.since("day0", self.controller.clock.now())
             alarms: dict[str, int] = {}
-            for alarm in state.alarms.values():
+            not_on_record = [raised for _, raised in runner.batch.beside.raised.values()]
+            for alarm in (*state.alarms.values(), *not_on_record):
                 alarms[alarm.priority] = alarms.get(alarm.priority, 0) + 1
             prompts = sum(prompt.open for prompt in state.prompts.values())
             elapsed = None if day is None else day.total_seconds() / 86400
@@ -201,6 +202,7 @@ class Service:
             drops={
                 "answers": self._outbox.counts.answers_dropped,
                 "events": self._outbox.counts.events_dropped,
+                "commands": self.mqtt.counts.commands_dropped,
             },
             commands={"received": self._door.counts.received},
             refusals=dict(self._door.counts.refused),

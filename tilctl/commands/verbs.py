@@ -34,6 +34,8 @@ class Code(StrEnum):
     BAD_ANSWER = "bad_answer"
     SCHEDULED_NOT_ALLOWED = "scheduled_not_allowed"
     BUSY = "busy"
+    TOO_MANY = "too_many"
+    INTERRUPTED = "interrupted"
     NOT_READY = "not_ready"
     JOURNAL_FAILED = "journal_failed"
     DISK_LOW = "disk_low"

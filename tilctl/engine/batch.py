@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping
+from datetime import datetime
 
 import structlog
 
@@ -45,6 +46,10 @@ class Batch:
         self.shared = shared  # those devices that are taken by `using`, not owned from the start
         self.found = journal.head[0]  # the last event that was on disk before this life of the controller
         self.state = BatchState()
+        self.away: tuple[datetime, str] = (
+            clock.now(),
+            "",
+        )  # since when nobody has been in control, and why that is no fact ("" where it is)
         self.recent: deque[Record] = deque(maxlen=RECENT)  # the last outage and recovery, oldest first
         self.observers: list[Callable[[Record], None]] = []
         self.record_failed = ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from devices.document import DocumentError
@@ -27,6 +28,7 @@ from tilctl.journal.store import Journal, JournalError
 
 SETTLE_WITHIN = 180.0  # s; a command is answered by then, whatever its transient state still does
 REFUSALS_AN_HOUR = 1000
+COMMANDS_AN_HOUR = 1000  # of one unit that are taken; what protects acts beyond that too, and is no longer recorded
 _PROTECTIVE = ("hold", "stop", "abort")
 _AFTER: dict[str, frozenset[State]] = {
     "start": frozenset({State.RUNNING}), "pause": frozenset({State.PAUSED, State.PAUSING}),
@@ -65,9 +67,16 @@ class Controller(Units):
         slot = self._slots[command.unit]
         if (refused := self._not_now(slot, command)) is not None:
             return refused
+        too_many = slot.commands.more_than(COMMANDS_AN_HOUR, self.clock.monotonic())
+        if too_many and command.verb not in _PROTECTIVE:
+            return Outcome(
+                "refused", "too_many", f"{COMMANDS_AN_HOUR} commands within the hour: something repeats them"
+            )
         if command.verb in REOPENS and (why := await reopen_records(self.journal, slot.runner)):
             return Outcome("failed", "journal_failed", f"nothing was done: {why}")
         early = self._protect(slot, command) if command.verb in _PROTECTIVE else None
+        if early is not None and too_many and early.status != "done":
+            return early  # it was heard again; the record has enough of them
         journal: Journal = self.journal if slot.runner is None else slot.runner.batch.journal
         received = ev.CommandReceived(
             command.id, command.client, command.verb, dict(command.args), command.content_sha256, command.actor
@@ -99,11 +108,8 @@ class Controller(Units):
 
     def note_refusal(self, refused: ev.CommandRefused) -> None:
         """Put a refusal on the site's record; at most so many an hour, so that nobody can fill the disk with them."""
-        hour = int(self.clock.monotonic() // 3600)
-        if hour != self._refusals[0]:
-            self._refusals = (hour, 0)
-        self._refusals = (hour, self._refusals[1] + 1)
-        if self._refusals[1] > REFUSALS_AN_HOUR or self._journal is None or self._journal.failed:
+        too_many = self._refusals.more_than(REFUSALS_AN_HOUR, self.clock.monotonic())
+        if too_many or self._journal is None or self._journal.failed:
             self._log.warning("refused", client=refused.client, code=refused.code, text=refused.text)
             return
         self._journal.append(refused)
@@ -144,8 +150,11 @@ class Controller(Units):
         """Recover now what was left alone at boot; a person has seen to the cause."""
         if self.mode != "safe":
             return Outcome("already", "", "the controller is not in safe mode")
-        self.mode = "recovering"
+        for slot in self._slots.values():  # one that fails still is held when it is recovered
+            await reopen_records(self.journal, slot.runner)
+        # Invariant: on record first; what cannot be written leaves everything as it was.
         await self.journal.record(ev.SafeMode(False, command.reason, command.client))
+        self.mode = "recovering"
         self._log.warning("safe_mode_left", client=command.client, reason=command.reason)
         self.safe_reason = ""
         for slot in self._slots.values():
@@ -153,7 +162,11 @@ class Controller(Units):
                 slot.runner.recovering, slot.runner.watch_only = True, False
                 slot.tell_clock()
                 slot.runner.clear("safe-mode")
-        await self._recover_all()
+        try:
+            await self._recover_all()
+        except JournalError as error:  # every batch is back by then; the record is looked after as at any other time
+            self._log.error("record_failed", error=str(error))
+            self.mode = "normal"
         return Outcome("done", "", "safe mode is left; every batch is recovered")
 
     def _transition(self, slot: Slot, command: Command) -> Outcome:
@@ -188,8 +201,8 @@ class Controller(Units):
             self._log.error("not_settled", state=runner.state.value)
 
     async def _start(self, slot: Slot, command: Command) -> Outcome:
-        if slot.runner is not None and command.id in self._site_commands:  # it made the batch; a crash took the answer
-            return Outcome("already", "", f"{slot.name} has a batch")
+        if slot.leaving:
+            return Outcome("refused", "busy", f"the last batch of {slot.name} is being put away: repeat in a moment")
         if slot.runner is not None or slot.starting:
             state = "starting" if slot.runner is None else slot.runner.state.value
             return Outcome("refused", "illegal_state", f"start is not legal in state {state}: {slot.name} has a batch")
@@ -218,8 +231,14 @@ class Controller(Units):
         except NotBindable as error:
             return Outcome("refused", error.code, str(error))
         self._look_at_clock()  # a batch begins by the wall clock, and goes on by itself
-        batch = await self._create(slot, bound, parameters)
-        self._adopt(slot, batch)
+        batch = await self._create(slot, bound, parameters, command.id)
+        try:
+            await self.journal.record(ev.BatchTaken(batch.name, slot.name, command.id))
+            self._adopt(slot, batch)
+        except Exception:  # Invariant: what did not start leaves nothing that a later start could take for a batch
+            with suppress(JournalError):
+                await self._put_away(batch)
+            raise
         identity.accept(batch)
         runner = Runner(batch, self.suite.sharing)
         slot.install(runner, History(self.site.data / "history" / f"{batch.name}.db", self.clock))
@@ -229,13 +248,13 @@ class Controller(Units):
             runner.fire(wanted, f"{wanted} while the batch was being started")
         return Outcome("done")
 
-    async def _create(self, slot: Slot, bound: Bound, parameters: dict[str, str]) -> Batch:
+    async def _create(self, slot: Slot, bound: Bound, parameters: dict[str, str], command: str) -> Batch:
         name = f"{slot.name}-{self.clock.now():%Y%m%dT%H%M%S}"
         while (self._batches / f"{name}.db").exists() or (self._batches / "closed" / f"{name}.db").exists():
             name += "x"
         created = ev.BatchCreated(
             name, slot.name, bound.recipe.recipe, bound.recipe.version, bound.sha256, bound.text, parameters,
-            {**bound.equipment}, __version__, self.journal.head[1], {**bound.profiles},
+            {**bound.equipment}, __version__, self.journal.head[1], {**bound.profiles}, command,
         )  # fmt: skip
         journal = await Journal.create(self._batches / f"{name}.db", self.clock, created)
         return Batch(
@@ -257,6 +276,11 @@ class Controller(Units):
             return Outcome("refused", "no_prompt", f"no open prompt {args.get('prompt')!r}")
         return Outcome("done", "", f"prompt {number} is answered")
 
+    def _keep_answers(self, batch: Batch) -> None:
+        """Invariant: one id, one execution, also over a reset: a late repetition finds its answer, no new batch."""
+        for command in batch.state.commands.values():
+            self._remember(command, batch.state.answers.get(command.command_id))
+
     async def _reset(self, slot: Slot, command: Command) -> Outcome:
         runner = slot.runner
         if runner is None or runner.state not in FINAL:
@@ -266,11 +290,18 @@ class Controller(Units):
             devices = ", ".join(sorted({intent.device for intent in followed}))
             text = f"a freezing run is on in {devices} and is followed: reset when what it came to is on record"
             return Outcome("refused", "illegal_state", text)
-        await slot.note_trends(final=True)
-        runner.fire(Machine.RESET, command.reason)
-        await runner.prompts.withdraw_all(f"{slot.name} was reset")
-        await runner.batch.record(ev.CommandAnswered(command.id, "done", "", f"{slot.name} is idle"))
-        await slot.clear(keep=True)
-        await self._put_away(runner.batch)
+        if slot.leaving:
+            return Outcome("refused", "busy", f"the batch of {slot.name} is being put away")
+        slot.leaving = True  # Invariant: nobody takes the unit before its batch is put away
+        try:
+            await slot.note_trends(final=True)
+            runner.fire(Machine.RESET, command.reason)
+            await runner.prompts.withdraw_all(f"{slot.name} was reset")
+            await runner.batch.record(ev.CommandAnswered(command.id, "done", "", f"{slot.name} is idle"))
+            await slot.clear(keep=True)
+            self._keep_answers(runner.batch)
+            await self._put_away(runner.batch)
+        finally:
+            slot.leaving = False
         slot.tell_clock()
         return Outcome("done", "", f"{slot.name} is idle; the record is closed/{runner.batch.journal.path.name}")

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
+
+from tilctl.journal.events import Event
 
 
 class StepError(Exception):
-    """A step cannot do what it should: the batch is held; `hint` tells a person what to do."""
+    """A step cannot do what it should: the batch is held; `hint` tells a person what to do.
 
-    def __init__(self, reason: str, hint: str) -> None:
+    `notes` go on the record together with the hold: what says that it was held for something, once, stands there
+    only where the hold does.
+    """
+
+    def __init__(self, reason: str, hint: str, notes: Sequence[Event] = ()) -> None:
         super().__init__(reason)
         self.reason = reason
         self.hint = hint
+        self.notes = tuple(notes)
 
 
 class InDoubt(StepError):

@@ -21,11 +21,13 @@ async def judge(context: Context, step: Wait | Incubate, late_s: float) -> None:
         return
     if known is None:
         text = f"ended {show(late_s, 's')} late, {step.grace} are allowed (on_missed: {step.on_missed})"
-        # Invariant: in one transaction, so that no crash has it judged twice.
-        context.batch.note(ev.ExceptionRaised("missed", text, context.path))
-        data = {"late_s": round(late_s, 3), "skip": step.on_missed == "skip"}
-        await context.batch.record(ev.StepPhase(context.path, MISSED, data))
+        raised = ev.ExceptionRaised("missed", text, context.path)
+        phase = ev.StepPhase(context.path, MISSED, {"late_s": round(late_s, 3), "skip": step.on_missed == "skip"})
+        # Invariant: in one transaction, with the hold too, so that no crash has it judged twice, or held for never.
         if step.on_missed == "hold":
-            raise StepError(f"{context.path}: {text}", "decide whether what follows may still be done, then restart")
+            hint = "decide whether what follows may still be done, then restart"
+            raise StepError(f"{context.path}: {text}", hint, (raised, phase))
+        context.batch.note(raised)
+        await context.batch.record(phase)
     if step.on_missed == "abort":
         raise ProcedureEnd("aborted", f"{context.path}: its moment was missed")

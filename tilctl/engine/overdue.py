@@ -23,10 +23,14 @@ async def answered(context: Context, prompt: Prompt, on_overdue: Literal["contin
             context.clear(alarm)
         return True
     if alarm not in context.batch.state.alarms:
-        context.alarm(alarm, "medium", f"{prompt.text}: no answer by {prompt.spec.get('due')}")
-        await context.batch.record(ev.ExceptionRaised("overdue", f"{prompt.text}: no answer in time", context.path))
+        text, due = f"{prompt.text}: no answer by {prompt.spec.get('due')}", prompt.spec.get("due")
+        raised = ev.ExceptionRaised("overdue", f"{prompt.text}: no answer in time", context.path)
         if on_overdue == "hold":
-            raise StepError(f"{context.path}: no answer by {prompt.spec.get('due')}", "answer, then restart the batch")
+            # Invariant: the alarm says that it was held once, so it stands on the record only together with the hold.
+            notes = (ev.AlarmRaised(alarm, "medium", text, context.path, {}), raised)
+            raise StepError(f"{context.path}: no answer by {due}", "answer, then restart the batch", notes)
+        context.alarm(alarm, "medium", text)
+        await context.batch.record(raised)
     if on_overdue == "continue":
         return False
     await context.prompts.wait(prompt)  # held once for it, restarted by a person: now it waits as long as it takes

@@ -1,31 +1,28 @@
 """Recovery: a batch that was under way when the controller went down comes back by folding its record.
 
-In this order, each part harmless to repeat: the record is verified and folded; every device is read before anything
-is written; standing targets that a device lost are written again; intents that nobody closed are resolved by evidence;
-then each step's `on_restart` decides.  The batch
-comes back Held unless every step under way may resume and the outage is within its limits.
+In this order, each part harmless to repeat: the record is verified and folded, and says since when nobody was in
+control; every device is read before anything is written; standing targets that a device lost are written again;
+intents that nobody closed are resolved by evidence; commands that were cut off are answered; then each step's
+`on_restart` decides.  The batch comes back Held unless every step under way may resume and the outage is within its
+limits.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import structlog
 
-from devices.clock import Clock
-from devices.document import DocumentError, parse, validate
 from devices.instrument import DeviceError
 from devices.quantity import parse_as
 from recipes.expr import compile
-from recipes.model import Recipe, walk
+from recipes.model import walk
 from recipes.steps import AnyVerb
 from tilctl import __version__
-from tilctl.config import Site
-from tilctl.engine import identity
+from tilctl.engine import identity, interrupted
 from tilctl.engine.batch import Batch
 from tilctl.engine.beside import told
 from tilctl.engine.errors import StepError
@@ -37,8 +34,7 @@ from tilctl.engine.state import Node, StepStatus, bare_path, format_time, parse_
 from tilctl.engine.steady import NOT_SYNCHRONISED, SET_BACK
 from tilctl.engine.verbs.set_target import write_target
 from tilctl.journal import events as ev
-from tilctl.journal.store import Journal, JournalBroken, JournalError
-from tilctl.journal.versions import last_writer
+from tilctl.journal.chain import Record
 from tilctl.plant.suite import Suite
 from tilctl.plant.unit import PlantError
 
@@ -46,23 +42,6 @@ RESUMES = ("resume", "redo", "reattach")
 GOING_ON = (State.RUNNING, State.PAUSING, State.RESTARTING)
 READ = "read"
 READ_WITHIN = 10.0  # s for each instrument to show itself before anything is written
-
-
-async def reopen(path: Path, site: Site, suite: Suite, clock: Clock) -> Batch:
-    """Open the record of a batch and fold it; raises JournalError when it is broken, or is not of this site."""
-    journal = await Journal.open(path, clock)
-    created = journal.records()[0].event
-    if not isinstance(created, ev.BatchCreated) or created.unit not in site.units:
-        await journal.close()
-        raise JournalError(f"{path}: this is no batch of a unit of this site ({', '.join(site.units)})")
-    try:  # the schema only: it was checked when it was started, and a later, stricter check does not unseat it
-        recipe = validate(parse(created.recipe_text, f"{created.recipe} as frozen in {path.name}"), Recipe, "schema")
-    except DocumentError as error:
-        await journal.close()
-        raise JournalError(f"{path}: this version cannot run the recipe frozen in it:\n{error}") from error
-    shared = {role.device for role in site.shared.values()}
-    taken = tuple(device for device in created.bindings.values() if device in shared)
-    return Batch(created.batch, journal, recipe, suite.units[created.unit], clock, created.bindings, taken)
 
 
 class Looks:
@@ -94,7 +73,17 @@ class Looks:
         return READ
 
 
-async def resume(runner: Runner, looks: Looks, last_beat: str | None, uncertain: str) -> None:
+def begin(batch: Batch, last_beat: str | None, uncertain: str) -> None:
+    """Say first of all in this life since when nobody has been in control of a batch.
+
+    Invariant: whatever a life puts on a record before it has recovered the batch is no sign of control.
+    """
+    since, before = _uncontrolled(batch.journal.records(), last_beat)
+    batch.away = (min(since, batch.clock.now()), uncertain or before)
+    batch.note(ev.BatchReopened(format_time(batch.away[0]), batch.away[1], __version__))
+
+
+async def resume(runner: Runner, looks: Looks, uncertain: str) -> None:
     """Bring a reopened batch back; see the module for the order.
 
     `uncertain` says why the record's time over the outage is not to be trusted, "" where it is.
@@ -102,18 +91,24 @@ async def resume(runner: Runner, looks: Looks, last_beat: str | None, uncertain:
     batch = runner.batch
     log = structlog.get_logger("recovery").bind(batch=batch.name)
     try:
-        against = await _brought_back(runner, looks, last_beat, uncertain)
+        report = await _brought_back(runner, looks, uncertain)
     except Exception as error:  # Invariant: what breaks in one batch's recovery is held, and keeps no other back
         log.exception("recovery_failed")
-        against = [f"recovery broke off: {error!r}"]
+        report = {"state": batch.state.state.value, "holds": [f"recovery broke off: {error!r}"]}
         runner.alarm("recovery-failed", "critical", f"recovery broke off: {error!r}; look at the plant, then restart")
+    against = report["holds"]
     runner.recovering = False
+    # Invariant: that it is recovered is on record together with what follows from it, so that no crash has the one
+    # without the other: from here to the end nothing is waited for.
+    interrupted.answer(batch)
+    batch.note(ev.Recovered(report | {"software": __version__}))
+    log.info("recovered", **report)
     runner.freezing.follow_open()
     runner.prompts.resume()
-    if runner.state is State.IDLE:  # it died between the making of the record and the first state on it
+    if runner.state is State.IDLE:  # it died between the making of the record and the first state on it, just now
         runner.fire(Command.START, "the controller was restarted")
         if against:
-            runner.fire("fault", f"after a restart: {'; '.join(against)}")
+            runner.fire("fault", _held_for(against))
         return
     # Invariant: what is decided here is decided on the live state; a guard or a person may have held it meanwhile.
     if runner.state in QUIESCENT:
@@ -127,17 +122,21 @@ async def resume(runner: Runner, looks: Looks, last_beat: str | None, uncertain:
         return
     runner.alarm("restarted", "high", f"after a restart of the controller: {'; '.join(against)}")
     batch.note(ev.ExceptionRaised("restart", "; ".join(against), ""))
-    runner.fire("fault", f"after a restart: {'; '.join(against)}")
+    runner.fire("fault", _held_for(against))
 
 
-async def _brought_back(runner: Runner, looks: Looks, last_beat: str | None, uncertain: str) -> list[str]:
-    """Do all that comes before the decision; return what is against going on without a person."""
+def _held_for(against: Iterable[str]) -> str:
+    return f"after a restart: {'; '.join(against)}"
+
+
+async def _brought_back(runner: Runner, looks: Looks, uncertain: str) -> dict[str, Any]:
+    """Do all that comes before the decision; return the report, `holds` being against going on without a person."""
     batch = runner.batch
     now = batch.clock.now()
-    since = _outage(batch, last_beat, now)
-    seconds = 0.0 if since is None else (now - since).total_seconds()
-    if since is not None:
-        await batch.record(ev.Outage(format_time(since), format_time(now), round(seconds, 3), uncertain))
+    since, before = batch.away
+    uncertain = uncertain or (before if before == SET_BACK else "")
+    seconds = (now - since).total_seconds()
+    await batch.record(ev.Outage(format_time(since), format_time(now), round(seconds, 3), uncertain))
     readings = await looks.at(identity.needed(batch))
     replaced, off = identity.replaced(batch), [str(found) for found in identity.mismatches(batch)]
     await _reestablish(runner)  # in every state: targets stand until the unit is freed
@@ -154,13 +153,10 @@ async def _brought_back(runner: Runner, looks: Looks, last_beat: str | None, unc
         if texts:
             runner.alarm(alarm, "high", f"{'; '.join(texts)}: a restart accepts it")
             against += [f"{alarm}: {text}" for text in texts]
-    report: dict[str, Any] = {
+    return {
         "state": batch.state.state.value, "outage_s": round(seconds, 3), "devices": readings, "intents": resolved,
-        "holds": against, "software": __version__,
+        "holds": against,
     }  # fmt: skip
-    await batch.record(ev.Recovered(report))
-    structlog.get_logger("recovery").info("recovered", batch=batch.name, **report)
-    return against
 
 
 async def synchronised(runner: Runner) -> None:
@@ -171,6 +167,8 @@ async def synchronised(runner: Runner) -> None:
     report = next((r.event.report for r in reversed(batch.recent) if isinstance(r.event, ev.Recovered)), None)
     if runner.state is not State.HELD or outage is None or report is None:
         return
+    if batch.state.held_for != _held_for(report["holds"]):
+        return  # Invariant: what a person, a guard or a step holds is not for the clock to undo
     if [text for text in report["holds"] if not str(text).startswith(NOT_SYNCHRONISED)]:
         return
     seconds = (batch.clock.now() - parse_time(outage.from_t)).total_seconds()
@@ -203,32 +201,25 @@ def _timed(step: AnyVerb) -> bool:
     return isinstance(until, str) and any(n == "day" or n.startswith("since(") for n in compile(until).names)
 
 
-def _outage(batch: Batch, last_beat: str | None, now: datetime) -> datetime | None:
-    """Return since when nobody was in control: the last sign of life or event; None where that is not known.
+def _uncontrolled(records: Sequence[Record], last_beat: str | None) -> tuple[datetime, str]:
+    """Return since when nobody has been in control, and why that is no fact ("" where it is one).
 
-    An outage after which nobody recovered the batch goes on: the controller that noted it died in its recovery.
+    That is the last sign of life or event; a life that began and did not recover the batch changes nothing of it.
     """
-    for record in reversed(batch.journal.records()):
-        if isinstance(record.event, ev.Outage):
-            return min(parse_time(record.event.from_t), now)
-        if isinstance(record.event, ev.Recovered):
-            break
-    known = [parse_time(record.t) for record in batch.journal.records()[-1:]]
+    for record in reversed(records):
+        match record.event:
+            case ev.BatchReopened() as event:
+                return parse_time(event.since), event.uncertain
+            case ev.Outage() as event:
+                return parse_time(event.from_t), event.uncertain
+            case ev.Recovered():
+                break
+            case _:
+                pass
+    known = [parse_time(record.t) for record in records[-1:]]
     if last_beat is not None:
         known.append(parse_time(last_beat))
-    since = max(known, default=None)
-    return None if since is None else min(since, now)
-
-
-def unreadable(path: Path, error: JournalBroken) -> JournalError:
-    """Return how a record that this version cannot read is refused: which version wrote it, and what to do."""
-    writer = last_writer(path)
-    if not writer or "use the version that wrote it" not in str(error):
-        return error
-    return JournalError(
-        f"{error}. It was written by version {writer}, this is version {__version__}: start version {writer} again, or "
-        f"a later one; nothing was touched"
-    )
+    return max(known), ""
 
 
 async def _reestablish(runner: Runner) -> None:

@@ -18,7 +18,7 @@ from tilctl.journal import events as ev
 from tilctl.journal.disk import Disk, space
 from tilctl.journal.store import Journal, JournalError
 
-REOPENS = ("start", "restart", "reset")
+REOPENS = ("start", "restart", "reset", "leave-safe-mode")
 """Commands that mean to go on: they open a failed record again first."""
 
 

@@ -7,7 +7,7 @@ and is put on the record as it happens.  HOLD, STOP and ABORT act before anythin
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Literal
 
 import structlog
@@ -28,6 +28,7 @@ from tilctl.engine.walker import Walker
 from tilctl.guard.board import Action, Priority
 from tilctl.journal import events as ev
 from tilctl.journal.chain import Record
+from tilctl.journal.events import Event
 from tilctl.journal.store import JournalError
 from tilctl.plant.sharing import Sharing
 
@@ -57,6 +58,8 @@ class Runner:
         self._safekeeper = Safekeeper(batch, lambda: self.state in SAFE_STATES, self.alarm, self.clear, self.ended)
         self.freezing = FreezingRuns(batch, self.alarm, self.clear, lambda why: self.fire(FAULT, why), self.ended)
         self._since = batch.clock.monotonic()  # of the present state
+        self._again = asyncio.Lock()  # Invariant: however often safety is asked for, the buses carry it once at a time
+        self._asked_again = False
         self.standing = Standing(self)
         self._log = structlog.get_logger("runner").bind(batch=batch.name)
 
@@ -214,8 +217,13 @@ class Runner:
 
     async def make_safe_again(self) -> None:
         """Apply the declared outputs once more, in a state that has them already; never raises."""
-        if self.state in SAFE_STATES:
-            await self._safekeeper.make_safe()
+        while self.state in SAFE_STATES and not self._again.locked():  # who asks meanwhile is served by one more round
+            async with self._again:
+                self._asked_again = False
+                await self._safekeeper.make_safe()
+            if not self._asked_again:
+                return
+        self._asked_again = True
 
     async def _holding(self, reason: str) -> None:
         await self._make_safe()
@@ -285,7 +293,7 @@ class Runner:
             self.alarm(f"in-doubt-{doubt.intent}", "high", doubt.reason)
             self.fire(FAULT, f"{doubt.reason} ({doubt.hint})")
         except StepError as error:
-            self._failed(error.reason, error.hint)
+            self._failed(error.reason, error.hint, error.notes)
         except JournalError as error:
             self._record_lost(error)
         except asyncio.CancelledError:
@@ -309,7 +317,10 @@ class Runner:
         self._give_back()
         self.fire(DONE, reason)
 
-    def _failed(self, reason: str, hint: str) -> None:
+    def _failed(self, reason: str, hint: str, notes: Sequence[Event] = ()) -> None:
+        """Hold for a step.  Invariant: nothing is waited for, so that no crash leaves the notes without the hold."""
+        for event in notes:
+            self.batch.note(event)
         acting = [node for node in self.batch.state.nodes.values() if node.status is StepStatus.ACTING]
         if acting:
             self.batch.note(ev.StepFailed(acting[-1].path, reason, hint))

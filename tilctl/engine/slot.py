@@ -10,6 +10,7 @@ import structlog
 
 from devices.clock import Clock
 from devices.reading import Quality, Reading
+from tilctl.engine.hourly import Hourly
 from tilctl.engine.machine import FINAL, Command, State
 from tilctl.engine.runner import Runner
 from tilctl.engine.watches import watches_of
@@ -29,6 +30,8 @@ class Slot:
         self.name = name
         self.runner: Runner | None = None
         self.starting = False
+        self.commands = Hourly()
+        self.leaving = False  # a batch is being put away: the unit is free when that is over
         self.wanted: Command | None = None  # hold, stop or abort that came while the batch was being started
         self._clock = clock
         self._trend_every = trend_every

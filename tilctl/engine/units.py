@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,11 +13,13 @@ from devices.clock import Clock
 from devices.reading import Reading
 from tilctl import __version__
 from tilctl.config import Site
-from tilctl.engine import allocation, safe_mode
+from tilctl.engine import allocation, interrupted, recovery, safe_mode
 from tilctl.engine.batch import Batch
 from tilctl.engine.beside import lay_marks
+from tilctl.engine.hourly import Hourly
 from tilctl.engine.machine import FAULT, State
-from tilctl.engine.recovery import Looks, reopen, resume, synchronised, unreadable
+from tilctl.engine.records import find_all, made_by, over, put_away, unreadable
+from tilctl.engine.recovery import Looks, resume, synchronised
 from tilctl.engine.reopening import note_mark
 from tilctl.engine.runner import Runner
 from tilctl.engine.slot import Slot
@@ -59,7 +60,7 @@ class Units:
         self._journal: SiteJournal | None = None
         self._site_commands: dict[str, tuple[str, dict[str, Any]]] = {}
         self._tasks: list[asyncio.Task[None]] = []
-        self._refusals = (0, 0)  # hour, how many in it
+        self._refusals = Hourly()
         self._log = structlog.get_logger("controller")
         self._found: list[Batch] = []
         self._stepped: list[ev.ClockStepped] = []
@@ -108,9 +109,9 @@ class Units:
         self._tell(self.on_batch, "site", "site", self._journal.records())
         await self._journal.record(ev.ConfigLoaded(self.site.sha256))
         await lay_marks(self.site.data, self._slots, self.clock)
-        self._found = await self._reopened()
+        self._found = await find_all(self.site, self.suite, self.clock, self.journal, self._batches)
         for batch in self._found:
-            if not _over(batch):
+            if not over(batch):
                 self._install(batch)
         for step in self._stepped:
             self._tell_step(step)
@@ -158,8 +159,18 @@ class Units:
         finally:
             await looks.close()
         await self.journal.beat(format_time(self.clock.now()))
+        for answer in self._answers_left_open():
+            await self.journal.record(answer)
         await self.journal.record(ev.BootReady(self.boot))
         self.mode = "normal"
+
+    def _answers_left_open(self) -> list[ev.CommandAnswered]:
+        """Return what the boots before left unanswered on the site's record."""
+        records = self.journal.records()
+        made = {made_by(s.runner.batch): s.runner.batch.name for s in self._slots.values() if s.runner is not None}
+        # Invariant: one answer for each; what this boot has answered meanwhile (a repetition) is not answered anew.
+        left = interrupted.answers_for_site(records, made, safe_mode=bool(self.safe_reason))
+        return [answer for answer in left if self._site_commands.get(answer.command_id, ("", {}))[1] == reply(None)]
 
     async def close(self) -> None:
         """Leave everything as it is on the record; outputs stay as they are."""
@@ -208,56 +219,17 @@ class Units:
         task.add_done_callback(self._tasks.remove)
 
     async def _put_away(self, batch: Batch) -> None:
-        """Close the record of a batch that is over and move it to `closed`; repeated at boot if it was cut short."""
-        if not batch.state.result:
-            await batch.record(ev.BatchEnded("aborted", "it was never started"))
-        for intent in batch.state.open_intents():
-            if intent.outcome == "":  # Invariant: unknown is said to be unknown; nothing stays open for ever
-                why = {"why": "the batch was put away before anything proved what this came to"}
-                await batch.record(ev.IntentClosed(intent.number, intent.path, "in_doubt", None, None, why))
-        if not batch.state.closed:
-            await batch.record(ev.BatchClosed())
-        await self.journal.note_head(batch.name, batch.journal)
-        await batch.journal.close()
-        for device in batch.shared:
-            self.suite.sharing.release(device, batch.name)
-        self.suite.gate.release(batch.name)
-        path = batch.journal.path
-
-        def move() -> bool:
-            # Invariant: a record is moved whole; while a reader keeps its log beside it, it stays where it is.
-            if path.with_name(path.name + "-wal").exists():
-                return False
-            path.rename(path.parent / "closed" / path.name)
-            return True
-
-        if not await self.clock.offload(move):
-            self._log.warning(
-                "record_not_moved", path=path.name, why="somebody reads it; it is moved at the next start"
-            )
+        await put_away(batch, self.journal, self.suite, self.clock)
 
     @property
     def _batches(self) -> Path:
         return self.site.data / "batches"
 
-    async def _reopened(self) -> list[Batch]:
-        """Invariant: the record of every batch is found whole before any device is touched."""
-        found: list[Batch] = []
-        async with AsyncExitStack() as opened:
-            for path in sorted(self._batches.glob("*.db")):
-                try:
-                    found.append(await reopen(path, self.site, self.suite, self.clock))
-                except JournalBroken as error:
-                    raise unreadable(path, error) from error
-                opened.push_async_callback(found[-1].journal.close)
-                await found[-1].beside.look()
-            opened.pop_all()
-        return found
-
     def _install(self, batch: Batch) -> None:
         """Take a batch as its record says it is: it is shown, watched, and can be made safe; nothing walks yet."""
         for record in batch.journal.records()[-1:]:
             self._stepped += self.clock.not_before(parse_time(record.t))
+        recovery.begin(batch, self._last_beat, self.clock.uncertain)
         slot = self._slots[batch.plant.name]
         self._adopt(slot, batch)
         runner = Runner(batch, self.suite.sharing)
@@ -265,13 +237,13 @@ class Units:
         slot.install(runner, History(self.site.data / "history" / f"{batch.name}.db", self.clock))
 
     async def _recover(self, batch: Batch, looks: Looks) -> None:
-        if _over(batch):  # reset, then cut short
+        if over(batch):
             await self._put_away(batch)
             return
         runner = self._slots[batch.plant.name].runner
         if runner is None or runner.batch is not batch:
             return
-        await resume(runner, looks, self._last_beat, self.clock.uncertain)
+        await resume(runner, looks, self.clock.uncertain)
         await note_mark(runner)
 
     def _adopt(self, slot: Slot, batch: Batch) -> None:
@@ -373,22 +345,20 @@ class Units:
             self._log.exception("internal_error", batch=runner.batch.name)
             runner.violated("upkeep", f"looking after it broke: {error!r}")
 
+    def _remember(self, command: ev.CommandReceived, answer: ev.CommandAnswered | None) -> None:
+        self._site_commands[command.command_id] = (command.content_sha256, reply(answer))
+        while len(self._site_commands) > KNOWN_COMMANDS:
+            del self._site_commands[next(iter(self._site_commands))]
+
     def _know(self, record: Record) -> None:
         """Remember the commands that the site's journal holds, the newest of them."""
         match record.event:
             case ev.CommandReceived() as event:
-                self._site_commands[event.command_id] = (event.content_sha256, reply(None))
-                while len(self._site_commands) > KNOWN_COMMANDS:
-                    del self._site_commands[next(iter(self._site_commands))]
+                self._remember(event, None)
             case ev.CommandAnswered() as event if event.command_id in self._site_commands:
                 self._site_commands[event.command_id] = (self._site_commands[event.command_id][0], reply(event))
             case _:
                 pass
-
-
-def _over(batch: Batch) -> bool:
-    """Whether a batch was reset, and its record has only to be put away."""
-    return batch.state.closed or (batch.state.state is State.IDLE and batch.state.version > 0)
 
 
 def reply(answer: ev.CommandAnswered | None) -> dict[str, Any]:

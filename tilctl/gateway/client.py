@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self, cast
@@ -53,7 +53,7 @@ class StationClient:
         self._online = asyncio.Event()
         self._status: dict[str, Any] = {}
         self._connection: Connection | None = None
-        self._waiting: dict[str, asyncio.Queue[dict[str, Any]]] = {}
+        self._waiting: dict[str, list[asyncio.Queue[dict[str, Any]]]] = {}  # two may ask for the answer to one id
         self._prompts: dict[str, dict[str, Any]] = {}
         self._changed: asyncio.Queue[str] = asyncio.Queue(MAX_PROMPTS)
         self._task: asyncio.Task[None] | None = None
@@ -102,7 +102,7 @@ class StationClient:
         """
         command_id = command_id or f"{self._name}-{uuid4()}"
         answers: asyncio.Queue[dict[str, Any]] = asyncio.Queue(16)
-        self._waiting[command_id] = answers
+        self._waiting.setdefault(command_id, []).append(answers)
         body = {"data": {**(data or {}), "args": dict(args or {})}, "actor": dict(actor) if actor else None}
         try:
             async with asyncio.timeout(timeout_s):
@@ -116,7 +116,9 @@ class StationClient:
         except TimeoutError:
             raise NoAnswerError(self._why(f"{verb} {command_id} was not answered within {timeout_s:.0f} s")) from None
         finally:
-            del self._waiting[command_id]
+            self._waiting[command_id].remove(answers)
+            if not self._waiting[command_id]:
+                del self._waiting[command_id]
 
     async def next_prompt(self) -> dict[str, Any]:
         """Wait for a prompt that is open; a prompt comes again after a reconnect."""
@@ -219,9 +221,7 @@ class StationClient:
             else:
                 self._online.clear()
         elif self._topics.is_reply_of(topic, self._name):
-            answers = self._waiting.get(topic.rpartition("/")[2])  # a command that could not be read is answered there
-            if answers is not None and not answers.full():
-                answers.put_nowait(body)
+            _put(self._waiting.get(topic.rpartition("/")[2], []), body)  # also one that could not be read
         elif not body:
             self._prompts.pop(topic, None)
         else:
@@ -232,11 +232,16 @@ class StationClient:
     def _ask_again(self) -> None:
         """Have what was not answered sent again at once: a controller that has come back may not know of it."""
         self._announced += 1
-        for answers in self._waiting.values():
-            if not answers.full():
-                answers.put_nowait({"status": _AGAIN, "announced": self._announced})
+        for waiting in self._waiting.values():
+            _put(waiting, {"status": _AGAIN, "announced": self._announced})
 
     def _why(self, what: str) -> str:
         if self._online.is_set():
             return f"{what}; the controller is online: see its log"
         return f"{what}; {self._trouble}. Broker: {self._url}, topics: {self._topics.prefix}/#"
+
+
+def _put(waiting: Iterable[asyncio.Queue[dict[str, Any]]], body: dict[str, Any]) -> None:
+    for answers in waiting:
+        if not answers.full():
+            answers.put_nowait(body)

@@ -15,7 +15,6 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -28,14 +27,13 @@ from paho.mqtt.properties import Properties
 from devices.clock import Clock
 from devices.reading import Reading
 from devices.storage import StorageThread
-from tilctl.commands.door import Door, Reply
-from tilctl.commands.envelope import RawCommand, peek_id
-from tilctl.commands.verbs import Code
+from tilctl.commands.door import Door
 from tilctl.gateway.connection import Backoff, BrokerRefusedError, Connection, properties_for_publish
 from tilctl.gateway.cursor import CursorFile
+from tilctl.gateway.intake import Intake, MqttCounts
 from tilctl.gateway.outbox import Outbox, Post, Stream
 from tilctl.gateway.payloads import encode, event_payload, value_payload
-from tilctl.gateway.replay import VERB as EVENTS
+from tilctl.gateway.protective import ProtectiveLine
 from tilctl.gateway.replay import EventReader
 from tilctl.gateway.selftest import SelfTest
 from tilctl.gateway.topics import Topics
@@ -43,11 +41,8 @@ from tilctl.journal.chain import Record
 
 USER = "tilctl"
 """The controller's name for the broker's access list (`deploy/mosquitto/tilctl.acl`)."""
-MAX_HANDED = 256
-"""Commands handed to the core and not taken yet; more are answered as busy from here."""
 WINDOW = 20
 """Publishes under way at once."""
-REPLY_EXPIRY = 300
 EVENT_EXPIRY = 7 * 24 * 3600
 WILL_DELAY = 5
 QUIET = 100
@@ -58,20 +53,6 @@ REMEMBER = 2.0
 """How often the delivered position is written down where it has changed, s."""
 
 _log = structlog.get_logger("mqtt")
-
-
-@dataclass(slots=True)
-class MqttCounts:
-    """What the connection did since boot, for metrics; written by the thread only."""
-
-    connections: int = 0
-    failures: int = 0
-    commands: int = 0
-    commands_busy: int = 0
-    messages_dropped: int = 0
-    publishes: int = 0
-    publishes_refused: int = 0
-    unanswerable: int = 0
 
 
 class MqttGateway:
@@ -100,8 +81,6 @@ class MqttGateway:
         self.counts = MqttCounts()
         self._url = url
         self._topics = topics
-        self._door = door
-        self._clock = clock
         self._outbox = outbox
         self._identity = dict(identity)
         self._cursor = CursorFile(cursor)
@@ -109,7 +88,8 @@ class MqttGateway:
         self._reader = reader
         self.self_test = SelfTest(topics, USER)
         self._telemetry = (telemetry_s, telemetry_expiry_s)
-        self._handed = threading.Semaphore(MAX_HANDED)
+        self._intake = Intake(topics, door, clock, self.counts, reader)
+        self._line = ProtectiveLine(url, topics, USER, self._on_line, outbox.answer)
         self._session = threading.Event()
         self._thread: threading.Thread | None = None
         self._stop: Callable[[], None] | None = None
@@ -145,6 +125,7 @@ class MqttGateway:
         stop, wakes = asyncio.Event(), (asyncio.Event(), asyncio.Event())
         self._stop = _from_any_thread(loop, stop.set)
         self._outbox.on_change(_from_any_thread(loop, lambda: [wake.set() for wake in wakes]))
+        line = asyncio.create_task(self._line.run(stop), name="hold, stop and abort")
         ready.set()
         backoff, attempt = Backoff(), 0
         while not stop.is_set():
@@ -162,6 +143,7 @@ class MqttGateway:
                 await self._remember()
             if not stop.is_set():
                 await backoff.wait(stop)
+        await line  # it ends with `stop`
         self._outbox.on_change(_nothing)
         self._files.close(REMEMBER)
         if self._reader is not None:
@@ -234,45 +216,12 @@ class MqttGateway:
             if await self.self_test.arrived(connection, topic, bytes(message.payload or b"")):
                 continue
             if names is not None:
-                self._command(*names, message)
+                self._intake.take(message, self._outbox.answer)
             elif message.retain and message.payload and not self._outbox.is_kept(topic):
                 self._outbox.clear(topic)  # a prompt or alarm of an earlier process, over by now
 
-    def _command(self, client: str, unit: str, verb: str, message: aiomqtt.Message) -> None:
-        self.counts.commands += 1
-        payload = bytes(message.payload)
-        wished: str | None = getattr(message.properties, "ResponseTopic", None)
-        own = wished is not None and self._topics.is_reply_of(wished, client)
-        raw = RawCommand(
-            client, unit, verb, payload, bool(message.retain), foreign_reply=wished is not None and not own
-        )
-        correlation: bytes | None = getattr(message.properties, "CorrelationData", None)
-
-        def answer(reply: Reply) -> None:
-            self._answer(reply, client, wished if own else None, correlation)
-
-        if verb == EVENTS and self._reader is not None:
-            self._reader.ask(raw, answer)
-            return
-        if not self._handed.acquire(blocking=False):
-            self.counts.commands_busy += 1
-            text = "the controller does not keep up with its commands: repeat this one, with the same id"
-            answer(Reply(peek_id(payload), "refused", Code.BUSY, text, ""))
-            return
-
-        def enter() -> None:
-            self._handed.release()
-            self._door.submit(raw, answer)
-
-        self._clock.enter(enter)
-
-    def _answer(self, reply: Reply, client: str, topic: str | None, correlation: bytes | None) -> None:
-        if topic is None and not reply.correlation:
-            self.counts.unanswerable += 1
-            return
-        short = correlation if correlation is not None and len(correlation) <= 256 else reply.correlation.encode()
-        where = topic or self._topics.reply(client, reply.correlation)
-        self._outbox.answer(Post(where, encode(reply.body()), short, REPLY_EXPIRY))
+    def _on_line(self, message: aiomqtt.Message) -> None:
+        self._intake.take(message, self._line.answer, line=True)
 
     # --- publishing
 

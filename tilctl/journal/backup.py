@@ -35,6 +35,10 @@ class BackupError(Exception):
     """A backup that cannot be taken, or cannot be trusted; says which file, why, and what to do."""
 
 
+class WrongFolderError(BackupError):
+    """The folder that was named is no place for a backup, or holds none of this site."""
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One file of a backup; `events` and `head` of records only."""
@@ -68,8 +72,10 @@ def backup(data: Path, out: Path, t: str, version: str) -> Manifest:
 
     Works beside a running controller.  Raises BackupError, OSError; without a manifest what is there is no backup.
     """
+    if out.resolve().is_relative_to(data.resolve()):  # a restore moves what lies there, and one disk dies as a whole
+        raise WrongFolderError(f"{out}: this is inside the data folder {data}; take a folder elsewhere")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise BackupError(f"{out}: there is something already; take a new folder for each backup")
+        raise WrongFolderError(f"{out}: there is something already; take a new folder for each backup")
     if not (data / "site.db").is_file():
         raise BackupError(f"{data / 'site.db'}: there is no such record: is this the data folder of a site?")
     out.mkdir(parents=True, exist_ok=True)
@@ -100,7 +106,7 @@ def check(folder: Path, site: str | None = None, node: str | None = None) -> Man
     """
     manifest = _manifest(folder)
     if site is not None and (manifest.site, manifest.node) != (site, node):
-        raise BackupError(
+        raise WrongFolderError(
             f"{folder}: this is a backup of site {manifest.site}, node {manifest.node}, not of site {site}, node {node}"
         )
     listed = {entry.path for entry in manifest.files}
@@ -223,9 +229,9 @@ def _entry(folder: Path, name: str, events: int | None = None, head: str | None 
 def _manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST
     if not folder.is_dir():
-        raise BackupError(f"{folder}: there is no such folder")
+        raise WrongFolderError(f"{folder}: there is no such folder; name the one that `journal backup` made")
     if not path.is_file():
-        raise BackupError(f"{path}: there is no manifest: this is no backup, or half of one")
+        raise WrongFolderError(f"{path}: there is no manifest: this is no backup, or half of one")
     try:
         data: dict[str, Any] = json.loads(path.read_text("utf-8"))
         if data["format"] != FORMAT:

@@ -19,6 +19,9 @@ from tilctl.journal.lifecycle import (
     BatchCreated,
     BatchEnded,
     BatchHead,
+    BatchPutAway,
+    BatchReopened,
+    BatchTaken,
     BootReady,
     BootStarted,
     ClockStepped,
@@ -345,13 +348,14 @@ class FreezeReported:
 
 
 RecordEvent = SiteOpened | BootStarted | BatchHead | ConfigLoaded | Outage | Recovered | HistoryBlock
-ContinuityEvent = BootReady | SafeMode | ClockStepped | DeviceSeen | Weighed | FreezeSampled
+ContinuityEvent = BootReady | SafeMode | ClockStepped | DeviceSeen | Weighed | FreezeSampled | BatchReopened
+RegisterEvent = BatchTaken | BatchPutAway
 BatchEvent = BatchCreated | BatchEnded | BatchClosed | CommandReceived | CommandRefused | CommandAnswered | StateChanged
 StepEvent = StepStarted | StepPhase | StepCompleted | StepHeld | StepFailed | StepInDoubt | FreezeReported
 EffectEvent = IntentOpened | IntentClosed | TargetSet | TargetConfirmed | Mounted | Unmounted | Moved
 PersonEvent = PromptOpened | AnswerReceived | PromptAnswered | PromptWithdrawn | Noted | ValuesSet | Marked
 GuardEvent = AlarmRaised | AlarmCleared | GuardActed | MadeSafe | ExceptionRaised
-Event = RecordEvent | ContinuityEvent | BatchEvent | StepEvent | EffectEvent | PersonEvent | GuardEvent
+Event = RecordEvent | ContinuityEvent | RegisterEvent | BatchEvent | StepEvent | EffectEvent | PersonEvent | GuardEvent
 
 
 @cache

@@ -109,7 +109,7 @@ class ConfigLoaded:
 class BatchCreated:
     """The first event of a batch: the control recipe frozen with everything that it depends on.
 
-    `profiles` are the texts of the freezing profiles that it names.
+    `profiles` are the texts of the freezing profiles that it names, `command` is the start that made it.
     """
 
     batch: str
@@ -123,6 +123,7 @@ class BatchCreated:
     software: str
     site_head: str
     profiles: dict[str, str] = field(default_factory=dict[str, str])
+    command: str = ""
     kind: Literal["batch_created"] = "batch_created"
 
 
@@ -133,6 +134,38 @@ class BatchEnded:
     result: Literal["complete", "stopped", "aborted"]
     reason: str
     kind: Literal["batch_ended"] = "batch_ended"
+
+
+@dataclass(frozen=True, slots=True)
+class BatchTaken:
+    """On the site's record: a unit has a batch from now on, made by the start `command` ("" where not known)."""
+
+    batch: str
+    unit: str
+    command: str = ""
+    kind: Literal["batch_taken"] = "batch_taken"
+
+
+@dataclass(frozen=True, slots=True)
+class BatchPutAway:
+    """On the site's record: the unit is free; `result` as the batch ended, or `lost` where its record is gone."""
+
+    batch: str
+    result: str
+    kind: Literal["batch_put_away"] = "batch_put_away"
+
+
+@dataclass(frozen=True, slots=True)
+class BatchReopened:
+    """A life of the controller began with this batch on record; nobody has been in control of it since `since`.
+
+    The first event of each such life; what follows is no sign of control before `Recovered`.
+    """
+
+    since: str
+    uncertain: str
+    software: str
+    kind: Literal["batch_reopened"] = "batch_reopened"
 
 
 @dataclass(frozen=True, slots=True)

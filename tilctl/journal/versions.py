@@ -34,7 +34,13 @@ def _named(text: str) -> str:
     report = fields.get("report")
     inner = cast("dict[str, Any]", report).get("software") if isinstance(report, dict) else None
     kind = fields.get("kind")
-    version = fields.get("software") if kind == "batch_created" else inner if kind == "recovered" else None
+    version = (
+        fields.get("software")
+        if kind in ("batch_created", "batch_reopened")
+        else inner
+        if kind == "recovered"
+        else None
+    )
     if kind in ("site_opened", "boot_started"):
         version = fields.get("version")
     return version if isinstance(version, str) else ""

@@ -27,8 +27,20 @@ def describe(event: ev.Event) -> str:
             | ev.HistoryBlock()
         ):
             return _of_the_record(event)
-        case ev.BootReady() | ev.SafeMode() | ev.ClockStepped() | ev.DeviceSeen() | ev.Weighed() | ev.FreezeSampled():
+        case (
+            ev.BootReady()
+            | ev.SafeMode()
+            | ev.ClockStepped()
+            | ev.DeviceSeen()
+            | ev.Weighed()
+            | ev.FreezeSampled()
+            | ev.BatchReopened()
+        ):
             return _of_continuity(event)
+        case ev.BatchTaken():
+            return f"{event.unit} has batch {event.batch}" + (f", by command {event.command}" if event.command else "")
+        case ev.BatchPutAway():
+            return f"batch {event.batch} is put away ({event.result}): its unit is free"
         case (
             ev.BatchCreated()
             | ev.BatchEnded()
@@ -128,6 +140,9 @@ def _of_continuity(event: ev.ContinuityEvent) -> str:
             seen = f", the last at {last[0] or 0.0:g} s: sample {_value(last[2], 'degC')}" if last else ""
             nucleated = "nucleation not known" if event.nucleated is None else _nucleated(event.nucleated)
             return f"freezing run of intent {event.intent}: {len(event.rows)} readings{seen}, {nucleated}"
+        case ev.BatchReopened():
+            unsure = f" (uncertain: {event.uncertain})" if event.uncertain else ""
+            return f"version {event.software} opened the record; nobody was in control since {event.since}{unsure}"
         case _:
             assert_never(event)
 
