@@ -189,6 +189,11 @@ def find(kind: str, name: str) -> Word | None:
     return next((word for word in WORDS if word.name == name and kind in word.kinds), None)
 
 
+def of_a_moment(name: str) -> bool:
+    """Whether a fault is over at once, at whatever it befalls; what it left may last."""
+    return all(word.lasts == "moment" for word in named(name))
+
+
 def named(name: str) -> tuple[Word, ...]:
     """Return all meanings of a word."""
     return tuple(word for word in WORDS if word.name == name)

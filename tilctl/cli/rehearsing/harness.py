@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import math
 import os
 from collections import Counter
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from simulators.faults.injector import Injector, of_devices
 from simulators.faults.model import Fault
+from simulators.faults.vocabulary import of_a_moment
 from simulators.habits import habits_of
 from simulators.physics.noise import stream, uniform
 from tilctl.cli.rehearsing.cuts import Cut
@@ -255,5 +257,5 @@ class Harness:
         return "" if site is None else f"bus:{site.bus}"
 
     def _trouble(self, fault: Fault, where: str) -> None:
-        lasts = (fault.for_s if fault.for_s is not None else 1e9) + AFTERMATH_S
-        self._troubles[where] = max(self._troubles.get(where, 0.0), self._world.loop.time() + lasts)
+        lasts = 0.0 if of_a_moment(fault.what) else math.inf if fault.for_s is None else fault.for_s
+        self._troubles[where] = max(self._troubles.get(where, 0.0), self._world.loop.time() + lasts + AFTERMATH_S)

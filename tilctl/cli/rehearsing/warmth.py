@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from simulators.faults.model import Fault
+from simulators.faults.vocabulary import of_a_moment
 from simulators.physics.contents import ROOM
 from simulators.physics.thermal import Climate
 from tilctl.cli.rehearsing.violations import Book
@@ -47,7 +48,7 @@ class WarmOracle:
     def befalls(self, fault: Fault, where: str) -> None:
         """Take note of a fault; only those of the incubator, its bus and all power can warm or cool the chamber."""
         if where in CONCERNED:
-            lasts = 0.0 if fault.for_s is None and _is_moment(fault.what) else fault.for_s
+            lasts = 0.0 if of_a_moment(fault.what) else fault.for_s
             until = self.now() + (math.inf if lasts is None else lasts)
             self._from = max(self._from, until + recovers_s(self.climate))
 
@@ -73,7 +74,3 @@ class WarmOracle:
         found = self.climate.temperature.at(self.at())
         if found < HOT_C and self.now() >= self._from:
             self.book.note("cells_warm", f"the heater was cut off at {found:.1f} degC")
-
-
-def _is_moment(what: str) -> bool:
-    return what in ("reboot", "local_change", "replaced", "cut")
