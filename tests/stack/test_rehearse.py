@@ -30,6 +30,7 @@ from tilctl.engine import recovery
 from tilctl.engine.runner import Runner
 from tilctl.engine.verbs import transfer
 from tilctl.journal import events as ev
+from tilctl.journal.store import Journal
 from tilctl.journal.verify import read
 
 SHAKEDOWN = (files("recipes") / "library" / "shakedown.yaml").read_text(encoding="utf-8")
@@ -173,6 +174,20 @@ def test_a_controller_that_ignores_a_hold_is_found_out(tmp_path: Path, monkeypat
 
     monkeypatch.setattr(Runner, "_make_safe", nothing_is_made_safe)
     assert "rest_is_rest" in found(told(tmp_path, cuts=(Cut("intent_opened", 1, "hold", after=15.0),)))
+
+
+def test_a_controller_that_forgets_what_it_was_told_is_found_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right: Callable[..., Any] = Journal.record
+
+    async def forgets(journal: Journal, event: ev.Event) -> Any:
+        if isinstance(event, ev.CommandAnswered) and event.text.startswith("prompt"):
+            return None
+        return await right(journal, event)
+
+    monkeypatch.setattr(Journal, "record", forgets)
+    assert found(told(tmp_path)) == {"every_command_answered"}
 
 
 def test_a_controller_whose_state_is_not_its_record_is_found_out(

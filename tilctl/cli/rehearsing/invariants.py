@@ -258,6 +258,9 @@ class Invariants:
         self.doses.conserved()
         self.doses.pumps(self.state)
         self._same(fold(records), self.state, "the fold of the file", "what was told")
+        for command_id in self.state.commands.keys() - self.state.answers.keys():
+            verb = self.state.commands[command_id].verb
+            self.book.note("every_command_answered", f"{command_id} ({verb}) is on record and was never answered")
         self.live()
 
     def _same(self, one: BatchState, other: BatchState, what: str, against: str) -> None:
