@@ -19,13 +19,11 @@ from typing import Any
 import pytest
 
 from simulators.faults.model import Fault
-from simulators.virtual import run as run_virtually
+from tests.stack.told import found, told
 from tilctl.cli.main import main
 from tilctl.cli.rehearsing import campaign
 from tilctl.cli.rehearsing.cuts import KINDS, Cut, plan
-from tilctl.cli.rehearsing.result import Result
 from tilctl.cli.rehearsing.worker import Job, rehearse
-from tilctl.cli.rehearsing.world import Plan, World
 from tilctl.engine import recovery
 from tilctl.engine.runner import Runner
 from tilctl.engine.verbs import transfer
@@ -35,20 +33,6 @@ from tilctl.journal.verify import read
 
 SHAKEDOWN = (files("recipes") / "library" / "shakedown.yaml").read_text(encoding="utf-8")
 IN_A_DOSE = Cut("intent_opened", 1, "later", after=15.0, outage=120.0)
-
-
-def told(folder: Path, seed: int = 1, **given: Any) -> Result:
-    """Rehearse a shakedown in this process."""
-    order = Plan("shakedown", seed, folder, **given)
-
-    async def rehearsed(clock: Any) -> Result:
-        return await World(order, clock).run()
-
-    return run_virtually(rehearsed, seed=seed, watchdog_s=60.0)
-
-
-def found(result: Result) -> set[str]:
-    return {violation["invariant"] for violation in result.violations}
 
 
 # --- the product ------------------------------------------------------------------------------------------------------
@@ -113,7 +97,7 @@ def test_disk_clock_and_power_fail_and_the_batch_ends(tmp_path: Path) -> None:
         Fault("operator", "double", time_s=1.0, for_s=9000.0),
         Fault("operator", "contradictory", time_s=1.0, for_s=9000.0),
     )
-    result = told(tmp_path, faults=faults)
+    result = told(tmp_path, *faults)
     assert result.violations == []
     assert result.kills >= 1  # the power cut; how a failed record comes back is in test_rehearse_oracles
     assert result.outcome in ("complete", "stopped", "aborted")

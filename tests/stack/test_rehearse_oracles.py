@@ -12,13 +12,11 @@ import pytest
 
 from simulators.faults.model import Fault
 from simulators.physics.thermal import Climate
-from simulators.virtual import run as run_virtually
+from tests.stack.told import found, told
 from tilctl.cli.rehearsing import harness
-from tilctl.cli.rehearsing.result import Result
 from tilctl.cli.rehearsing.suspicion import Suspicion
 from tilctl.cli.rehearsing.violations import Book
 from tilctl.cli.rehearsing.warmth import WarmOracle, recovers_s
-from tilctl.cli.rehearsing.world import Plan, World
 from tilctl.engine import controller as controlling
 from tilctl.engine import intents
 from tilctl.engine.standing import Standing
@@ -33,19 +31,6 @@ UNRELATED = (  # a fault that falsifies evidence and one that raises alarms, nei
     Fault("scales", "offset", time_s=1.0, for_s=LONG, args={"point": "mass_15", "by": 200.0}),
     Fault("freezer", "silent", time_s=1.0, for_s=900.0),
 )
-
-
-def told(folder: Path, *faults: Fault, seed: int = 1) -> Result:
-    """Rehearse a shakedown in this process."""
-
-    async def rehearsed(clock: Any) -> Result:
-        return await World(Plan("shakedown", seed, folder, faults=faults), clock).run()
-
-    return run_virtually(rehearsed, seed=seed, watchdog_s=60.0)
-
-
-def found(result: Result) -> set[str]:
-    return {violation["invariant"] for violation in result.violations}
 
 
 def books_less(monkeypatch: pytest.MonkeyPatch) -> None:

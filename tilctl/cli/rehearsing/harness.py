@@ -137,6 +137,7 @@ class Harness:
         devices = [name for name in self._world.site.devices if where in (name, "devices", self._bus(name))]
         self._world.suspicion.befalls(fault, devices)
         self._world.warmth.befalls(fault, where)
+        self._world.guarding.befalls(fault, where)
 
     def _count(self, fault: Fault) -> None:
         self._own[f"{fault.where} {fault.what}"] += 1

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from simulators.plant import Plant
 from tilctl.cli.rehearsing.doses import DoseOracle
@@ -30,6 +30,16 @@ LIMITS: Mapping[str, tuple[float, float]] = {  # of what may ever be commanded (
 FOLD_EVERY = 100  # events between two comparisons of the live state with the fold
 
 
+class Oracle(Protocol):
+    """Something that judges beside these, on the record and at each scan."""
+
+    def recorded(self, state: BatchState, event: ev.Event) -> None:
+        """Judge an event that is on disk."""
+
+    def look(self, state: BatchState) -> None:
+        """Judge at a scan."""
+
+
 @dataclass
 class Invariants:
     """Watches one batch in one world.
@@ -42,6 +52,7 @@ class Invariants:
     doses: DoseOracle
     times: TimeOracle
     warmth: WarmOracle
+    others: Sequence[Oracle]
     now: Callable[[], float]
     troubled: Callable[[str], bool]
     controller: Callable[[], Controller | None]
@@ -61,6 +72,8 @@ class Invariants:
             return
         self.heads.append(record.hash)
         self.state.apply(record)
+        for oracle in self.others:
+            oracle.recorded(self.state, record.event)
         match record.event:
             case ev.IntentOpened() as event:
                 self.doses.opened(self.state, self.state.intents[event.intent])
@@ -212,6 +225,8 @@ class Invariants:
         if now != self.looked:  # several instruments are read in one moment
             self.looked = now
             self.warmth.look(self.state)
+            for oracle in self.others:
+                oracle.look(self.state)
 
     def _unreachable(self, pump: str) -> bool:
         return self.troubled(pump)

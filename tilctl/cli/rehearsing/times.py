@@ -9,11 +9,11 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from devices.document import parse, validate
 from devices.quantity import parse_as
-from recipes.model import Recipe, walk
+from recipes.steps import Incubate
 from tilctl.cli.rehearsing.violations import Book
-from tilctl.engine.state import BatchState, bare_path
+from tilctl.cli.rehearsing.written import Written
+from tilctl.engine.state import BatchState
 from tilctl.journal import events as ev
 
 USUAL = re.compile(r"^\s*(?:since\((?P<mark>\w+)\)|(?P<day>day))\s*>=\s*(?P<time>[\d.]+ *[a-z]+)\s*$")
@@ -27,13 +27,13 @@ class TimeOracle:
     """Judges waits; `now` is seconds of the plant, `off` by how much (s) the record's time may honestly be wrong."""
 
     book: Book
+    written: Written
     now: Callable[[], float]
     off: Callable[[], float]
     disturbed: int = 0  # outages, holds and the like so far: a wait with one in it may end late
     _marks: dict[str, float] = field(default_factory=dict[str, float])
     _began: dict[str, int] = field(default_factory=dict[str, int])
     _ended: set[str] = field(default_factory=set[str])
-    _untils: dict[str, str] | None = None
 
     def marked(self, event: ev.Marked) -> None:
         """Take note of a moment from which biological time counts."""
@@ -48,13 +48,11 @@ class TimeOracle:
         if event.path in self._ended:
             self.book.note("step_once", f"{event.path} was completed twice")
         self._ended.add(event.path)
-        found = USUAL.match(self._until(state, event.path))
-        if found is None or event.data.get("skipped"):
+        wait = self._wait(state, event.path)
+        if wait is None or event.data.get("skipped"):
             return
-        since = self._marks.get(found["mark"] or DAY_FROM)
-        if since is None:
-            return
-        wanted, elapsed = parse_as(found["time"], "s"), self.now() - since
+        since, wanted = wait
+        elapsed = self.now() - since
         off = self.off()
         if elapsed < wanted - EARLY_S - off:
             self.book.note(
@@ -64,12 +62,14 @@ class TimeOracle:
         if calm and elapsed > wanted + LATE_S + off:
             self.book.note("on_time", f"{event.path} ended after {elapsed:.0f} s undisturbed, due after {wanted:.0f} s")
 
-    def _until(self, state: BatchState, path: str) -> str:
-        if self._untils is None:
-            created = state.created
-            if created is None:
-                return ""
-            recipe = validate(parse(created.recipe_text, created.recipe), Recipe, "schema")
-            steps = [each for operation in recipe.procedure for each in walk(operation.steps, operation.id)]
-            self._untils = {p: str(getattr(step, "until", "")) for p, step in steps if step.verb == "incubate"}
-        return self._untils.get(bare_path(path), "")
+    def due(self, state: BatchState, path: str) -> float | None:
+        """Return when (s of the plant) an incubation of the usual form should end; None where that is not known."""
+        wait = self._wait(state, path)
+        return None if wait is None else wait[0] + wait[1]
+
+    def _wait(self, state: BatchState, path: str) -> tuple[float, float] | None:
+        """Return from when and for how long (s) an incubation waits."""
+        step = self.written.step(state, path)
+        found = USUAL.match(step.until) if isinstance(step, Incubate) else None
+        since = None if found is None else self._marks.get(found["mark"] or DAY_FROM)
+        return None if found is None or since is None else (since, parse_as(found["time"], "s"))

@@ -25,8 +25,11 @@ from simulators.plant import Plant
 from simulators.suite import Suite as Servers
 from simulators.suite import wire
 from simulators.virtual import EPOCH, VirtualClock, VirtualLoop
+from tilctl.cli.rehearsing.absence import AbsenceOracle
 from tilctl.cli.rehearsing.cuts import Cut
+from tilctl.cli.rehearsing.deadlines import DeadlineOracle
 from tilctl.cli.rehearsing.doses import DoseOracle
+from tilctl.cli.rehearsing.guarding import GuardOracle
 from tilctl.cli.rehearsing.harness import Harness
 from tilctl.cli.rehearsing.invariants import Invariants
 from tilctl.cli.rehearsing.life import Life, LifeClock, install
@@ -37,6 +40,7 @@ from tilctl.cli.rehearsing.suspicion import Suspicion
 from tilctl.cli.rehearsing.times import TimeOracle
 from tilctl.cli.rehearsing.violations import Book
 from tilctl.cli.rehearsing.warmth import WarmOracle
+from tilctl.cli.rehearsing.written import Written
 from tilctl.commands.door import Door, Refusal
 from tilctl.config import Site, load_site
 from tilctl.engine.controller import Controller
@@ -108,12 +112,20 @@ class World:
         self.suspicion = Suspicion(self.loop.time)
         self.warmth = WarmOracle(self.plant.climate, self.book, self.loop.time, self.plant.time)
         self.harness = Harness(self)
+        written = Written()
+        times = TimeOracle(self.book, written, self.loop.time, self.harness.time_off)
+        self.absence = AbsenceOracle(self.book, written, self.loop.time, self.harness.time_off)
+        self.guarding = GuardOracle(
+            self.plant.climate, self.book, written, self.loop.time, self.plant.time, self._in_control
+        )
+        deadlines = DeadlineOracle(self.book, written, times, self.loop.time, self.harness.time_off, self._in_control)
         self.invariants = Invariants(
             self.plant,
             self.book,
             DoseOracle(self.plant, self.book, self.suspicion, self.person.typed_for, self._port),
-            TimeOracle(self.book, self.loop.time, self.harness.time_off),
+            times,
             self.warmth,
+            (self.absence, self.guarding, deadlines),
             self.loop.time,
             self.harness.troubled,
             lambda: self.controller,
@@ -135,6 +147,7 @@ class World:
         if self.plan.sockets:
             overrides |= {f"buses.{bus}.port": str(port) for bus, port in (await self.servers.start()).items()}
         self.site = load_site(SITE, overrides)
+        self.guarding.knows(self.site.scan.quiet, self.site.units[UNIT].interlocks.values())
         for name, device in self.plant.devices.items():
             device.heard.append(partial(self.invariants.hears, name))
         try:
@@ -220,6 +233,7 @@ class World:
             scheduled=self.site.scheduled_commands,
             on_refusal=partial(_note, controller),
         )
+        self.absence.boots()
         self.harness.booting()
         opening = life.begin(controller.open(), "opening")
         await asyncio.wait([opening])
@@ -245,6 +259,7 @@ class World:
         if life is None or life.dead or self.ended.is_set():
             return
         self.invariants.live()
+        self.absence.dies()
         self.kills += 1
         self.machine += power
         self.controller = None
@@ -266,6 +281,11 @@ class World:
             return
         records, verdict = read(path)
         self.invariants.survived(records, self.station.known, "" if verdict.ok else verdict.reason)
+
+    def _in_control(self) -> bool:
+        """Tell whether a controller has the batch in hand, and a record to say so."""
+        runner = None if self.controller is None else self.controller.runner(UNIT)
+        return self.absence.in_control and runner is not None and not runner.batch.record_failed
 
     def _port(self, place: str) -> int:
         return self.site.units[UNIT].places[place].port
