@@ -28,7 +28,9 @@ KINDS = (
     "recovered",
 )
 OUTAGES = (0.0, 2.0, 20.0, 120.0, 900.0, 7200.0)  # s
-VERBS = (*("hold",) * 6, *("pause",) * 4, "stop", "abort")  # a person's, out of turn
+RESTS, ENDS = ("hold", "hold", "pause"), ("stop", "abort")  # a person's, out of turn
+VERBS = (*RESTS, *ENDS)
+ENDED = 0.08  # share of rehearsals that a person ends out of turn: what comes after the end is not rehearsed
 ORDERS = {"none": (0, 0), "mild": (0, 2), "rough": (0, 3), "cruel": (0, 5)}  # of these, least and most + 1
 MOMENTS = (
     "intent_opened",
@@ -93,5 +95,6 @@ def _orders(profile: str, seed: int) -> Iterator[Cut]:
         at = 10 * (i + 1)
         kind = MOMENTS[int(uniform(key, at, 0, len(MOMENTS)))]
         nth = int(uniform(key, at + 1, 1, FARTHEST.get(kind, USUAL) + 1))
-        verb = VERBS[int(uniform(key, at + 2, 0, len(VERBS)))]
+        verbs = ENDS if i == 0 and uniform(key, 1) < ENDED else RESTS
+        verb = verbs[int(uniform(key, at + 2, 0, len(verbs)))]
         yield Cut(kind, nth, verb, round(uniform(key, at + 3, 0.0, 40.0), 3))
