@@ -45,6 +45,7 @@ UNIT = "cell1"
 HERE = Path(__file__).parent
 RESTING = ("held", "paused", "stopped", "aborted", "complete")
 DEMO_SITE = Path(str(files("tilctl.cli") / "demo-site.yaml"))
+SCAN = {"scan.active": "1 s", "scan.quiet": "60 s", "scan.idle": "10 min", "scan.trend": "10 s"}
 
 
 class LifeClock(VirtualClock):
@@ -176,7 +177,7 @@ class Story:
         self.clock.step(self.wall_off)
         self.clock.server, self.clock.boot = self.time_server, self.machine
         overrides = {f"buses.{bus}.port": str(port) for bus, port in self._ports.items()}
-        overrides |= {"http.port": "0", "data": str(self.folder / "data"), **self.site_overrides}
+        overrides |= {"http.port": "0", "data": str(self.folder / "data"), **SCAN, **self.site_overrides}
         site = self._site = self._site or load_site(DEMO_SITE, overrides)
         self.plant_suite = PlantSuite(site, self.clock)
         self.fit(self.plant_suite)

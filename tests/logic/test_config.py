@@ -50,7 +50,7 @@ def test_shipped_site_files_differ_only_where_a_rehearsal_differs():
     demo, deploy = load_site(DEMO), load_site(DEPLOY)
     assert demo.scheduled_commands
     assert not deploy.scheduled_commands
-    assert (demo.scan.active, demo.scan.quiet, demo.scan.idle) == (1.0, 60.0, 600.0)
+    assert (demo.scan.active, demo.scan.quiet, demo.scan.idle) == (2.0, 120.0, 1800.0)
     assert (deploy.scan.active, deploy.scan.quiet, deploy.scan.idle) == (1.0, 1.0, 1.0)
     assert (demo.units, demo.devices, demo.buses, demo.shared) == (
         deploy.units,
@@ -138,7 +138,7 @@ def test_a_relative_data_directory_is_beside_the_file(tmp_path: Path):
         ("tag: station.temperature", "tag: station.light", "no tag of this unit is called 'station.light'"),
         ("above: 44 degC", "above: 44 %", "degC"),
         ("{tag: station.temperature, above: 44 degC}", "{tag: station.temperature}", "above"),
-        ("active: 1 s", "active: 0 s", "not more than zero"),
+        ("active: 2 s", "active: 0 s", "not more than zero"),
         ("timeout: 1 s", "timeout: 1 mL", "mL"),
         ("mqtt://127.0.0.1:1883", "http://127.0.0.1:1883", "is not a broker address"),
         ("mqtt://127.0.0.1:1883", "mqtt://me:secret@127.0.0.1", "does not belong in the site file"),

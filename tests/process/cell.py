@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import struct
@@ -68,8 +69,9 @@ class Cell:
         for port in range(5020, 5024):
             text = text.replace(f"port: {port}", f"port: {free_port()}")
         text = text.replace("mqtt://127.0.0.1:1883", url).replace("port: 9464", f"port: {self.http_port}")
-        text = text.replace("scheduled: accept", "scheduled: refuse").replace(
-            "quiet: 60 s, idle: 10 min", "quiet: 1 s, idle: 1 s"
+        text = text.replace("scheduled: accept", "scheduled: refuse")
+        text = re.sub(
+            r"^scan: .*$", "scan: {active: 1 s, quiet: 1 s, idle: 1 s, trend: 10 s}", text, flags=re.MULTILINE
         )
         self.site.write_text(text)
         self.topics = Topics("til/v1/demo/suite1")

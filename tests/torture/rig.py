@@ -6,6 +6,7 @@ import contextlib
 import json
 import multiprocessing
 import os
+import re
 import select
 import signal
 import socket
@@ -101,6 +102,8 @@ class Rig:
         text = text.replace("mqtt://127.0.0.1:1883", self._url).replace("port: 9464", "port: 0")
         text = text.replace("node: suite1", f"node: {self._name}")
         text = text.replace("data: data", f"data: {self.folder / 'data'}", 1)
+        often = "scan: {active: 1 s, quiet: 60 s, idle: 10 min, trend: 10 s}"  # kills fall between scans as at a site
+        text = re.sub(r"^scan: .*$", often, text, flags=re.MULTILINE)
         (self.folder / "site.yaml").write_text(text)
 
     # --- the controller -------------------------------------------------------------------------------------------

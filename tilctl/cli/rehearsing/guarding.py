@@ -59,6 +59,8 @@ class GuardOracle:
     _watched: list[_Watched] | None = None
     _blind_until: float = 0.0
     _hot_since: float | None = None
+    _seen: tuple[float, ...] = ()
+    _known: dict[str, bool] = field(default_factory=dict[str, bool])
     _names: dict[str, str] = field(default_factory=dict[str, str])  # tag -> what it is of the chamber
 
     def knows(self, quiet: float, interlocks: Iterable[Interlock]) -> None:
@@ -118,12 +120,16 @@ class GuardOracle:
 
     def _truly(self, expression: Expression) -> bool:
         """Tell whether a condition is true of the chamber, noise or not."""
-        moments = [{name: self._value(what) + by for name, what in self._names.items()} for by in (-NEAR, 0.0, NEAR)]
-        return all(expression.truth(_Chamber(values, self._names)) is True for values in moments)
-
-    def _value(self, what: str) -> float:
-        lag = self.climate.temperature if what == "temperature" else self.climate.co2
-        return lag.at(self.at())
+        at = self.at()
+        found = tuple(round(lag.at(at), 2) for lag in (self.climate.temperature, self.climate.co2))
+        if found != self._seen:  # the chamber is as it was at most looks, and asking is dear
+            self._seen, self._known = found, {}
+        if expression.text not in self._known:
+            values = dict(zip(UNITS, found, strict=True))
+            moments = [{tag: values[what] + by for tag, what in self._names.items()} for by in (-NEAR, 0.0, NEAR)]
+            answers = [expression.truth(_Chamber(moment, self._names)) for moment in moments]
+            self._known[expression.text] = all(answer is True for answer in answers)
+        return self._known[expression.text]
 
     def _all(self, state: BatchState) -> Sequence[_Watched]:
         if self._watched is None:
