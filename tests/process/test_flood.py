@@ -101,14 +101,14 @@ def figure(cell: Cell, name: str) -> float:
 def test_a_hold_is_done_in_a_flood(tmp_path: Path) -> None:
     with running(tmp_path) as (broker, cell):
         with flooded(broker.port) as floods:
-            until(lambda: figure(cell, 'tilctl_dropped_total{queue="commands"}') > 5000, "more than it can look at")
+            until(lambda: figure(cell, 'tilctl_dropped_total{queue="commands"}') > 1000, "more than it can look at")
             began = time.monotonic()
             assert cell.command("hold")["status"] == "done"
             assert time.monotonic() - began < HOLD_WITHIN
             until(lambda: cell.has("state_changed", path="", to_state="held"), "held")
             assert cell.get("/healthz")[0] == 200, "it is well"
             assert figure(cell, 'tilctl_queue_depth{queue="mqtt"}') < 2000, "what waits is bounded"
-        assert sum(flood.sent for flood in floods) > 5000
+        assert sum(flood.sent for flood in floods) > 1000
         assert figure(cell, 'tilctl_dropped_total{queue="events"}') == 0
         until(lambda: cell.command("status")["status"] == "done", "afterwards it answers everybody")
         assert len(cell.records()) < 2000, "the record holds no flood"
