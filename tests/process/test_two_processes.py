@@ -11,6 +11,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from cell import Cell, until
 
 
+@pytest.mark.slow  # tests/process/test_torture.py kills the same two processes at random instants
 def test_killed_in_the_middle_of_a_dose_and_of_an_incubation(tmp_path: Path) -> None:
     with Cell(tmp_path) as cell:
         cell.start_controller()

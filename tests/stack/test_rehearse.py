@@ -46,7 +46,7 @@ def test_without_faults_it_completes_and_breaks_nothing(tmp_path: Path) -> None:
     assert list((tmp_path / "data" / "batches" / "closed").glob("*.db"))  # the unit was cleared
 
 
-@pytest.mark.parametrize("seed", [1, 2, 21])
+@pytest.mark.parametrize("seed", [1, 21])
 def test_cruel_faults_break_no_invariant(tmp_path: Path, seed: int) -> None:
     job = Job("shakedown", tmp_path, profile="cruel", steps=("culture/fill/first",), horizon_s=16000.0, seed=seed)
     result = rehearse(job)

@@ -13,7 +13,7 @@ import pytest
 from simulators.faults.model import Fault
 from simulators.physics.thermal import Climate
 from tests.stack.told import found, told
-from tilctl.cli.rehearsing import harness, person
+from tilctl.cli.rehearsing import harness, person, world
 from tilctl.cli.rehearsing.suspicion import Suspicion
 from tilctl.cli.rehearsing.violations import Book
 from tilctl.cli.rehearsing.warmth import WarmOracle, recovers_s
@@ -268,6 +268,7 @@ def test_a_controller_that_does_not_open_its_record_again_is_found_out(
 
     monkeypatch.setattr(harness, "IN_PLACE", 1.0)
     monkeypatch.setattr(person, "MENDS", 2)
+    monkeypatch.setattr(world, "STANDS_STILL", 86400.0)
     monkeypatch.setattr(controlling, "reopen_records", never)
     assert "reopens" in found(told(tmp_path, FULL))
 

@@ -125,6 +125,7 @@ def next_state(state: State, event: str) -> State | None:
     return State(machine.state)
 
 
+@cache
 def legal_commands(state: State) -> tuple[Command, ...]:
     """Return the commands that are legal in a state."""
     return tuple(command for command in Command if next_state(state, command) is not None)

@@ -21,7 +21,7 @@ CONCERNED = ("incubator", "bus:climate", "devices")
 COLD_K = 3.0  # K off its target that a chamber may be, doors included
 HOTTEST_C, COOLEST_C = 79.0, 37.0  # a runaway heater at most, and the target that culture then comes back to
 NOTICED_S = (
-    300.0  # s until a controller sees a target that is gone, and has it written: quiet scans, a probe's back-off
+    450.0  # s until a controller sees a target that is gone, and has it written: quiet scans, a probe's back-off
 )
 LOOKS_S = 120.0  # s without a look: no controller was there to write a target
 HOT_C = 43.0  # below this no interlock of the site has a cause (44 degC)
