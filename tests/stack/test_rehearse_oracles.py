@@ -211,7 +211,7 @@ def test_a_controller_that_mends_it_is_not(tmp_path: Path) -> None:
 def test_a_heater_that_is_cut_off_without_cause_is_found_out() -> None:
     book = Book(1, lambda: 7)
     climate = Climate()
-    oracle = WarmOracle(climate, book, lambda: 9000.0, lambda: 9000.0)
+    oracle = WarmOracle(climate, book, lambda: 9000.0, lambda: 9000.0, lambda: False)
     climate.set_temperature(0.0, 37.0)
     oracle.cuts()
     assert [violation.invariant for violation in book.kept] == ["cells_warm"]
@@ -222,9 +222,9 @@ def test_a_heater_that_is_cut_off_without_cause_is_found_out() -> None:
     [("pump_media", "silent", True), ("scales", "stuck", True), ("incubator", "reboot", False)],
 )
 def test_only_what_can_cool_cells_excuses_cold_ones(where: str, what: str, judged: bool) -> None:
-    now = [0.0]
+    now, safe = [0.0], [False]
     book, climate, state = Book(1, lambda: 7), Climate(), BatchState()
-    oracle = WarmOracle(climate, book, lambda: now[0], lambda: now[0])
+    oracle = WarmOracle(climate, book, lambda: now[0], lambda: now[0], lambda: safe[0])
     climate.set_temperature(0.0, 37.0)
     state.targets["station.temperature"] = (37.0, "degC")
     while now[0] < 8000.0:
@@ -236,6 +236,12 @@ def test_only_what_can_cool_cells_excuses_cold_ones(where: str, what: str, judge
         oracle.look(state)
         now[0] += 60.0
     assert bool(book.kept) is judged
+    safe[0] = True  # nobody mends anything, and that is said
+    for _ in range(120):
+        oracle.look(state)
+        now[0] += 60.0
+    assert bool(book.kept) is judged
+    safe[0] = False
     until = now[0] + recovers_s(climate)
     while now[0] < until:
         oracle.look(state)

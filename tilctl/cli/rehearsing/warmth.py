@@ -35,12 +35,16 @@ def recovers_s(climate: Climate) -> float:
 
 @dataclass
 class WarmOracle:
-    """Judges the chamber; `now` is seconds of the world, `at` the plant's own time (s)."""
+    """Judges the chamber; `now` is seconds of the world, `at` the plant's own time (s).
+
+    `hands_off` says whether the controller is in safe mode: it alarms, and mends nothing until a person leaves it.
+    """
 
     climate: Climate
     book: Book
     now: Callable[[], float]
     at: Callable[[], float]
+    hands_off: Callable[[], bool]
     _from: float = 0.0  # nothing is judged before
     _target: float | None = None
     _looked: float = 0.0
@@ -59,7 +63,8 @@ class WarmOracle:
             return
         now, before, self._looked = self.now(), self._looked, self.now()
         excused = before < self._from  # when it was looked at last
-        if target != self._target or self.climate.heater_cut or (excused and now - before > LOOKS_S):
+        absent = now - before > LOOKS_S or self.hands_off()
+        if target != self._target or self.climate.heater_cut or (excused and absent):
             # newly wanted; cut off, until a person restarts; or nobody was there to mend what a fault had left
             self._target = target
             self._from = max(self._from, now + recovers_s(self.climate))

@@ -110,7 +110,10 @@ class World:
         self.person = Person(plan.seed, self.station, self._hands, self.spawn, lambda: self.controller, plan.haste)
         self.person.cleared = self.ended.set
         self.suspicion = Suspicion(self.loop.time)
-        self.warmth = WarmOracle(self.plant.climate, self.book, self.loop.time, self.plant.time)
+        self.warmth = WarmOracle(
+            self.plant.climate, self.book, self.loop.time, self.plant.time,
+            lambda: self.controller is not None and bool(self.controller.safe_reason),
+        )  # fmt: skip
         self.harness = Harness(self)
         written = Written()
         times = TimeOracle(self.book, written, self.loop.time, self.harness.time_off)
