@@ -109,27 +109,22 @@ class World:
         self.station = Station(UNIT, clock.now, self._replied)
         self.person = Person(plan.seed, self.station, self._hands, self.spawn, lambda: self.controller, plan.haste)
         self.person.cleared = self.ended.set
-        self.suspicion = Suspicion(self.loop.time)
-        self.warmth = WarmOracle(
-            self.plant.climate, self.book, self.loop.time, self.plant.time,
-            lambda: self.controller is not None and bool(self.controller.safe_reason),
-        )  # fmt: skip
+        now, at, climate, written = self.loop.time, self.plant.time, self.plant.climate, Written()
+        self.suspicion = Suspicion(now)
+        self.warmth = WarmOracle(climate, self.book, now, at, self._hands_off)
         self.harness = Harness(self)
-        written = Written()
-        times = TimeOracle(self.book, written, self.loop.time, self.harness.time_off)
-        self.absence = AbsenceOracle(self.book, written, self.loop.time, self.harness.time_off)
-        self.guarding = GuardOracle(
-            self.plant.climate, self.book, written, self.loop.time, self.plant.time, self._in_control
-        )
-        deadlines = DeadlineOracle(self.book, written, times, self.loop.time, self.harness.time_off, self._in_control)
+        off = self.harness.time_off
+        times = TimeOracle(self.book, written, now, off)
+        self.absence = AbsenceOracle(self.book, written, now, off)
+        self.guarding = GuardOracle(climate, self.book, written, now, at, self._in_control)
         self.invariants = Invariants(
             self.plant,
             self.book,
             DoseOracle(self.plant, self.book, self.suspicion, self.person.typed_for, self._port),
             times,
             self.warmth,
-            (self.absence, self.guarding, deadlines),
-            self.loop.time,
+            (self.absence, self.guarding, DeadlineOracle(self.book, written, times, now, off, self._in_control)),
+            now,
             self.harness.troubled,
             lambda: self.controller,
             UNIT,
@@ -289,6 +284,9 @@ class World:
         """Tell whether a controller has the batch in hand, and a record to say so."""
         runner = None if self.controller is None else self.controller.runner(UNIT)
         return self.absence.in_control and runner is not None and not runner.batch.record_failed
+
+    def _hands_off(self) -> bool:
+        return self.controller is not None and bool(self.controller.safe_reason)
 
     def _port(self, place: str) -> int:
         return self.site.units[UNIT].places[place].port
