@@ -11,7 +11,7 @@ import pytest
 from simulators.faults.model import Fault
 from tests.stack.told import found, told
 from tilctl.cli.rehearsing.cuts import Cut
-from tilctl.engine import recovery
+from tilctl.engine import identity, recovery
 from tilctl.engine.errors import ProcedureEnd, StepError
 from tilctl.engine.state import parse_time
 from tilctl.engine.verbs import incubate, sample
@@ -96,6 +96,24 @@ def test_nor_does_a_second_death_hide_it(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(recovery, "_uncontrolled", forgets)
     cuts = (IN_THE_INCUBATION, Cut("outage", 1, "event", outage=5.0))
     assert {"outage_is_told", "waits_for_a_person"} <= found(told(tmp_path, cuts=cuts))
+
+
+EXCHANGED = Fault("pump_waste", "replaced", step="culture/static", after_s=600.0)
+WHILE_AWAY = Cut("marked", 1, "later", after=20.0, outage=1800.0)
+
+
+def test_an_instrument_that_is_exchanged_while_nobody_is_there_is_for_a_person(tmp_path: Path) -> None:
+    result = told(tmp_path, EXCHANGED, cuts=(WHILE_AWAY,))
+    assert result.violations == []
+    assert result.held_s > 0.0
+
+
+def test_a_controller_that_takes_it_for_the_same_is_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(_batch: Any) -> list[str]:
+        return []
+
+    monkeypatch.setattr(identity, "replaced", none)
+    assert "waits_for_a_person" in found(told(tmp_path, EXCHANGED, cuts=(WHILE_AWAY,)))
 
 
 # --- deadlines --------------------------------------------------------------------------------------------------------

@@ -5,10 +5,11 @@ How long nobody was in control is known here from the kills themselves, not from
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 from devices.quantity import parse_as
+from simulators.faults.model import Fault
 from tilctl.cli.rehearsing.violations import Book
 from tilctl.cli.rehearsing.written import Written
 from tilctl.engine.machine import State
@@ -33,6 +34,7 @@ class AbsenceOracle:
     _alive: bool = False
     _died: float = 0.0
     _since: float | None = None  # s of the world since when nobody has been in control of the batch
+    _exchanged: list[str] = field(default_factory=list[str])  # instruments, while nobody was in control
     _barred: str = ""  # why it may not go on without a person
     _asked: bool = False  # a person has asked for it since
 
@@ -49,6 +51,11 @@ class AbsenceOracle:
             self._since = self._died
         self.in_control = self._alive = False
 
+    def befalls(self, fault: Fault, devices: Sequence[str]) -> None:
+        """Take note of a fault: an instrument that is exchanged while nobody is there is for a person to accept."""
+        if fault.what == "replaced" and not self.in_control:
+            self._exchanged += devices
+
     # --- what it does ---------------------------------------------------------------------------------------------
 
     def recorded(self, state: BatchState, event: ev.Event) -> None:
@@ -63,7 +70,7 @@ class AbsenceOracle:
                 self._asked = True
             case ev.StateChanged(path=""):
                 if event.to_state in ENDING or (event.to_state == State.RESTARTING and self._asked):
-                    self._barred = ""
+                    self._barred, self._exchanged = "", []
             case ev.StepStarted() | ev.StepCompleted() | ev.IntentOpened() if self._barred:
                 self._goes_on(f"{event.kind} of {event.path}")
             case _:
@@ -84,9 +91,11 @@ class AbsenceOracle:
         away, off = self.now() - self._since, self.off()
         if not event.uncertain and event.seconds < away - SHORT_S - off:
             self.book.note("outage_is_told", f"an outage of {away:.0f} s is on record as {event.seconds:.0f} s")
+        exchanged, self._exchanged = self._exchanged, []
         if state.state not in WENT_ON:
             return
         against = [text for node in state.nodes.values() if (text := self._against(state, node, away - SHORT_S - off))]
+        against += [f"{device} was exchanged" for device in exchanged if device in state.serials]
         if against:
             self._barred, self._asked = against[0], False
 

@@ -138,6 +138,7 @@ class Harness:
         self._world.suspicion.befalls(fault, devices)
         self._world.warmth.befalls(fault, where)
         self._world.guarding.befalls(fault, where)
+        self._world.absence.befalls(fault, devices)
 
     def _count(self, fault: Fault) -> None:
         self._own[f"{fault.where} {fault.what}"] += 1
