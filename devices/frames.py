@@ -8,17 +8,20 @@ from __future__ import annotations
 import math
 import struct
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
 from devices.codec import FLOATS, CodecError, RegType, WordOrder, decode, encode, format_of, reorder, unpack
 from devices.instrument import Args, ArgValue
-from devices.profile_types import Block, Check, Command, Point, Slot
+from devices.profile_types import Block, Check, Command, Point, Rule, Slot
 from devices.reading import Quality, Reading, Value, made
 from devices.role import BOOL
 
 _Converter = Callable[[Any], Value]
-_GOOD, _BAD = Quality.GOOD, Quality.BAD
+_GOOD, _BAD, _UNCERTAIN = Quality.GOOD, Quality.BAD, Quality.UNCERTAIN
+
+
+_NONE_KEPT: Mapping[str, int] = {}
 
 
 class ArgumentError(ValueError):
@@ -37,7 +40,8 @@ class BlockDecoder:
                 p.unit,
                 places[p.name],
                 _converter(p),
-                _rules(p, places),
+                _rules(p.bad_when, places),
+                _rules(p.uncertain_when, places),
                 tuple((n, 1 << i) for i, n in p.bits.items()),
             )
             for p in block.points
@@ -53,12 +57,15 @@ class BlockDecoder:
         for swaps, unpack_all in self._layers:
             raws += unpack_all(data if swaps is None else bytes([data[i] for i in swaps]))
         readings: dict[str, Reading] = {}
-        for name, unit, place, convert, rules, bits in self._steps:
+        for name, unit, place, convert, rules, doubts, bits in self._steps:
             value = convert(raws[place])
             for other, values, inside in rules:
                 if (raws[other] in values) is inside:
                     value = None
             quality = _BAD if value is None else _GOOD
+            for other, values, inside in doubts:
+                if (raws[other] in values) is inside and value is not None:
+                    quality = _UNCERTAIN
             readings[name] = made(value, unit, quality, at)
             for bit, mask in bits:
                 flag = bool(int(value) & mask) if isinstance(value, float) else None
@@ -95,8 +102,18 @@ def _layer(block: Block, points: Sequence[Point]) -> tuple[list[int] | None, Cal
     return (None if swaps == sorted(swaps) else swaps), struct.Struct(form).unpack
 
 
-def _rules(point: Point, places: Mapping[str, int]) -> tuple[tuple[int, frozenset[int], bool], ...]:
-    return tuple((places[rule.point], rule.values, rule.inside) for rule in point.bad_when)
+class _Masked:
+    """The numbers that have one of the bits of a mask."""
+
+    def __init__(self, mask: int) -> None:
+        self._mask = mask
+
+    def __contains__(self, raw: object) -> bool:
+        return isinstance(raw, int) and bool(raw & self._mask)
+
+
+def _rules(rules: Sequence[Rule], places: Mapping[str, int]) -> tuple[tuple[int, Container[object], bool], ...]:
+    return tuple((places[r.point], _Masked(r.mask) if r.mask else r.values, r.inside) for r in rules)
 
 
 def _converter(point: Point) -> _Converter:
@@ -166,17 +183,30 @@ def _raw_symbol(symbols: Mapping[int, str], value: ArgValue, name: str) -> int:
     raise CodecError(f"{name} is one of {', '.join(symbols.values())}, got {value!r}")
 
 
-def encode_command(command: Command, args: Args) -> list[int]:
-    """Return the registers of the one write of `command`.
+def command_address(command: Command, args: Args) -> int:
+    """Return where a command writes; raises ArgumentError for an index that is missing, no whole number, or outside."""
+    addr = command.addr
+    for index in command.index:
+        value = args.get(index.arg)
+        if value is None or isinstance(value, str) or not isinstance(value, (int, float)) or value != int(value):
+            raise ArgumentError(f"{command.name}: {index.arg} must be a whole number, got {value!r}")
+        if not index.first <= value <= index.last:
+            limits = f"{index.first} to {index.last}"
+            raise ArgumentError(f"{command.name}: {index.arg} {value:g} is outside {limits}")
+        addr += (int(value) - index.first) * index.stride
+    return addr
+
+
+def encode_command(command: Command, args: Args, kept: Mapping[str, int] = _NONE_KEPT) -> list[int]:
+    """Return the registers of the one write of `command`; `kept` are the words from which it keeps bits, by point.
 
     Raises ArgumentError for arguments that are missing, unknown, not finite or outside the limits of the profile.
     """
-    known = {slot.arg for slot in command.fields if slot.arg} | ({command.rows.arg} if command.rows else set[str]())
-    if unknown := sorted(set(args) - known):
+    if unknown := sorted(set(args) - set(command.args)):
         raise ArgumentError(f"{command.name} has no argument {', '.join(unknown)}")
     words: list[int] = []
     for slot in command.fields:
-        words += _slot_words(slot, args, command.name)
+        words += _slot_words(slot, args, command.name, kept)
     if command.rows is not None:
         table = command.rows
         rows = args.get(table.arg)
@@ -194,7 +224,16 @@ def encode_command(command: Command, args: Args) -> list[int]:
     return words
 
 
-def _slot_words(slot: Slot, args: Args, where: str) -> list[int]:
+def _slot_words(slot: Slot, args: Args, where: str, kept: Mapping[str, int] = _NONE_KEPT) -> list[int]:
+    if slot.keep:
+        if slot.keep not in kept:
+            raise ArgumentError(f"{where}: {slot.keep} is not known, of which bits have to stay")
+        (word,) = _plain_words(slot, args, where)
+        return [word | (kept[slot.keep] & slot.keep_mask)]
+    return _plain_words(slot, args, where)
+
+
+def _plain_words(slot: Slot, args: Args, where: str) -> list[int]:
     if slot.arg is None:
         return encode(slot.type, slot.value or 0, slot.order)
     value = args.get(slot.arg)
@@ -217,6 +256,8 @@ def _raw_number(slot: Slot, value: ArgValue, where: str) -> float:
         given = f"{value:g} {slot.unit}".rstrip()
         raise ArgumentError(f"{where}: {slot.arg} {given} is outside {limits}")
     raw = value / slot.scale
+    if slot.modulo is not None:
+        return math.floor(raw + 1e-9) % slot.modulo
     if slot.type in FLOATS or (slot.unit == "" and slot.scale == 1.0):
         return raw  # a count that is not whole is refused by the codec, never rounded in silence
     return round(raw)
@@ -226,8 +267,8 @@ def wanted(command: Command, check: Check, args: Args) -> tuple[float | bool | s
     """Return the values that satisfy a check, as the register would hold them (rounded to its resolution)."""
     if check.arg is None:
         return check.among
-    slot = next(slot for slot in command.fields if slot.arg == check.arg)
-    raw = decode(slot.type, _slot_words(slot, args, command.name), slot.order)
+    slot = next(slot for slot in command.fields if slot.arg == check.arg and slot.modulo is None)
+    raw = decode(slot.type, _plain_words(slot, args, command.name), slot.order)
     if slot.symbols:
         return (slot.symbols[int(raw)],)
     return (_scaler(slot.scale)(float(raw)),)

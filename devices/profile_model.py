@@ -65,6 +65,11 @@ BitIndex = Annotated[int, BeforeValidator(_integer), Field(ge=0, le=31)]
 Milliseconds = Annotated[int, BeforeValidator(_integer), Field(ge=1, le=3_600_000)]
 Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0, le=3600)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)]
+UnitId = Annotated[int, BeforeValidator(_integer), Field(ge=1, le=247)]
+Pause = Annotated[int, BeforeValidator(_integer), Field(ge=0, le=10_000)]
+Evidence = Literal["simulated", "driver", "manual", "manual+driver", "bench"]
+"""How far a profile may be trusted: made for the simulator; after a public driver that runs on the hardware; after the
+maker's manual; both; seen to hold on a unit on the bench."""
 ReadCode = Annotated[Literal[1, 2, 3, 4], BeforeValidator(_integer)]
 WriteCode = Annotated[Literal[5, 6, 15, 16], BeforeValidator(_integer)]
 
@@ -81,18 +86,39 @@ class HeaderModel(_Strict):
     role: Name
     maker: str
     model: str
-    evidence: Literal["simulated", "manual", "manual+driver", "bench"]
+    evidence: Evidence
     sources: Annotated[list[str], Field(min_length=1)]
+    open_checks: list[str] = Field(default_factory=list[str])
+
+
+class TcpModel(_Strict):
+    """Where the instrument listens as it comes from its maker."""
+
+    port: Annotated[int, BeforeValidator(_integer), Field(ge=1, le=65535)] = 502
+    unit: UnitId = 1
+
+
+class RtuModel(_Strict):
+    """How the instrument speaks on a serial line as it comes from its maker."""
+
+    baud: Annotated[int, BeforeValidator(_integer), Field(ge=1200, le=921_600)]
+    format: Annotated[str, Field(pattern=r"^[78][NEO][12]$")]
+    unit: UnitId = 1
 
 
 class TransportModel(_Strict):
     """How the instrument is reached, and after how many failures in a row it counts as gone.
 
-    The time-out belongs to the bus (site file): it must exceed that of a gateway and its queue.
+    `gap_ms` is the least time from the end of one request to it until the next.  The time-out belongs to the bus (site
+    file): it must exceed that of a gateway and its queue.
     """
 
     kinds: Annotated[list[Literal["tcp", "rtu"]], Field(min_length=1)]
     offline_after: Annotated[int, BeforeValidator(_integer), Field(ge=1, le=100)] = 3
+    gap_ms: Pause = 0
+    pause_after_connect_ms: Pause = 0
+    tcp: TcpModel | None = None
+    rtu: RtuModel | None = None
 
 
 class CodecModel(_Strict):
@@ -117,13 +143,20 @@ class SerialModel(_Strict):
 
 
 class IdentityModel(_Strict):
-    """A register that tells the model: read at every connect; another value means the wrong instrument."""
+    """A register that tells the model: read at every connect; another value means the wrong instrument.
+
+    A number must be `expect`, a text begins with `starts`; without either what is read is part of the serial number.
+    """
 
     fc: ReadCode
     addr: Address
     type: RegType
-    expect: Integer
+    length: Annotated[int, BeforeValidator(_integer), Field(ge=0, le=32)] = 0
+    word_order: WordOrder | None = None
+    expect: Integer | None = None
+    starts: Annotated[str, Field(min_length=1, max_length=64)] | None = None
     serial: SerialModel | None = None
+    doc: str = ""
 
 
 class AssertModel(_Strict):
@@ -132,8 +165,11 @@ class AssertModel(_Strict):
     fc: ReadCode
     addr: Address
     type: RegType
-    equals: Number
+    word_order: WordOrder | None = None
+    equals: Number | None = None
+    among: Annotated[list[Number] | None, Field(alias="in")] = None
     why: str
+    doc: str = ""
 
 
 class BlockModel(_Strict):
@@ -144,14 +180,26 @@ class BlockModel(_Strict):
     count: Annotated[int, BeforeValidator(_integer), Field(ge=1, le=2000)]
     scan: Literal["fast", "slow", "demand"]
     atomic: Flag = False
+    doc: str = ""
 
 
 class QualityRuleModel(_Strict):
-    """The value is bad when the raw value of another point of the same block is (not) one of these."""
+    """The value is bad, or uncertain, when the raw value of another point is (not) one of these, or a bit is set.
 
-    point: Name
+    Where the other point stands in another block, its latest good reading decides; without one the value is uncertain.
+    """
+
+    point: Name | None = None
+    bit: Name | None = None
     among: Annotated[list[Integer] | None, Field(alias="in")] = None
     not_in: list[Integer] | None = None
+
+
+class ExampleModel(_Strict):
+    """What the manual gives as an example: registers, and what they read in the unit of the point."""
+
+    words: Annotated[list[Address], Field(min_length=1, max_length=4)]
+    reads: Number
 
 
 class PointModel(_Strict):
@@ -171,11 +219,25 @@ class PointModel(_Strict):
     stale_ms: Milliseconds
     nan: list[Number] = Field(default_factory=list[float])
     bad_when: list[QualityRuleModel] = Field(default_factory=list[QualityRuleModel])
+    uncertain_when: list[QualityRuleModel] = Field(default_factory=list[QualityRuleModel])
     alive: Flag = False
+    example: ExampleModel | None = None
+    doc: str = ""
+
+
+class KeepModel(_Strict):
+    """Bits of a written word that stay as `point` reads them: a control word is written whole, by its one owner."""
+
+    point: Name
+    mask: Integer
 
 
 class FieldModel(_Strict):
-    """One value of a written frame: an argument of the command, or a fixed raw value."""
+    """One value of a written frame: an argument of the command, or a fixed raw value.
+
+    With `modulo` the register holds a part of the argument, floor(value / scale) modulo it: hours, minutes and seconds
+    of one time stand in three fields.
+    """
 
     arg: Name | None = None
     value: Number | None = None
@@ -186,6 +248,17 @@ class FieldModel(_Strict):
     min: Number | None = None
     max: Number | None = None
     symbols: dict[Integer, Name] = Field(default_factory=dict[int, str])
+    modulo: Annotated[int, BeforeValidator(_integer), Field(ge=2, le=65_536)] | None = None
+    keep: KeepModel | None = None
+
+
+class IndexModel(_Strict):
+    """An argument that chooses where a command writes: the address grows by `stride` for each above `first`."""
+
+    arg: Name
+    first: Annotated[int, BeforeValidator(_integer), Field(ge=0, le=1000)] = 0
+    last: Annotated[int, BeforeValidator(_integer), Field(ge=0, le=1000)]
+    stride: Annotated[int, BeforeValidator(_integer), Field(ge=1, le=10_000)] = 1
 
 
 class RowsModel(_Strict):
@@ -201,6 +274,7 @@ class WriteModel(_Strict):
 
     fc: WriteCode
     addr: Address
+    index: Annotated[list[IndexModel], Field(max_length=2)] = Field(default_factory=list[IndexModel])
     fields: list[FieldModel] = Field(default_factory=list[FieldModel])
     rows: RowsModel | None = None
 
@@ -224,12 +298,37 @@ class VerifyModel(_Strict):
     none: str | None = None
 
 
+class StorageModel(_Strict):
+    """Where a written value is kept; memory that wears has a budget, of writes a day and in all."""
+
+    kind: Literal["volatile", "eeprom"]
+    per_day: Annotated[int, BeforeValidator(_integer), Field(ge=1)] | None = None
+    life: Annotated[int, BeforeValidator(_integer), Field(ge=1)] | None = None
+
+
+class RequireModel(_Strict):
+    """What must be read, fresh, before a command is sent."""
+
+    point: Name
+    among: Annotated[list[str], Field(alias="in", min_length=1)]
+
+
 class CommandModel(_Strict):
-    """One action. `idempotent: false` means that doing it twice does it twice."""
+    """One action. `idempotent: false` means that doing it twice does it twice.
+
+    `only_on_change`: it is not written where the read-back shows it already.  `min_interval_ms` is the least time
+    between two of it, `delay_ms` the time from the write to the first look at its effect.
+    """
 
     write: WriteModel
     idempotent: Flag
     verify: VerifyModel
+    storage: StorageModel = StorageModel(kind="volatile")
+    only_on_change: Flag = False
+    min_interval_ms: Pause = 0
+    delay_ms: Pause = 0
+    requires: list[RequireModel] = Field(default_factory=list[RequireModel])
+    doc: str = ""
 
 
 class DenyModel(_Strict):
@@ -259,6 +358,7 @@ class FailsafeModel(_Strict):
 
     safe_command: Name | None = None
     on_comm_loss: Literal["keeps_running", "stops", "unknown"]
+    doc: str = ""
     after_power_loss: dict[Name, Literal["kept", "lost", "defaults", "closed", "aborted"]] = Field(
         default_factory=dict[str, Literal["kept", "lost", "defaults", "closed", "aborted"]]
     )
@@ -266,9 +366,16 @@ class FailsafeModel(_Strict):
 
 
 class SimModel(_Strict):
-    """Which simulated physics stands behind the registers."""
+    """Which simulated physics stands behind the registers.
+
+    `values` are what points read of which physics knows nothing; `unlisted` is what becomes of an address that the
+    profile does not name: an exception, a value without meaning, or, of a write, that it is acknowledged and discarded.
+    """
 
     model: Name
+    values: dict[Name, str] = Field(default_factory=dict[str, str])
+    latency_ms: Annotated[list[Number], Field(min_length=2, max_length=2)] | None = None
+    unlisted: Literal["exception", "undefined", "discard"] = "exception"
 
 
 class ProfileModel(_Strict):

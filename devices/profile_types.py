@@ -10,17 +10,30 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from devices.codec import RegType, WordOrder
+from devices.reading import Quality
 
 TEXT = "text"  # the unit of a point that is a text, beside BOOL and SYMBOL of `devices.role`
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Bad when (the raw value of `point` is one of `values`) is `inside`."""
+    """It holds when (the raw value of `point` is one of `values`) is `inside`; with a `mask`, when that bit is set."""
 
     point: str
     values: frozenset[int]
     inside: bool
+    mask: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """Quality of a point by another block: `quality` when (the reading of `other` is one of `values`) is `inside`."""
+
+    point: str
+    other: str
+    values: frozenset[float | bool | str]
+    inside: bool
+    quality: Quality
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +60,8 @@ class Point:
     bad_when: tuple[Rule, ...]
     alive: bool = False
     """It must be another value in reads 5 s apart; where it stands still, the readings of its block are stale."""
+    uncertain_when: tuple[Rule, ...] = ()
+    doc: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +84,15 @@ class Block:
     scan: str
     atomic: bool
     points: tuple[Point, ...]
+    doc: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """One value of a written frame: an argument (`arg`) or a fixed raw `value`; min and max in `unit`."""
+    """One value of a written frame: an argument (`arg`) or a fixed raw `value`; min and max in `unit`.
+
+    With `modulo` it is a part of the argument; the bits of `keep_mask` come from the word that `keep` reads.
+    """
 
     arg: str | None
     value: float | None
@@ -85,6 +104,19 @@ class Slot:
     min: float | None
     max: float | None
     symbols: Mapping[int, str]
+    modulo: int | None = None
+    keep: str = ""
+    keep_mask: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """An argument (whole, `first` to `last`) that moves a command's address, by `stride` each."""
+
+    arg: str
+    first: int
+    last: int
+    stride: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +151,19 @@ class Verify:
 
 
 @dataclass(frozen=True, slots=True)
+class Storage:
+    """Memory that wears: most writes a day, and in the life of the instrument; None where it is not known."""
+
+    per_day: int | None
+    life: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Command:
-    """One action: one request of `words` registers from `addr`, and its read-back."""
+    """One action: one request of `words` registers from `addr`, and its read-back.
+
+    `storage` is None where the value is volatile; `requires` must read so before it is sent.  Times in s.
+    """
 
     name: str
     fc: int
@@ -130,6 +173,19 @@ class Command:
     rows: Table | None
     idempotent: bool
     verify: Verify
+    index: tuple[Index, ...] = ()
+    storage: Storage | None = None
+    only_on_change: bool = False
+    min_interval_s: float = 0.0
+    delay_s: float = 0.0
+    requires: tuple[Check, ...] = ()
+    doc: str = ""
+
+    @property
+    def args(self) -> tuple[str, ...]:
+        """The names of its arguments, each once, in the order in which they are written."""
+        named = [index.arg for index in self.index] + [slot.arg for slot in self.fields if slot.arg]
+        return tuple(dict.fromkeys(named + ([self.rows.arg] if self.rows else [])))
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,14 +209,31 @@ class Watchdog:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A value that must stand at `addr`; `why` is for the person."""
+    """A value that must stand at `addr`: one of `among`, a text that begins with `starts`; anything where neither is.
+
+    `why` is for the person.
+    """
 
     fc: int
     addr: int
     type: RegType
     words: int
-    equals: float
+    among: tuple[float, ...]
     why: str
+    order: WordOrder = WordOrder.ABCD
+    starts: str = ""
+    doc: str = ""
+
+    @property
+    def expected(self) -> str:
+        """What is expected, for a person; "" where anything will do."""
+        return f"{self.starts}..." if self.starts else " or ".join(f"{value:g}" for value in self.among)
+
+    def holds(self, value: float | str) -> bool:
+        """Tell whether a raw value is as it must be."""
+        if self.starts:
+            return str(value).startswith(self.starts)
+        return not self.among or value in self.among
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +254,36 @@ class Identity:
     count: int
     setting: Setting
     serial: Serial | None
+
+
+@dataclass(frozen=True, slots=True)
+class Deny:
+    """Registers from `first` to `last` that no command may touch."""
+
+    first: int
+    last: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Factory:
+    """How the instrument is reached as it comes from its maker; 0 and "" where it has no such interface."""
+
+    port: int
+    tcp_unit: int
+    baud: int
+    format: str
+    rtu_unit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sim:
+    """What the simulator needs beyond the map: physics, what points read of which that knows nothing, and manners."""
+
+    model: str
+    values: Mapping[str, str] = field(default_factory=dict[str, str])
+    latency_s: tuple[float, float] = (0.0, 0.0)
+    unlisted: str = "exception"
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,5 +311,12 @@ class Profile:
     on_comm_loss: str
     watchdog: Watchdog | None
     after_power_loss: Mapping[str, str]  # part -> kept, lost, defaults, ..: for people, and done by the simulator
-    sim_model: str | None
+    sim: Sim | None
     sha256: str = field(repr=False)
+    kinds: tuple[str, ...] = ("tcp",)
+    gap_s: float = 0.0
+    pause_after_connect_s: float = 0.0
+    factory: Factory | None = None
+    deny: tuple[Deny, ...] = ()
+    elsewhere: tuple[Elsewhere, ...] = ()
+    open_checks: tuple[str, ...] = ()

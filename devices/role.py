@@ -22,7 +22,8 @@ class Role:
 
     `tags` may be read in expressions; `settable` maps a tag that takes a standing target to its unit: the command
     `set_<tag>`, with the argument `value`, sets it, and the point `<tag>_target` shows it.  `points` are what the
-    instrument's profile must declare, `commands` its commands with the names of their arguments.
+    instrument's profile must declare, `commands` its commands with the names of their arguments.  `optional` points and
+    `abilities` (commands) it may have; then they mean this, and an argument may be missing where it has no such thing.
     Kinds are canonical units (`devices.quantity`), `SYMBOL` or `BOOL`.
     """
 
@@ -31,6 +32,8 @@ class Role:
     tags: Mapping[str, str] = field(default_factory=dict[str, str])
     settable: Mapping[str, str] = field(default_factory=dict[str, str])
     commands: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    optional: Mapping[str, str] = field(default_factory=dict[str, str])
+    abilities: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
 
 
 _BIOREACTOR = Role(
@@ -66,3 +69,48 @@ _VALVES = Role(
 _SCALE = Role(name="scale", points={f"mass_{channel}": "g" for channel in range(1, _PORTS + 1)})
 
 ROLES: Mapping[str, Role] = {role.name: role for role in (_BIOREACTOR, _FREEZER, _PUMP, _VALVES, _SCALE)}
+
+_PROGRAMMER = Role(
+    name="temperature_programmer",
+    points={"temperature": "degC", "setpoint": "degC", "setpoint_now": "degC"},
+    commands={"set_temperature": ("value",)},
+    optional={"output": "%", "program_mode": SYMBOL, "program": "", "segment": ""},
+    abilities={
+        "set_remote": ("value",),
+        "select_program": ("program",),
+        "ramp_segment": ("program", "segment", "target", "rate"),
+        "dwell_segment": ("program", "segment", "time"),
+        "end_segment": ("program", "segment"),
+        "program_run": ("program",),
+        "program_hold": (),
+        "program_reset": (),
+    },
+)
+_CO2_PROBE = Role(name="co2_probe", points={"co2": "%"}, optional={"temperature": "degC"})
+_DO_PROBE = Role(name="do_probe", points={"oxygen": "%", "temperature": "degC"})
+_PH_PROBE = Role(name="ph_probe", points={"ph": "pH", "temperature": "degC"})
+_GAS_FLOW = Role(
+    name="gas_flow",
+    points={"flow": "mL/min", "setpoint": "mL/min"},
+    commands={"set_flow": ("value",)},
+    optional={"total": "mL", "pressure": "mbar", "temperature": "degC"},
+)
+_DRIVE = Role(
+    name="pump_drive",
+    points={"running": BOOL, "speed": "rpm"},
+    commands={"set_speed": ("value",), "start": (), "stop": ()},
+    optional={"steps_per_turn": "", "steps": ""},
+    abilities={"set_steps": ("value",), "dispense_mode": ("value",), "set_direction": ("value",)},
+)
+_BALANCE = Role(name="balance", points={"gross": "g"}, optional={"net": "g"}, abilities={"tare": ()})
+_DIGITAL_IO = Role(name="digital_io", points={}, commands={"set_output": ("channel", "value")})
+_PLUG = Role(name="plug", points={"on": BOOL}, commands={"set": ("value", "seconds")}, optional={"power": "W"})
+_MINI = Role(name="mini_bioreactor", points={"temperature": "degC"})
+
+PARTS: Mapping[str, Role] = {
+    role.name: role
+    for role in (
+        _PROGRAMMER, _CO2_PROBE, _DO_PROBE, _PH_PROBE, _GAS_FLOW, _DRIVE, _BALANCE, _DIGITAL_IO, _PLUG, _MINI,
+    )
+}  # fmt: skip
+"""Roles of the parts from which a site builds equipment; recipes do not name them."""

@@ -18,6 +18,7 @@ Handler = Callable[[Mapping[str, Any]], None]
 
 ILLEGAL_FUNCTION, ILLEGAL_ADDRESS, ILLEGAL_VALUE, DEVICE_FAILURE, NO_RESPONSE = 1, 2, 3, 4, 0x0B
 MOST_BITS, MOST_REGISTERS = 2000, 125  # of one read, by the protocol
+MEANINGLESS = b"\x5a\xa5"  # what an instrument reads that gives no exception for an address that it has not
 READS_BACK = {5: 1, 15: 1, 6: 3, 16: 3}  # write function -> function that reads the same table
 
 
@@ -86,6 +87,8 @@ class SimDevice:
         self._build()
         frames = [_Frame(command) for command in profile.commands.values()]
         self._frames = sorted(frames, key=lambda frame: -frame.fixed)
+        self._discards = profile.sim is not None and profile.sim.unlisted == "discard"
+        self._undefined = profile.sim is not None and profile.sim.unlisted == "undefined"
         self._functions = {i.fc for i in self._images} | {f.command.fc for f in frames}
         self._written: dict[tuple[int, int], int] = {}  # (reading function, address) -> word
 
@@ -108,20 +111,22 @@ class SimDevice:
                 data = part.render(self._written)
                 words.update((part.addr + i, data[2 * i : 2 * i + 2]) for i in range(part.count))
         wanted = range(addr, addr + count)
-        if any(address not in words for address in wanted):
+        if any(address not in words for address in wanted) and not (self._undefined or self._discards):
             raise ModbusFault(ILLEGAL_ADDRESS)
-        return b"".join(words[address] for address in wanted)
+        return b"".join(words.get(address, MEANINGLESS) for address in wanted)
 
     def write(self, fc: int, addr: int, values: Sequence[int]) -> None:
         """Carry out a write by function `fc` (5, 6, 15, 16; bits as 0 or 1); raises ModbusFault."""
         if fc not in self._functions:
             raise ModbusFault(ILLEGAL_FUNCTION)
-        fitting = [f for f in self._frames if f.command.fc == fc and f.command.addr == addr and f.takes(len(values))]
+        fitting = [f for f in self._frames if f.command.fc == fc and addr in f.places and f.takes(len(values))]
         if not fitting:
+            if self._discards:
+                return
             raise ModbusFault(ILLEGAL_ADDRESS)
         data = struct.pack(f">{len(values)}H", *values)
         for frame in fitting:
-            args = frame.decode(data)
+            args = frame.decode(data, addr)
             if args is not None and self.deaf:
                 return
             if args is not None:
@@ -245,10 +250,11 @@ def _blocks(profile: Profile, values: Mapping[str, Getter]) -> list[_Image]:
 
 def _settings(profile: Profile, serial: int | str) -> list[_Image]:
     """Return the identity and the asserted registers, as the profile expects them."""
-    images = [_Image(s.fc, s.addr, s.words, [_constant(s, profile.order)]) for s in profile.asserts]
+    taken = {(b.fc, a) for b in profile.blocks.values() for p in b.points for a in range(p.addr, p.addr + p.words)}
+    images = [_Image(s.fc, s.addr, s.words, [_constant(s)]) for s in profile.asserts if (s.fc, s.addr) not in taken]
     identity = profile.identity
     if identity is not None:
-        cells = [_constant(identity.setting, profile.order)]
+        cells = [_constant(identity.setting)]
         if (place := identity.serial) is not None:
             words = encode(place.type, serial, profile.order, place.words)
             data = struct.pack(f">{len(words)}H", *words)
@@ -258,9 +264,13 @@ def _settings(profile: Profile, serial: int | str) -> list[_Image]:
     return images
 
 
-def _constant(setting: Setting, order: WordOrder) -> _Cell:
-    value = setting.equals if setting.type in FLOATS else int(setting.equals)
-    return _Cell(setting.addr, setting.type, setting.words, order, lambda: value)
+def _constant(setting: Setting) -> _Cell:
+    if setting.type is RegType.STRING:
+        text = setting.starts.encode("ascii")[: 2 * setting.words]
+        return _Cell(setting.addr, setting.type, setting.words, setting.order, lambda: text)
+    expected = setting.among[0] if setting.among else 0.0
+    value = expected if setting.type in FLOATS else int(expected)
+    return _Cell(setting.addr, setting.type, setting.words, setting.order, lambda: value)
 
 
 def _encoder(point: Point, getter: Getter) -> Callable[[], Any]:
@@ -317,6 +327,13 @@ class _Frame:
         self.command = command
         self.fixed = sum(slot.value is not None for slot in command.fields)
         self._head = sum(slot.words for slot in command.fields)
+        self.places: dict[int, dict[str, int]] = {command.addr: {}}  # address -> what its index says
+        for index in command.index:
+            self.places = {
+                addr + (i - index.first) * index.stride: {**there, index.arg: i}
+                for addr, there in self.places.items()
+                for i in range(index.first, index.last + 1)
+            }
 
     def takes(self, words: int) -> bool:
         """Tell whether a frame of so many words can be this command."""
@@ -325,12 +342,12 @@ class _Frame:
             return table == 0
         return 0 < table <= rows.max * rows.words and table % rows.words == 0
 
-    def decode(self, data: bytes) -> dict[str, Any] | None:
+    def decode(self, data: bytes, addr: int) -> dict[str, Any] | None:
         """Return the arguments, or None when a fixed value or a limit does not fit."""
         args = _decode(self.command.fields, data)
         rows = self.command.rows
         if args is None or rows is None:
-            return args
+            return args if args is None else {**self.places[addr], **args}
         lines = [data[at : at + 2 * rows.words] for at in range(2 * self._head, len(data), 2 * rows.words)]
         while lines and not any(lines[-1]):
             lines.pop()
@@ -345,9 +362,16 @@ def _decode(slots: Sequence[Slot], data: bytes) -> dict[str, Any] | None:
         size = 2 * slot.words
         (raw,) = struct.unpack(f">{format_of(slot.type)}", reorder(data[at : at + size], slot.order))
         at += size
+        if slot.keep_mask:
+            raw &= ~slot.keep_mask
         if slot.arg is None:
             if raw != slot.value:
                 return None
+            continue
+        if slot.modulo is not None or slot.arg in args:  # parts of one time
+            if slot.modulo is not None and raw >= slot.modulo:
+                return None
+            args[slot.arg] = args.get(slot.arg, 0.0) + raw * slot.scale
             continue
         value = _checked(slot, raw)
         if value is None:

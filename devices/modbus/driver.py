@@ -12,7 +12,8 @@ from dataclasses import replace
 
 from devices import codec
 from devices.clock import Clock
-from devices.frames import ArgumentError, BlockDecoder, encode_command, holds, wanted
+from devices.elsewhere import ElsewhereRules
+from devices.frames import ArgumentError, BlockDecoder, command_address, encode_command, holds, wanted
 from devices.instrument import (
     Args,
     CommandRefused,
@@ -29,6 +30,7 @@ from devices.modbus.bus import ModbusBus, ReconnectedError
 from devices.modbus.link import BadReplyError, BusError, ExceptionReplyError, NoReplyError, NotSentError
 from devices.profile_types import Check, Command, Profile, Setting
 from devices.reading import Quality, Reading, Value
+from devices.wear import WriteLedger
 
 CHECK_PERIOD_S = 3600.0
 ALIVE_WITHIN_S = 5.0
@@ -37,6 +39,7 @@ PROBE_MAX_S = 30.0
 _REFUSALS = frozenset({1, 2, 3, 6, 7})
 """Exceptions after which a write has had no effect; after any other its outcome is unknown."""
 _ACKNOWLEDGE = 5
+_COILS = (5, 15)
 _ABSENT = frozenset({10, 11})
 """A gateway answers for a device that does not."""
 
@@ -46,8 +49,13 @@ _Wanted = list[tuple[Check, tuple[float | bool | str, ...]]]
 class ModbusDevice:
     """One unit on a bus, driven by its profile. Has no task of its own: it works when it is asked."""
 
-    def __init__(self, name: str, profile: Profile, bus: ModbusBus, unit: int, clock: Clock) -> None:
-        """Bind a profile to a unit (1 to 247) of a bus; nothing is sent before the first read."""
+    def __init__(
+        self, name: str, profile: Profile, bus: ModbusBus, unit: int, clock: Clock, wear: WriteLedger | None = None
+    ) -> None:
+        """Bind a profile to a unit (1 to 247) of a bus; nothing is sent before the first read.
+
+        `wear` counts the writes to memory that wears, over all restarts; without one they are counted from now on.
+        """
         if not 1 <= unit <= 247:
             raise ValueError(f"{name}: unit {unit} is not between 1 and 247")
         self.name = name
@@ -60,6 +68,10 @@ class ModbusDevice:
         self._decoders = {block.id: BlockDecoder(block) for block in profile.blocks.values()}
         self._alive = {point.block: point.name for point in profile.points.values() if point.alive}
         self._moved: dict[str, tuple[Value, float]] = {}  # block -> what its living point was, and since when
+        self._elsewhere = ElsewhereRules(profile)
+        self._wear = wear or WriteLedger(clock)
+        self._wrote: dict[str, float] = {}  # command -> when it was written last (monotonic s)
+        self._kept: dict[str, int] = {}  # point -> word, of which a command keeps bits
         self._generation = -1
         self._foreign = False
         self._check_due = 0.0
@@ -70,7 +82,11 @@ class ModbusDevice:
 
     async def read(self, block: str, priority: Priority = Priority.DATA) -> dict[str, Reading]:
         """Read one block with one request. Raises DeviceOffline or ReadFailed."""
-        readings = self._decoders[block].decode(await self._registers(block, priority), self._clock.monotonic())
+        registers = await self._registers(block, priority)
+        now = self._clock.monotonic()
+        readings = self._decoders[block].decode(registers, now)
+        if self.profile.elsewhere:
+            readings = self._elsewhere.judged(readings, now)
         return self._moving(block, readings) if block in self._alive else readings
 
     def _moving(self, block: str, readings: dict[str, Reading]) -> dict[str, Reading]:
@@ -103,15 +119,21 @@ class ModbusDevice:
         if command is None:
             known = ", ".join(self.profile.commands) or "none"
             raise CommandRefused(self.name, f"{self.profile.id} has no command {name}", f"its commands: {known}")
+        urgent = priority is Priority.STOP
         try:
-            words = encode_command(command, args)
+            kept = await self._kept_words(command, priority)
+            addr, words = command_address(command, args), encode_command(command, args, kept)
             checks = [(check, wanted(command, check, args)) for check in command.verify.checks]
         except ArgumentError as error:
             raise CommandRefused(self.name, str(error), "nothing was sent") from None
         try:
             await self._ready(priority)
-            if not command.idempotent and command.verify.blocks:
-                proven, readings = await self._evidence(command, checks, words, priority)
+            if not urgent:
+                await self._allowed(command, priority)
+            if command.verify.blocks and not urgent and (command.only_on_change or not command.idempotent):
+                proven, readings = await self._evidence(command, checks, addr, words, priority)
+                if proven and command.only_on_change:
+                    return readings
                 if proven:
                     # Invariant: a command that must not be repeated is not sent when its evidence holds already;
                     # its read-back would prove nothing.
@@ -122,8 +144,46 @@ class ModbusDevice:
                     )
         except ReadFailed as error:
             raise CommandRefused(self.name, f"{name} was not sent: {error.what}", error.hint) from error
-        lost = await self._write_once(command, words, priority)
-        return await self._prove(command, checks, words, priority, lost)
+        lost = await self._write_once(command, addr, words, priority)
+        return await self._prove(command, checks, addr, words, priority, lost)
+
+    async def _kept_words(self, command: Command, priority: Priority) -> dict[str, int]:
+        """Return the words of which the command keeps bits, as they are now.
+
+        Invariant: a stop goes out whatever is known: with the word as it was last seen, or without bits to keep.
+        """
+        for point in {slot.keep for slot in command.fields if slot.keep}:
+            block = self.profile.blocks[self.profile.points[point].block]
+            try:
+                registers = await self._registers(block.id, priority)
+            except (DeviceOffline, ReadFailed) as error:
+                if priority is not Priority.STOP:
+                    raise CommandRefused(self.name, f"{command.name} was not sent: {error.what}", error.hint) from error
+                self._kept.setdefault(point, 0)
+            else:
+                self._kept[point] = registers[self.profile.points[point].addr - block.addr]
+        return self._kept
+
+    async def _allowed(self, command: Command, priority: Priority) -> None:
+        """Hold a command against what its profile asks for; raises CommandRefused, and waits for its interval."""
+        if why := self._wear.refusal(self.name, command):
+            raise CommandRefused(
+                self.name, f"{command.name} was not sent: {why}", "its memory wears out; see the profile"
+            )
+        for check in command.requires:
+            block = self.profile.points[self._point_of(check.point)].block
+            reading = (await self.read(block, priority)).get(check.point)
+            if not holds(check, check.among, reading):
+                shown = None if reading is None else reading.value
+                wish = " or ".join(str(value) for value in check.among)
+                text = f"{command.name} was not sent: {check.point} is {shown}, it must be {wish}"
+                raise CommandRefused(self.name, text, "bring the instrument into that state first")
+        last = self._wrote.get(command.name)
+        if last is not None and command.min_interval_s:
+            await self._clock.sleep_until(last + command.min_interval_s)
+
+    def _point_of(self, name: str) -> str:
+        return self.profile.bits[name].point if name in self.profile.bits else name
 
     async def _registers(self, block_id: str, priority: Priority) -> list[int]:
         """Return the registers of a block from a checked instrument."""
@@ -214,30 +274,36 @@ class ModbusDevice:
             return
         registers = await self._fetch(identity.fc, identity.addr, identity.count, priority)
         self._foreign = True  # unless the next line finds its register right
-        self._check_setting(identity.setting, registers, identity.addr)
+        found = self._check_setting(identity.setting, registers, identity.addr)
         self._foreign = False
+        parts = [] if identity.setting.expected else [str(found)]
         if identity.serial is not None:
             start = identity.serial.addr - identity.addr
             raw = registers[start : start + identity.serial.words]
-            self.serial = str(codec.decode(identity.serial.type, raw, self.profile.order))
+            parts.append(str(codec.decode(identity.serial.type, raw, self.profile.order)))
+        self.serial = " ".join(parts)
 
-    def _check_setting(self, setting: Setting, registers: list[int], addr: int) -> None:
+    def _check_setting(self, setting: Setting, registers: list[int], addr: int) -> codec.Raw:
         """Compare one register with what the profile assumes; a difference is a fault of the instrument."""
         start = setting.addr - addr
-        value = codec.decode(setting.type, registers[start : start + setting.words], self.profile.order)
-        if value != setting.equals:
-            text = f"register {setting.addr} reads {value}, expected {setting.equals:g} ({setting.why})"
+        try:
+            value = codec.decode(setting.type, registers[start : start + setting.words], setting.order)
+        except codec.CodecError as error:
+            value = str(error)
+        if not setting.holds(value):
+            text = f"register {setting.addr} reads {value}, expected {setting.expected} ({setting.why})"
             self._put_off(DeviceState.FAULT, text)
             self._refuse()
+        return value
 
-    async def _write_once(self, command: Command, words: list[int], priority: Priority) -> str:
+    async def _write_once(self, command: Command, addr: int, words: list[int], priority: Priority) -> str:
         """Write; return "" when acknowledged, or why nobody knows. Invariant: sent to the wire at most once."""
+        self._wrote[command.name] = self._clock.monotonic()
+        self._wear.wrote(self.name, command)
         for _ in range(3):
             generation = None if priority is Priority.STOP else self._generation
             try:
-                await self._bus.write(
-                    self._unit, command.fc, command.addr, words, priority=priority, generation=generation
-                )
+                await self._bus.write(self._unit, command.fc, addr, words, priority=priority, generation=generation)
             except ReconnectedError:  # never sent: check the instrument on the new connection, then try again
                 try:
                     await self._ready(priority)
@@ -258,7 +324,7 @@ class ModbusDevice:
         raise DeviceOffline(self.name, f"{command.name} was not sent: the bus keeps reconnecting", "check the network")
 
     async def _prove(
-        self, command: Command, checks: _Wanted, words: list[int], priority: Priority, lost: str
+        self, command: Command, checks: _Wanted, addr: int, words: list[int], priority: Priority, lost: str
     ) -> dict[str, Reading]:
         """Read back until the checks hold or the time is over. `lost` says why the write was not acknowledged."""
         what = f"{command.name} was written once; "
@@ -266,12 +332,14 @@ class ModbusDevice:
             if lost:
                 raise OutcomeUnknown(self.name, what + lost, f"it cannot be read back: {command.verify.reason}", {})
             return {}
+        if command.delay_s:
+            await self._clock.sleep(command.delay_s)
         within = command.verify.within_ms / 1000 + (2 * self._bus.timeout if lost else 0.0)
         deadline = self._clock.monotonic() + within
         pause, readings, failure = 0.02, dict[str, Reading](), ""
         while True:
             try:
-                proven, readings = await self._evidence(command, checks, words, priority)
+                proven, readings = await self._evidence(command, checks, addr, words, priority)
             except (DeviceOffline, ReadFailed) as error:
                 failure = error.what
             else:
@@ -292,7 +360,7 @@ class ModbusDevice:
         raise NotApplied(self.name, f"{what}wanted {_wish(checks)}, after {within:g} s it shows {seen}", hint, readings)
 
     async def _evidence(
-        self, command: Command, checks: _Wanted, words: list[int], priority: Priority
+        self, command: Command, checks: _Wanted, addr: int, words: list[int], priority: Priority
     ) -> tuple[bool, dict[str, Reading]]:
         """Read what proves a command once; tell whether it is proven."""
         proven, readings = True, dict[str, Reading]()
@@ -300,8 +368,9 @@ class ModbusDevice:
             registers = await self._registers(block_id, priority)
             readings |= self._decoders[block_id].decode(registers, self._clock.monotonic())
             if block_id == command.verify.echo:
-                start = command.addr - self.profile.blocks[block_id].addr
-                proven = registers[start : start + len(words)] == words
+                start = addr - self.profile.blocks[block_id].addr
+                echoed = registers[start : start + len(words)]
+                proven = echoed == ([int(word != 0) for word in words] if command.fc in _COILS else words)
         return proven and all(holds(check, values, readings.get(check.point)) for check, values in checks), readings
 
 

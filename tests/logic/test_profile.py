@@ -76,7 +76,7 @@ def registers(profile: Profile, **values: float | bool | str) -> list[int]:
 def test_every_profile_of_the_product_loads_and_plays_its_role():
     assert profile_ids() == ("sim-freezer", "sim-incubator", "sim-pump", "sim-scales", "sim-valves")
     assert {load_profile(name).role for name in profile_ids()} == set(ROLES)
-    assert len({load_profile(name).identity.setting.equals for name in profile_ids()}) == len(profile_ids())
+    assert len({load_profile(name).identity.setting.among for name in profile_ids()}) == len(profile_ids())
 
 
 def test_the_pump_frame_is_one_request_with_the_start_at_its_end():

@@ -1,0 +1,131 @@
+"""A bioreactor of parts: a temperature programmer, a CO2 probe, and a gas mixer of two mass-flow controllers.
+
+The targets live in the parts: the set point in the programmer's memory, the mixture in the set points of the
+controllers.  So the cells stay warm and gassed when this program dies.  The mixture is open loop: what the probe reads
+is shown and guarded, not regulated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from devices.equipment.base import Act, Equipment, Parts, Source
+from devices.equipment.probes import Disagreement, TwoProbes
+from devices.instrument import Args, CommandRefused, Priority
+from devices.reading import Quality, Reading, bad
+from devices.role import BOOL
+
+MOST_CO2 = 20.0  # %, the range of a GMP251
+_USABLE = (Quality.GOOD, Quality.UNCERTAIN)
+
+
+@dataclass(frozen=True, slots=True)
+class Mixer:
+    """Two mass-flow controllers: CO2 and the gas that carries it, together `total` mL/min."""
+
+    co2: str
+    carrier: str
+    total: float
+
+
+class Climate(Equipment):
+    """The role `bioreactor`."""
+
+    role = "bioreactor"
+
+    def __init__(
+        self,
+        name: str,
+        parts: Parts,
+        programmer: str,
+        co2: Source,
+        mixer: Mixer,
+        *,
+        second: tuple[Source, Disagreement] | None = None,
+        humidity: Source | None = None,
+    ) -> None:
+        """Build it; `second` is a second temperature probe and when the two disagree."""
+        self._programmer = programmer
+        self._co2 = co2
+        self._mixer = mixer
+        self._second = None if second is None else second[0]
+        self._probes = None if second is None else TwoProbes(second[1])
+        self._humidity = humidity
+        cut = parts.instruments[programmer].profile.safe_command
+        self.idempotent = {"set_temperature": True, "set_co2": True} | ({"cut_heater": True} if cut else {})
+        self._cut = cut
+        used = (programmer, co2.part, mixer.co2, mixer.carrier)
+        others = tuple(source.part for source in (self._second, humidity) if source is not None)
+        super().__init__(name, parts, (*used, *others), "cut_heater" if cut else None)
+
+    def own_points(self) -> Mapping[str, str]:
+        """Return whether the probes disagree, where there are two."""
+        return {} if self._second is None else {"second_temperature": "degC", "probes_disagree": BOOL}
+
+    def acts(self) -> Mapping[str, Act]:
+        """Return what carries out each command."""
+        return {"set_temperature": self._set_temperature, "set_co2": self._set_co2, "cut_heater": self._cut_heater}
+
+    def derive(self) -> dict[str, Reading]:
+        """Return the climate."""
+        programmer, now = self._programmer, self.clock.monotonic()
+        temperature = self.seen(Source(programmer, "temperature"), "degC")
+        found: dict[str, Reading] = {}
+        if self._probes is not None:
+            second = self.seen(self._second, "degC")
+            temperature = self._probes.judged(temperature, second, now)
+            found["second_temperature"] = second
+            found["probes_disagree"] = Reading(self._probes.disagree(now), BOOL, Quality.GOOD, now)
+        return found | {
+            "temperature": temperature,
+            "temperature_target": self.seen(Source(programmer, "setpoint"), "degC"),
+            "co2": self.seen(self._co2, "%"),
+            "co2_target": self._mixture(),
+            "humidity": self.seen(self._humidity, "%"),
+        }
+
+    def _mixture(self) -> Reading:
+        """Return the share of CO2 (%) that the set points of the mixer make."""
+        flows = [self.seen(Source(part, "setpoint"), "mL/min") for part in (self._mixer.co2, self._mixer.carrier)]
+        values = [flow.value for flow in flows if flow.quality in _USABLE and isinstance(flow.value, float)]
+        oldest = min(flow.at for flow in flows)
+        if len(values) < 2:
+            return bad("%", oldest)
+        share = 100.0 * values[0] / sum(values) if sum(values) > 0 else 0.0
+        return Reading(share, "%", Quality.GOOD, oldest)
+
+    async def _set_temperature(self, args: Args, priority: Priority) -> None:
+        value = _number(self.name, "set_temperature", args)
+        profile = self.parts[self._programmer].profile
+        if "leave_standby" in profile.commands and self.seen(Source(self._programmer, "standby"), BOOL).value is True:
+            await self.order(self._programmer, "leave_standby", {}, priority)
+        await self.order(self._programmer, "set_temperature", {"value": value}, priority)
+        await self._settings(self._programmer, priority)
+
+    async def _set_co2(self, args: Args, priority: Priority) -> None:
+        value = _number(self.name, "set_co2", args)
+        if not 0.0 <= value <= MOST_CO2:
+            raise CommandRefused(self.name, f"set_co2: value {value:g} % is outside 0 to {MOST_CO2:g} %", "")
+        co2 = self._mixer.total * value / 100.0
+        # Less carrier first would mean more CO2 than either target for a moment; so whoever shrinks goes first.
+        shares = {self._mixer.co2: co2, self._mixer.carrier: self._mixer.total - co2}
+        now = {part: self.number(Source(part, "setpoint")) for part in shares}
+        for part in sorted(shares, key=lambda part: shares[part] - (now[part] or 0.0)):
+            await self.order(part, "set_flow", {"value": shares[part]}, priority)
+
+    async def _cut_heater(self, _args: Args, priority: Priority) -> None:
+        if self._cut is None:
+            raise CommandRefused(self.name, f"{self._programmer} has no safe command", "see its profile")
+        await self.order(self._programmer, self._cut, {}, priority)
+
+    async def _settings(self, part: str, priority: Priority) -> None:
+        """Read the set points of a part again, so that what was written is what is shown."""
+        await self.look(part, priority)
+
+
+def _number(device: str, command: str, args: Args) -> float:
+    value = args.get("value")
+    if isinstance(value, (int, float)) and len(args) == 1:
+        return float(value)
+    raise CommandRefused(device, f"{command} takes one number, `value`", f"got {dict(args)!r}")

@@ -1,0 +1,114 @@
+"""A commercial controlled-rate freezer by its contacts: start, running, alarm, hold; the programme is its own.
+
+None of these freezers has a public register map, so nothing but contacts is asked of it, and our own probes say what the
+chamber and the sample do.  The site file says which programme a person has stored in it, by the digest of its rows; a
+batch that wants another is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from devices.equipment.base import Parts, Source
+from devices.equipment.freezer import ABORTED, COMPLETE, FAULT, IDLE, RUNNING, PartsFreezer, Probes
+from devices.instrument import CommandRefused, Priority
+from devices.kept import Kept
+from devices.reading import Quality
+from devices.role import BOOL
+
+PULSE_S = 0.5  # s that a start contact is closed
+RUNNING_WITHIN_S = 10.0  # s from the start until the running contact must have closed
+LOOK_EVERY_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Contacts:
+    """Where the freezer is wired to an I/O module: outputs `start` and `hold`, inputs `running` and `alarm`."""
+
+    part: str
+    start: int
+    running: int
+    alarm: int
+    hold: int | None = None
+
+
+def digest(rows: list[Mapping[str, Any]]) -> str:
+    """Return the digest of a programme, by which the site file names the one that is stored in the freezer."""
+    plain = [[row[key] for key in ("kind", "listen", "rate", "target", "end", "timeout")] for row in rows]
+    whole = [[float(value) if isinstance(value, (int, float)) else str(value) for value in row] for row in plain]
+    return hashlib.sha256(json.dumps(whole).encode()).hexdigest()[:16]
+
+
+class ContactFreezer(PartsFreezer):
+    """The role `freezer` by contacts."""
+
+    def __init__(
+        self, name: str, parts: Parts, contacts: Contacts, probes: Probes, kept: Kept, stored: tuple[str, ...]
+    ) -> None:
+        """Build it; `stored` are the digests of the programmes that a person has stored in the freezer."""
+        self._contacts = contacts
+        self._stored = stored
+        self._ran = False  # the running contact was seen closed since the last start
+        super().__init__(name, parts, (contacts.part,), probes, kept)
+
+    def program_state(self) -> tuple[str | None, float]:
+        """Return what the contacts mean."""
+        running, alarm = (
+            self.seen(Source(self._contacts.part, f"di_{n}"), BOOL)
+            for n in (self._contacts.running, self._contacts.alarm)
+        )
+        at = min(running.at, alarm.at)
+        if running.quality is not Quality.GOOD or alarm.quality is not Quality.GOOD:
+            return None, at
+        if alarm.value is True:
+            return FAULT, at
+        if running.value is True:
+            self._ran = True
+            return RUNNING, at
+        if self.run.ended_as == RUNNING:
+            return (COMPLETE if self._ran else IDLE), at
+        return (self.run.ended_as if self.run.ended_as in (COMPLETE, ABORTED) else IDLE), at
+
+    def ready(self, state: str | None) -> bool:
+        """Tell whether neither contact is closed: it runs nothing and complains of nothing."""
+        return state in (IDLE, COMPLETE, ABORTED)
+
+    def taken(self, state: str | None) -> bool:
+        """Tell whether the running contact closed after the last start."""
+        return self._ran or state == RUNNING or self.run.ended_as != RUNNING
+
+    async def load(self, rows: list[Mapping[str, Any]], priority: Priority) -> None:
+        """Compare the programme with what is stored in the freezer: nothing can be written into it."""
+        found = digest(rows)
+        if found not in self._stored:
+            known = ", ".join(self._stored) or "none"
+            text = f"its programme has the digest {found}; stored in the freezer are {known}"
+            raise CommandRefused(self.name, text, "store it by hand, and name its digest in the site file")
+
+    async def begin(self, priority: Priority) -> None:
+        """Close the start contact for a moment; the running contact is the proof."""
+        contacts = self._contacts
+        self._ran = False
+        try:
+            await self.order(contacts.part, "set_output", {"channel": float(contacts.start), "value": 1.0}, priority)
+            await self.clock.sleep(PULSE_S)
+        finally:
+            await self.order(contacts.part, "set_output", {"channel": float(contacts.start), "value": 0.0}, priority)
+        deadline = self.clock.monotonic() + RUNNING_WITHIN_S
+        while self.clock.monotonic() < deadline:
+            await self.look(contacts.part, priority)
+            if self.program_state()[0] in (RUNNING, FAULT):
+                return
+            await self.clock.sleep(LOOK_EVERY_S)
+
+    async def end(self, priority: Priority) -> None:
+        """Close the hold contact, where there is one: the freezer stays where it is."""
+        contacts = self._contacts
+        if contacts.hold is None:
+            raise CommandRefused(self.name, "it has no hold contact: end the run at its panel", "go there now")
+        self.run.ended_as = ABORTED
+        await self.order(contacts.part, "set_output", {"channel": float(contacts.hold), "value": 1.0}, priority)

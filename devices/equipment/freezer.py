@@ -1,0 +1,172 @@
+"""What both freezers of parts have in common: the number of the run under way, and probes that are our own."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+from devices.equipment.base import Act, Equipment, Parts, Source
+from devices.instrument import Args, CommandRefused, Priority
+from devices.kept import Kept
+from devices.reading import Quality, Reading, bad
+from devices.role import BOOL, SYMBOL
+
+IDLE, RUNNING, COMPLETE, ABORTED, FAULT = "idle", "running", "complete", "aborted", "fault"
+
+
+@dataclass(frozen=True, slots=True)
+class Probes:
+    """Where the temperatures come from, and the level of the LN2 supply (%) where somebody measures it."""
+
+    chamber: Source | None
+    sample: Source | None
+    ln2: Source | None = None
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The instruments that they belong to."""
+        return tuple(source.part for source in (self.chamber, self.sample, self.ln2) if source is not None)
+
+
+@dataclass
+class Run:
+    """A run as it is kept: its number, the one before it, whether the start was sent, when (UTC s) and where it ended.
+
+    `slot` is the programme number in the device, by which it is known again after a restart.
+    """
+
+    sequence: int = 0
+    before: int = 0
+    began: float = 0.0
+    lasted: float = 0.0
+    slot: int = 0
+    ended_as: str = IDLE
+
+
+class PartsFreezer(Equipment):
+    """The role `freezer`; kinds say how a programme is loaded, started and seen to run.
+
+    The parts know no number of a run, so it is kept in a file, written before the start is sent; what the parts show
+    (a programme that runs, its slot) decides whether the start was heard.
+    """
+
+    role = "freezer"
+    idempotent = {"load_program": True, "start": False, "abort": True}  # noqa: RUF012 - a constant
+
+    def __init__(self, name: str, parts: Parts, used: tuple[str, ...], probes: Probes, kept: Kept) -> None:
+        """Build it; `kept` outlives this program."""
+        self._probes = probes
+        self._kept = kept
+        self.run = _restored(kept.data.get(name))
+        super().__init__(name, parts, (*used, *probes.parts))
+
+    def acts(self) -> Mapping[str, Act]:
+        """Return what carries out each command."""
+        return {"load_program": self._load, "start": self._start, "abort": self._abort}
+
+    def derive(self) -> dict[str, Reading]:
+        """Return the run as the parts show it."""
+        state, at = self.program_state()
+        now = self.clock.monotonic()
+        if state in (COMPLETE, ABORTED, FAULT) and self.run.ended_as == RUNNING:
+            self.run.ended_as = state
+            self.run.lasted = max(0.0, self.clock.now().timestamp() - self.run.began)
+        known = state is not None
+        quality = Quality.GOOD if known else Quality.BAD
+        lasted = self.run.lasted
+        if state == RUNNING:
+            lasted = max(0.0, self.clock.now().timestamp() - self.run.began)
+        return {
+            "chamber_temperature": self.seen(self._probes.chamber, "degC"),
+            "sample_temperature": self.seen(self._probes.sample, "degC"),
+            "ready": Reading(self.ready(state), BOOL, quality, at) if known else bad(BOOL, at),
+            "ln2_level": self.seen(self._probes.ln2, "%"),
+            "program_state": Reading(state, SYMBOL, quality, at) if known else bad(SYMBOL, at),
+            "setpoint": self.setpoint(),
+            "segment": self.segment(),
+            "elapsed": Reading(lasted, "s", Quality.UNCERTAIN, now),
+            "sequence": Reading(float(self.sequence(state)), "", quality, at) if known else bad("", at),
+            "nucleated": bad(BOOL, now),  # nobody here detects an exotherm
+        }
+
+    @abstractmethod
+    def program_state(self) -> tuple[str | None, float]:
+        """Return idle, running, complete, aborted or fault, None where it is not known; and when it was seen."""
+
+    @abstractmethod
+    def ready(self, state: str | None) -> bool:
+        """Tell whether a run may be started."""
+
+    def setpoint(self) -> Reading:
+        """Return the set point of the chamber; bad where nobody shows it."""
+        return bad("degC", self.clock.monotonic())
+
+    def segment(self) -> Reading:
+        """Return the row under way; bad where nobody shows it."""
+        return bad("", self.clock.monotonic())
+
+    def sequence(self, state: str | None) -> int:
+        """Return the number of the last run that the device took."""
+        return self.run.sequence if self.taken(state) else self.run.before
+
+    @abstractmethod
+    def taken(self, state: str | None) -> bool:
+        """Tell whether the parts show that the start of the last run was heard."""
+
+    @abstractmethod
+    async def load(self, rows: list[Mapping[str, Any]], priority: Priority) -> None:
+        """Bring the rows into the device, or refuse what it cannot do; raises DeviceError."""
+
+    @abstractmethod
+    async def begin(self, priority: Priority) -> None:
+        """Send the start, once."""
+
+    @abstractmethod
+    async def end(self, priority: Priority) -> None:
+        """End a run where it is; the chamber stays as cold as it is."""
+
+    async def _load(self, args: Args, priority: Priority) -> None:
+        rows = args.get("rows")
+        if not isinstance(rows, list) or not rows:
+            raise CommandRefused(self.name, "load_program needs rows", "nothing was sent")
+        await self.load(cast("list[Mapping[str, Any]]", rows), priority)
+
+    async def _start(self, args: Args, priority: Priority) -> None:
+        sequence = args.get("sequence")
+        if not isinstance(sequence, (int, float)) or not 1 <= sequence <= 65_535:
+            raise CommandRefused(self.name, f"start: sequence {sequence!r} is outside 1 to 65535", "nothing was sent")
+        state, _ = self.program_state()
+        if state is None or not self.ready(state):
+            raise CommandRefused(self.name, "start was not sent: it is not ready", "nothing was sent")
+        if int(sequence) == self.sequence(state):
+            raise CommandRefused(
+                self.name, f"start was not sent: run {sequence:g} was taken already", "use a new number"
+            )
+        slot = self.run.slot
+        self.run = Run(int(sequence), self.sequence(state), self.clock.now().timestamp(), slot=slot, ended_as=RUNNING)
+        # Invariant: intent before act: the number is on disk before the device hears of the start.
+        await self.keep()
+        await self.begin(priority)
+
+    async def _abort(self, _args: Args, priority: Priority) -> None:
+        await self.end(priority)
+
+    async def keep(self) -> None:
+        """Write down the run; raises CommandRefused where it cannot be, and nothing was sent then."""
+        self._kept.data[self.name] = vars(self.run).copy()
+        try:
+            await self._kept.save()
+        except OSError as error:
+            raise CommandRefused(self.name, f"its run cannot be written down: {error}", "see to the disk") from error
+
+
+def _restored(data: object) -> Run:
+    if not isinstance(data, dict):
+        return Run()
+    given = cast("dict[str, Any]", data)
+    try:
+        return Run(**{key: type(default)(given[key]) for key, default in vars(Run()).items()})
+    except (KeyError, TypeError, ValueError):
+        return Run()

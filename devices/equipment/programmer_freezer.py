@@ -1,0 +1,129 @@
+"""A freezer of a temperature programmer: the programme runs in the controller, ramp by ramp, without us.
+
+It regulates its own chamber: rows that listen to the sample, or wait for an exotherm, are refused before anything is
+written.  Its programmes are used in turn; the number of the one that runs says after a restart whether a start was heard.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from devices.equipment.base import Parts, Source
+from devices.equipment.freezer import ABORTED, COMPLETE, IDLE, RUNNING, PartsFreezer, Probes
+from devices.instrument import CommandRefused, Priority
+from devices.kept import Kept
+from devices.reading import Quality, Reading
+from devices.role import SYMBOL
+
+IDLE_AT, IDLE_WITHIN = 4.0, 2.0  # degC: a run begins from here
+_NEEDED = ("ramp_segment", "dwell_segment", "end_segment", "program_run", "program_reset")
+_RUNS = ("run", "holdback")
+
+
+class ProgrammerFreezer(PartsFreezer):
+    """The role `freezer` by a programmer of the role `temperature_programmer`."""
+
+    def __init__(
+        self, name: str, parts: Parts, programmer: str, sample: Source | None, kept: Kept, **more: Any
+    ) -> None:
+        """Build it; raises ValueError for a controller that has no programmes."""
+        commands = parts.instruments[programmer].profile.commands
+        if missing := [command for command in _NEEDED if command not in commands]:
+            profile = parts.instruments[programmer].profile.id
+            raise ValueError(f"{programmer} ({profile}) runs no programmes: it has no {', '.join(missing)}")
+        self._programmer = programmer
+        self._commands = commands
+        slots = [i for i in commands["ramp_segment"].index if i.arg == "program"]
+        self._slots = (slots[0].first, slots[0].last) if slots else (1, 1)
+        places = next(i for i in commands["ramp_segment"].index if i.arg == "segment")
+        self._most = places.last - places.first  # one less than there are: the last one is the end
+        probes = Probes(Source(programmer, "temperature"), sample, more.get("ln2"))
+        super().__init__(name, parts, (programmer,), probes, kept)
+
+    def program_state(self) -> tuple[str | None, float]:
+        """Return what the programmer's mode means."""
+        mode = self.seen(Source(self._programmer, "program_mode"), SYMBOL)
+        if mode.quality is not Quality.GOOD:
+            return None, mode.at
+        if mode.value in _RUNS:
+            return RUNNING, mode.at
+        if mode.value == "complete":
+            return COMPLETE, mode.at
+        if mode.value == "hold":
+            return ABORTED, mode.at
+        return (IDLE if self.run.ended_as in (IDLE, RUNNING) else self.run.ended_as), mode.at
+
+    def ready(self, state: str | None) -> bool:
+        """Tell whether the chamber is at its start and nothing runs."""
+        chamber = self.number(Source(self._programmer, "temperature"))
+        return state not in (None, RUNNING) and chamber is not None and abs(chamber - IDLE_AT) <= IDLE_WITHIN
+
+    def taken(self, state: str | None) -> bool:
+        """Tell whether the programme that was started last is the one of the last run."""
+        slot = self.number(Source(self._programmer, "program"))
+        fits = slot is None or self._slots == (1, 1) or int(slot) == self.run.slot
+        return fits and (state != IDLE or self.run.ended_as != RUNNING)
+
+    def setpoint(self) -> Reading:
+        """Return the set point that the programmer works with."""
+        return self.seen(Source(self._programmer, "setpoint_now"), "degC")
+
+    def segment(self) -> Reading:
+        """Return the segment under way."""
+        return self.seen(Source(self._programmer, "segment"), "")
+
+    async def load(self, rows: list[Mapping[str, Any]], priority: Priority) -> None:
+        """Write the rows as segments of the next programme, each read back."""
+        wrong = [f"row {i} {why}" for i, row in enumerate(rows, 1) if (why := _cannot(row))]
+        if len(rows) > self._most:
+            wrong.append(f"{len(rows)} rows; it holds {self._most}")
+        if wrong:
+            hint = "choose a freezing profile that follows the chamber, ramp by ramp"
+            raise CommandRefused(self.name, f"load_program was not sent: {'; '.join(wrong)}", hint)
+        await self.look(self._programmer, priority)
+        if self.program_state()[0] in (None, RUNNING):
+            raise CommandRefused(self.name, "load_program was not sent: a programme runs, or nobody knows", "")
+        first, last = self._slots
+        self.run.slot = first + (self.run.slot - first + 1) % (last - first + 1)
+        for number, row in enumerate(rows, 1):
+            if row["kind"] == "ramp":
+                values = {"target": float(row["target"]), "rate": abs(float(row["rate"]))}
+                await self._segment("ramp_segment", number, values, priority)
+            else:
+                await self._segment("dwell_segment", number, {"time": float(row["timeout"])}, priority)
+        await self._segment("end_segment", len(rows) + 1, {}, priority)
+        await self.keep()
+
+    async def begin(self, priority: Priority) -> None:
+        """Choose the programme and run it."""
+        if "program_reset" in self._commands and self.program_state()[0] != IDLE:
+            await self.order(self._programmer, "program_reset", {}, priority)
+        if "select_program" in self._commands:
+            await self.order(self._programmer, "select_program", {"program": float(self.run.slot)}, priority)
+        args = {"program": float(self.run.slot)} if "program" in self._commands["program_run"].args else {}
+        await self.order(self._programmer, "program_run", args, priority)
+
+    async def end(self, priority: Priority) -> None:
+        """Hold the programme: the chamber stays where it is."""
+        if self.program_state()[0] == RUNNING or priority is Priority.STOP:
+            await self.order(self._programmer, "program_hold", {}, priority)
+
+    async def _segment(self, command: str, number: int, values: Mapping[str, float], priority: Priority) -> None:
+        args = {"segment": float(number), **values}
+        if "program" in self._commands[command].args:
+            args["program"] = float(self.run.slot)
+        await self.order(self._programmer, command, args, priority)
+
+
+def _cannot(row: Mapping[str, Any]) -> str:
+    """Return why a programmer of this kind cannot do a row; "" where it can."""
+    if row["listen"] != "chamber":
+        return "listens to the sample; the programmer regulates its chamber only"
+    if row["end"] == "exotherm_or_time":
+        return "waits for an exotherm; the programmer sees none"
+    if row["kind"] == "hold" and (row["end"] != "time" or not float(row["timeout"]) > 0):
+        return "is a hold that does not end by its time"
+    if row["kind"] == "ramp" and row["end"] != "target":
+        return "is a ramp that does not end by its target"
+    return ""

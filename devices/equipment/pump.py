@@ -1,0 +1,188 @@
+"""A pump of parts: a peristaltic drive with the curve of its tubing, and, where it needs one, a relay that enables it.
+
+Two ways to bound a dose:
+
+- The drive counts its own steps (`set_steps`, `dispense_mode`): it stops by itself, whatever becomes of us.
+- The drive only runs and stops: then this program stops it after the time that the curve says, and a relay on a module
+  with a host watchdog of its own takes its power away when this program dies.  Without such a relay it is not accepted.
+
+Neither has a totaliser.  What it says of the volume is an estimate from speed and time, marked uncertain; its doses are
+closed by mass alone, and what the scales cannot tell from nothing is not dosed by it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import structlog
+
+from devices.calibration import Curve
+from devices.equipment.base import Act, Equipment, Parts, Source
+from devices.instrument import Args, CommandRefused, DeviceError, OutcomeUnknown, Priority
+from devices.reading import Quality, Reading, bad
+from devices.role import BOOL
+
+STOP_AGAIN_S = 0.5
+STOP_TRIES = 20
+LEAST_RATE = 0.1  # mL/min
+MOST_ML = 10_000.0
+
+
+@dataclass(frozen=True, slots=True)
+class Enable:
+    """The relay that gives the drive its power: an output of an I/O module with a host watchdog."""
+
+    part: str
+    channel: int
+
+
+@dataclass
+class _Run:
+    """What is being dispensed: since when (monotonic s), at which rate (mL/min), how much (mL)."""
+
+    began: float
+    rate: float
+    volume: float
+    ended: float | None = None
+
+    def moved(self, now: float) -> float:
+        """Return the volume (mL) that speed and time make until `now`."""
+        return min(self.volume, max(0.0, (self.ended or now) - self.began) * self.rate / 60.0)
+
+
+class PeristalticPump(Equipment):
+    """The role `pump`."""
+
+    role = "pump"
+    idempotent = {"dispense": False, "stop": True}  # noqa: RUF012 - a constant
+
+    def __init__(self, name: str, parts: Parts, drive: str, curve: Curve, enable: Enable | None = None) -> None:
+        """Build it; raises ValueError for a drive that nothing would stop if this program died."""
+        commands = parts.instruments[drive].profile.commands
+        self.counts_itself = {"set_steps", "dispense_mode"} <= commands.keys()
+        if not self.counts_itself and enable is None:
+            raise ValueError(
+                f"{drive} ({parts.instruments[drive].profile.id}) does not bound a dose by itself: give it an `enable` "
+                "relay on a module with a host watchdog, or a dead controller leaves it running"
+            )
+        self._drive = drive
+        self._curve = curve
+        self._enable = enable
+        self._sequence = 0
+        self._run: _Run | None = None
+        self._ending: asyncio.Task[None] | None = None
+        self._log = structlog.get_logger("pump").bind(device=name)
+        super().__init__(name, parts, (drive, enable.part) if enable else (drive,), "stop")
+
+    def acts(self) -> Mapping[str, Act]:
+        """Return what carries out each command."""
+        return {"dispense": self._dispense, "stop": self._stop}
+
+    def derive(self) -> dict[str, Reading]:
+        """Return what the pump does; volume is an estimate, the totaliser is none."""
+        now = self.clock.monotonic()
+        running = self.seen(Source(self._drive, "running"), BOOL)
+        speed = self.seen(Source(self._drive, "speed"), "rpm")
+        turns = speed.value if isinstance(speed.value, float) and running.value is True else 0.0
+        rate = bad("mL/min", speed.at)
+        if speed.value is not None and running.value is not None:
+            rate = Reading(self._curve.rate(turns) if turns else 0.0, "mL/min", speed.quality, speed.at)
+        if self._run is not None and self._run.ended is None and running.value is False:
+            self._run.ended = running.at
+        moved = 0.0 if self._run is None else self._run.moved(now)
+        return {
+            "running": running,
+            "rate": rate,
+            "total": bad("mL", now),
+            "dispensed": Reading(moved, "mL", Quality.UNCERTAIN, now),
+            "sequence": Reading(float(self._sequence), "", Quality.GOOD, now),
+        }
+
+    async def _dispense(self, args: Args, priority: Priority) -> None:
+        rate, volume = (
+            _within(self.name, args, "rate", LEAST_RATE, self._curve.most),
+            _within(self.name, args, "volume", 0.0, MOST_ML),
+        )
+        sequence = int(_within(self.name, args, "sequence", 1, 65_535))
+        drive, speed = self._drive, self._curve.speed(rate)
+        await self._at_rest(priority)
+        if self.counts_itself:
+            await self._count_to(volume, speed, priority)
+        await self.order(drive, "set_speed", {"value": speed}, priority)
+        self._sequence = sequence
+        self._run = _Run(self.clock.monotonic(), rate, volume)
+        try:
+            if self._enable is not None:
+                await self.order(
+                    self._enable.part, "set_output", {"channel": self._enable.channel, "value": 1.0}, priority
+                )
+            if not self.counts_itself:  # before the start: whatever becomes of its answer, it is stopped in time
+                self._ending = asyncio.create_task(self._end_in_time(self._run), name=f"dose:{self.name}")
+            await self.order(drive, "start", {}, priority)
+        except CommandRefused:
+            self._run.ended = self._run.began
+            raise
+
+    async def _at_rest(self, priority: Priority) -> None:
+        """Invariant: a drive that turns, or of which that is not known, is not commanded."""
+        try:
+            await self.look(self._drive, priority)
+        except DeviceError as error:
+            raise CommandRefused(self.name, f"dispense was not sent: {error.what}", error.hint) from error
+        if self.seen(Source(self._drive, "running"), BOOL).value is not False:
+            raise CommandRefused(self.name, "dispense was not sent: the drive turns already", "stop it first")
+        if self._ending is not None:
+            self._ending.cancel()
+            await asyncio.wait((self._ending,))
+            self._ending = None
+
+    async def _count_to(self, volume: float, speed: float, priority: Priority) -> None:
+        """Tell the drive to stop by itself after the steps that `volume` mL take."""
+        per_turn = self.number(Source(self._drive, "steps_per_turn"))
+        if not per_turn:
+            raise CommandRefused(self.name, "dispense was not sent: steps_per_turn is not known", "see the drive")
+        steps = round(volume / self._curve.per_turn(speed) * per_turn)
+        await self.order(self._drive, "set_steps", {"value": float(steps)}, priority)
+        await self.order(self._drive, "dispense_mode", {"value": 1.0}, priority)
+
+    async def _end_in_time(self, run: _Run) -> None:
+        """Stop the drive when its time is over, and try until it says that it stands."""
+        await self.clock.sleep_until(run.began + run.volume / run.rate * 60.0)
+        for attempt in range(STOP_TRIES):
+            try:
+                await self._halt(Priority.STOP)
+            except DeviceError as error:
+                self._log.error("dose_not_ended", attempt=attempt + 1, error=str(error))
+            else:
+                return
+            await self.clock.sleep(STOP_AGAIN_S)
+
+    async def _stop(self, _args: Args, priority: Priority) -> None:
+        if self._ending is not None and self._ending is not asyncio.current_task():
+            self._ending.cancel()
+        await self._halt(priority)
+
+    async def _halt(self, priority: Priority) -> None:
+        """Stop the drive and take its power, beside each other; raises when neither is known to have worked."""
+        work = [self.order(self._drive, "stop", {}, priority)]
+        if self._enable is not None:
+            work.append(
+                self.order(self._enable.part, "set_output", {"channel": self._enable.channel, "value": 0.0}, priority)
+            )
+        results = await asyncio.gather(*work, return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException) and not isinstance(result, DeviceError):
+                raise result
+        failed = [result for result in results if isinstance(result, DeviceError)]
+        if failed:
+            text = "; ".join(map(str, failed))
+            raise OutcomeUnknown(self.name, f"stop: {text}", "look at the pump", {}) from failed[0]
+
+
+def _within(device: str, args: Args, name: str, low: float, high: float) -> float:
+    value = args.get(name)
+    if not isinstance(value, (int, float)) or not low <= value <= high:
+        raise CommandRefused(device, f"dispense: {name} {value!r} is outside {low:g} to {high:g}", "nothing was sent")
+    return float(value)
