@@ -320,3 +320,4 @@ class Profile:
     deny: tuple[Deny, ...] = ()
     elsewhere: tuple[Elsewhere, ...] = ()
     open_checks: tuple[str, ...] = ()
+    counter: bool = True  # of a pump: it counts what it moved; without that its doses are closed by mass alone

@@ -76,6 +76,7 @@ class SimDevice:
         _match(profile, "handler", commands.keys(), profile.commands.keys())
         self.profile = profile
         self.heard: list[Callable[[str, Mapping[str, Any]], None]] = []  # told of each command, just before it is done
+        self.asked: list[Callable[[], None]] = []  # told of each request, for what watches its host
         self.serial = serial
         self.deaf = False  # a fault: writes are acknowledged and ignored
         self.life = Life()
@@ -90,7 +91,7 @@ class SimDevice:
         self._discards = profile.sim is not None and profile.sim.unlisted == "discard"
         self._undefined = profile.sim is not None and profile.sim.unlisted == "undefined"
         self._functions = {i.fc for i in self._images} | {f.command.fc for f in frames}
-        self._written: dict[tuple[int, int], int] = {}  # (reading function, address) -> word
+        self.written: dict[tuple[int, int], int] = {}  # what clients wrote: (reading function, address) -> word
 
     def read(self, fc: int, addr: int, count: int) -> list[int]:
         """Return `count` registers (or bits, each 0 or 1) as function `fc` (1 to 4) reads them; raises ModbusFault."""
@@ -98,9 +99,11 @@ class SimDevice:
 
     def read_bytes(self, fc: int, addr: int, count: int) -> bytes:
         """Return what `read` does as bytes of the wire, two for each register or bit; raises ModbusFault."""
+        if self.asked:
+            self._tell_asked()
         image = self._exact.get((fc, addr, count))
         if image is not None:
-            return image.render(self._written)
+            return image.render(self.written)
         if fc not in self._functions:
             raise ModbusFault(ILLEGAL_FUNCTION)
         if not 1 <= count <= (MOST_BITS if fc in (1, 2) else MOST_REGISTERS):
@@ -108,7 +111,7 @@ class SimDevice:
         words: dict[int, bytes] = {}
         for part in self._images:
             if part.fc == fc and part.addr < addr + count and addr < part.addr + part.count:
-                data = part.render(self._written)
+                data = part.render(self.written)
                 words.update((part.addr + i, data[2 * i : 2 * i + 2]) for i in range(part.count))
         wanted = range(addr, addr + count)
         if any(address not in words for address in wanted) and not (self._undefined or self._discards):
@@ -133,9 +136,14 @@ class SimDevice:
                 for hear in self.heard:
                     hear(frame.command.name, args)
                 self._handlers[frame.command.name](args)
-                self._written.update(((READS_BACK[fc], addr + i), word) for i, word in enumerate(values))
+                self.written.update(((READS_BACK[fc], addr + i), word) for i, word in enumerate(values))
+                self._tell_asked()
                 return
         raise ModbusFault(ILLEGAL_VALUE)
+
+    def _tell_asked(self) -> None:
+        for tell in self.asked:
+            tell()
 
     @property
     def frozen(self) -> bool:
@@ -147,7 +155,7 @@ class SimDevice:
         if frozen is self.frozen:
             return
         for image in self._images:
-            image.frozen = image.render(self._written) if frozen else None
+            image.frozen = image.render(self.written) if frozen else None
 
     def reads(self, point: str) -> Value:
         """Return what a point reads now, in its unit."""
@@ -167,7 +175,7 @@ class SimDevice:
         if not on:
             self.life.off()
             return
-        self._written.clear()
+        self.written.clear()
         self.boots += 1
         self.life.on()
 

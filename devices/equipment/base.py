@@ -63,6 +63,8 @@ class Equipment:
     role = ""
     idempotent: Mapping[str, bool] = {}
     """Command -> whether it may be repeated; the commands of the role, and those beyond it."""
+    counter = True
+    """Of a pump: it counts what it moved."""
 
     def __init__(self, name: str, parts: Parts, used: tuple[str, ...], safe_command: str | None = None) -> None:
         """Build it of the parts named `used`, asked in this order."""
@@ -109,6 +111,9 @@ class Equipment:
             raise CommandRefused(self.name, f"{self.profile.id} has no command {name}", f"its commands: {known}")
         await act(args, priority)
         return self._derived()
+
+    async def close(self) -> None:
+        """End what it does by itself."""
 
     # --- for the kinds of equipment -------------------------------------------------------------------------------
 
@@ -221,6 +226,7 @@ class Equipment:
             sim=None,
             sha256="".join(profile.sha256[:8] for profile in profiles),
             open_checks=tuple(f"{profile.id}: {text}" for profile in profiles for text in profile.open_checks),
+            counter=self.counter,
         )
 
     def own_points(self) -> Mapping[str, str]:

@@ -1,8 +1,8 @@
 """A commercial controlled-rate freezer by its contacts: start, running, alarm, hold; the programme is its own.
 
-None of these freezers has a public register map, so nothing but contacts is asked of it, and our own probes say what the
-chamber and the sample do.  The site file says which programme a person has stored in it, by the digest of its rows; a
-batch that wants another is refused.
+None of these freezers has a public register map, so nothing but contacts is asked of it, and our own probes say what
+the chamber and the sample do.  The site file says which programme a person has stored in it, by the digest of its
+rows; a batch that wants another is refused.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 from devices.equipment.base import Parts, Source
 from devices.equipment.freezer import ABORTED, COMPLETE, FAULT, IDLE, RUNNING, PartsFreezer, Probes
-from devices.instrument import CommandRefused, Priority
+from devices.instrument import CommandRefused, DeviceError, OutcomeUnknown, Priority
 from devices.kept import Kept
 from devices.reading import Quality
 from devices.role import BOOL
@@ -93,11 +93,14 @@ class ContactFreezer(PartsFreezer):
         """Close the start contact for a moment; the running contact is the proof."""
         contacts = self._contacts
         self._ran = False
+        await self.order(contacts.part, "set_output", {"channel": float(contacts.start), "value": 1.0}, priority)
         try:
-            await self.order(contacts.part, "set_output", {"channel": float(contacts.start), "value": 1.0}, priority)
             await self.clock.sleep(PULSE_S)
-        finally:
             await self.order(contacts.part, "set_output", {"channel": float(contacts.start), "value": 0.0}, priority)
+        except DeviceError as error:  # the start was sent: whatever comes now, nobody may take it for not sent
+            raise OutcomeUnknown(
+                self.name, f"start: the contact did not open again: {error}", "look at it", {}
+            ) from error
         deadline = self.clock.monotonic() + RUNNING_WITHIN_S
         while self.clock.monotonic() < deadline:
             await self.look(contacts.part, priority)

@@ -1,7 +1,8 @@
 """A freezer of a temperature programmer: the programme runs in the controller, ramp by ramp, without us.
 
 It regulates its own chamber: rows that listen to the sample, or wait for an exotherm, are refused before anything is
-written.  Its programmes are used in turn; the number of the one that runs says after a restart whether a start was heard.
+written.  Its programmes are used in turn; the number of the one that runs says after a restart whether a start was
+heard.
 """
 
 from __future__ import annotations

@@ -57,6 +57,7 @@ class PeristalticPump(Equipment):
 
     role = "pump"
     idempotent = {"dispense": False, "stop": True}  # noqa: RUF012 - a constant
+    counter = False
 
     def __init__(self, name: str, parts: Parts, drive: str, curve: Curve, enable: Enable | None = None) -> None:
         """Build it; raises ValueError for a drive that nothing would stop if this program died."""
@@ -67,6 +68,11 @@ class PeristalticPump(Equipment):
                 f"{drive} ({parts.instruments[drive].profile.id}) does not bound a dose by itself: give it an `enable` "
                 "relay on a module with a host watchdog, or a dead controller leaves it running"
             )
+        if enable is not None and parts.instruments[enable.part].profile.on_comm_loss != "stops":
+            raise ValueError(
+                f"{enable.part} ({parts.instruments[enable.part].profile.id}) does not open its outputs by itself when "
+                "its host is gone: it cannot be what stops a pump"
+            )
         self._drive = drive
         self._curve = curve
         self._enable = enable
@@ -75,6 +81,12 @@ class PeristalticPump(Equipment):
         self._ending: asyncio.Task[None] | None = None
         self._log = structlog.get_logger("pump").bind(device=name)
         super().__init__(name, parts, (drive, enable.part) if enable else (drive,), "stop")
+
+    async def close(self) -> None:
+        """Let go of a dose under way: whoever ends the program has stopped the pump, or the relay will."""
+        if self._ending is not None:
+            self._ending.cancel()
+            await asyncio.wait((self._ending,))
 
     def acts(self) -> Mapping[str, Act]:
         """Return what carries out each command."""

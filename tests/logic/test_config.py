@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
@@ -91,7 +92,7 @@ def test_an_interlock_cuts_off_by_the_command_that_makes_its_instrument_safe(tmp
 
 
 def test_an_instrument_without_a_safe_command_has_no_interlock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    def load_without(name: str) -> Profile:
+    def load_without(name: str, folders: Sequence[Path] = ()) -> Profile:
         return replace(load_profile(name), safe_command=None)
 
     monkeypatch.setattr("tilctl.config.loading.load_profile", load_without)

@@ -7,7 +7,7 @@ or moved.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -15,8 +15,9 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from devices.document import DocumentError, load, validate
 from devices.profile import Profile, load_profile
+from tilctl.config.equipment import EquipmentCheck, calibrations_of
 from tilctl.config.references import Findings, References, Where
-from tilctl.config.schema import SiteFile
+from tilctl.config.schema import MqttBusEntry, SerialBusEntry, SiteFile, TcpBusEntry
 from tilctl.config.site import Bus, Device, Scan, Site
 
 _ADDRESSES = ("port", "host", "url", "data")
@@ -68,15 +69,13 @@ def _compile(model: SiteFile, path: Path, sha256: str, findings: Findings) -> Si
             for name in ("active", "quiet", "idle", "trend")
         ),
     )
-    buses = {
-        name: Bus(
-            name, b.kind, b.host, b.port, findings.number(("buses", name, "timeout"), b.timeout, "s", positive=True)
-        )
-        for name, b in model.buses.items()
-    }
-    devices = {name: Device(name, d.profile, d.bus, d.unit) for name, d in model.devices.items()}
-    profiles = _load_profiles(model, findings)
-    check = References(devices, profiles, findings)
+    buses = {name: _bus(name, entry, findings) for name, entry in model.buses.items()}
+    devices = {name: Device(name, d.profile, d.bus, d.unit or 0, d.prefix or "") for name, d in model.devices.items()}
+    folders = [path.resolve().parent / model.profiles] if model.profiles else []
+    profiles = _load_profiles(model, folders, findings)
+    calibrations = calibrations_of(model.calibrations, findings)
+    equipment = EquipmentCheck(model.equipment, profiles, calibrations, findings)
+    check = References({**devices, **equipment.specs}, {**profiles, **equipment.profiles}, findings, equipment.parts)
     units = {name: check.unit(name, unit) for name, unit in model.units.items()}
     shared = {name: check.role(("shared", name), name, role) for name, role in model.shared.items()}
     check.one_owner_each()
@@ -95,7 +94,25 @@ def _compile(model: SiteFile, path: Path, sha256: str, findings: Findings) -> Si
         units=units,
         shared=shared,
         sha256=sha256,
+        profiles=profiles,
+        equipment=equipment.specs,
+        calibrations=calibrations,
     )
+
+
+def _bus(name: str, entry: TcpBusEntry | SerialBusEntry | MqttBusEntry, findings: Findings) -> Bus:
+    where: Where = ("buses", name)
+    if isinstance(entry, MqttBusEntry):
+        check_mqtt_url(entry.url, findings, (*where, "url"))
+        return Bus(name, entry.kind, url=entry.url)
+    timeout = findings.number((*where, "timeout"), entry.timeout, "s", positive=True)
+    turnaround = findings.number((*where, "turnaround"), entry.turnaround, "s")
+    if isinstance(entry, TcpBusEntry):
+        return Bus(name, entry.kind, entry.host, entry.port, timeout, turnaround)
+    return Bus(
+        name, entry.kind, timeout=timeout, turnaround=turnaround, path=entry.path, baud=entry.baud, format=entry.format,
+        local_echo=entry.local_echo == "yes",
+    )  # fmt: skip
 
 
 def _check_time_zone(name: str, findings: Findings) -> None:
@@ -109,9 +126,8 @@ def _check_time_zone(name: str, findings: Findings) -> None:
         )
 
 
-def check_mqtt_url(url: str, findings: Findings) -> None:
+def check_mqtt_url(url: str, findings: Findings, where: Where = ("mqtt", "url")) -> None:
     """Report a broker address that cannot be used; a password is refused, for site files are copied and printed."""
-    where: Where = ("mqtt", "url")
     parts = urlsplit(url)
     try:
         port_ok = parts.port is None or parts.port > 0
@@ -123,23 +139,38 @@ def check_mqtt_url(url: str, findings: Findings) -> None:
         findings.add(where, "site-mqtt-url", "a name or password does not belong in the site file", "mqtt://host:1883")
 
 
-def _load_profiles(model: SiteFile, findings: Findings) -> dict[str, Profile]:
+def _load_profiles(model: SiteFile, folders: Sequence[Path], findings: Findings) -> dict[str, Profile]:
     """Return the profile of each device that has a usable one, and report the others and double addresses."""
     profiles: dict[str, Profile] = {}
-    addresses: dict[tuple[str, int], str] = {}
+    addresses: dict[tuple[str, str], str] = {}
     for name, device in model.devices.items():
-        findings.known(("devices", name, "bus"), device.bus, model.buses, "bus")
-        other = addresses.setdefault((device.bus, device.unit), name)
+        where: Where = ("devices", name)
+        bus = model.buses.get(device.bus)
+        findings.known((*where, "bus"), device.bus, model.buses, "bus")
+        over_mqtt = bus is not None and bus.kind == "mqtt"
+        if bus is not None and (device.prefix is None) is over_mqtt:
+            key, other = ("prefix", "unit") if over_mqtt else ("unit", "prefix")
+            findings.add(where, "site-address", f"{name} is on {device.bus}: it needs `{key}`", f"and no `{other}`")
+        address = device.prefix if over_mqtt else f"unit {device.unit}"
+        other = addresses.setdefault((device.bus, str(address)), name)
         if other != name:
             findings.add(
-                ("devices", name, "unit"),
-                "site-same-address",
-                f"{other} has unit {device.unit} on {device.bus} already",
-            )
+                (*where, "prefix" if over_mqtt else "unit"), "site-same-address",
+                f"{other} has {address} on {device.bus} already",
+            )  # fmt: skip
         try:
-            profiles[name] = load_profile(device.profile)
+            profile = profiles[name] = load_profile(device.profile, folders)
         except DocumentError as error:
-            findings.add(
-                ("devices", name, "profile"), "site-profile", f"profile {device.profile!r} cannot be used: {error}"
-            )
+            findings.add((*where, "profile"), "site-profile", f"profile {device.profile!r} cannot be used: {error}")
+            continue
+        if bus is not None and not _carries(bus.kind, profile.kinds):
+            kinds = ", ".join(profile.kinds)
+            findings.add((*where, "bus"), "site-wrong-bus", f"{profile.id} speaks {kinds}, {device.bus} is {bus.kind}")
     return profiles
+
+
+def _carries(kind: str, speaks: Sequence[str]) -> bool:
+    """Tell whether an instrument can be behind a bus; a gateway may put one that speaks RTU behind Modbus TCP."""
+    if kind == "mqtt":
+        return "mqtt" in speaks
+    return ("rtu" in speaks or "tcp" in speaks) if kind == "modbus-tcp" else "rtu" in speaks

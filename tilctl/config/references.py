@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from devices.document import Diagnostic, Document, Severity
+from devices.equipment.spec import Spec
 from devices.profile import Profile
 from devices.quantity import QuantityError, parse_as
 from devices.role import BOOL, ROLES, SYMBOL
@@ -14,6 +15,7 @@ from tilctl.config.schema import InterlockEntry, LineEntry, PlaceEntry, RoleEntr
 from tilctl.config.site import Device, Interlock, Line, Place, RoleBinding, Safe, UnitSite
 
 Where = tuple[str | int, ...]
+_ALSO = {"scale": "balance"}  # a single load cell may stand where a scale of several is asked for
 
 
 class Findings:
@@ -51,10 +53,18 @@ class Findings:
 class References:
     """Checks the names that units use, and counts who uses what."""
 
-    def __init__(self, devices: Mapping[str, Device], profiles: Mapping[str, Profile], findings: Findings) -> None:
+    def __init__(
+        self,
+        devices: Mapping[str, Device | Spec],
+        profiles: Mapping[str, Profile],
+        findings: Findings,
+        parts: Mapping[str, str] | None = None,
+    ) -> None:
+        """Check against devices and equipment by name; `parts` are devices that belong to equipment (its name)."""
         self._devices = devices
         self._profiles = profiles
         self._findings = findings
+        self._parts = parts or {}
         self._uses: Counter[str] = Counter()
         self._first_use: dict[str, Where] = {}
 
@@ -95,7 +105,10 @@ class References:
         if not self._findings.known(where, name, self._devices, "device") or name not in self._profiles:
             return None
         profile = self._profiles[name]
-        if profile.role != role:
+        if name in self._parts:
+            owner = self._parts[name]
+            self._findings.add(where, "site-is-a-part", f"{name} is a part of {owner}", f"bind {owner} instead")
+        if profile.role not in (role, _ALSO.get(role)):
             message = f"{name} is a {profile.role} (profile {profile.id}), and a {role} is needed"
             self._findings.add(where, "site-wrong-role", message)
         return profile
@@ -104,8 +117,9 @@ class References:
         device, _, point = place.scale.partition(".")
         if place.scale:
             profile = self._device((*where, "scale"), device, "scale")
-            if profile is not None and profile.role == "scale":
-                self._findings.known((*where, "scale"), point, profile.points, f"point of {device}")
+            if profile is not None and profile.role in ("scale", "balance"):
+                masses = {name: point for name, point in profile.points.items() if point.unit == "g"}
+                self._findings.known((*where, "scale"), point, masses, f"point of {device}")
             self._use(where, place.scale)
         return Place(name, place.at, place.port, device, point)
 
@@ -141,6 +155,10 @@ class References:
         if profile is not None and command is None:
             message = f"{device} cannot be cut off: its profile {profile.id} has no `safe_command`"
             self._findings.add((*where, "tag"), "site-no-cut-off", message, "name one under `failsafe` in the profile")
+        if profile is not None and "mqtt" in profile.kinds:
+            # Invariant: no interlock hangs on a broker.
+            message = f"{device} is reached over MQTT: it must not be what an interlock relies on"
+            self._findings.add((*where, "tag"), "site-mqtt-barrier", message, "use an instrument on a wire of its own")
         return Interlock(name, entry.tag, device, point, above, command or "")
 
     def _culture_safe(self, where: Where, unit: UnitEntry, roles: Mapping[str, RoleBinding]) -> dict[str, Safe]:

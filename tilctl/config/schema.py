@@ -47,21 +47,135 @@ class ScanEntry(Entry):
     trend: str = "1 s"
 
 
-class BusEntry(Entry):
-    """A physical bus."""
+class TcpBusEntry(Entry):
+    """A Modbus TCP server, or a gateway that speaks RTU over TCP."""
 
-    kind: Literal["modbus-tcp"]
+    kind: Literal["modbus-tcp", "modbus-rtu-tcp"]
     host: str
     port: Port
     timeout: str = "1 s"
+    turnaround: str = "0 s"
+
+
+class SerialBusEntry(Entry):
+    """A serial line with Modbus RTU."""
+
+    kind: Literal["modbus-rtu"]
+    path: str
+    baud: Annotated[int, Field(ge=1200, le=921_600)]
+    format: Annotated[str, Field(pattern=r"^[78][NEO][12]$")]
+    timeout: str = "1 s"
+    turnaround: str = "0 s"
+    local_echo: Literal["yes", "no"] = "no"
+
+
+class MqttBusEntry(Entry):
+    """A broker behind which instruments are."""
+
+    kind: Literal["mqtt"]
+    url: str
+
+
+BusEntry = Annotated[TcpBusEntry | SerialBusEntry | MqttBusEntry, Field(discriminator="kind")]
 
 
 class DeviceEntry(Entry):
-    """An instrument."""
+    """An instrument: a unit on a Modbus bus, or what a broker has under a prefix."""
 
     profile: str
     bus: str
-    unit: Annotated[int, Field(ge=0, le=255)]
+    unit: Annotated[int, Field(ge=0, le=255)] | None = None
+    prefix: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+
+
+class CalibrationEntry(Entry):
+    """One calibration; `points` are pairs of what was set or shown, and what was measured."""
+
+    what: str
+    points: Annotated[list[Annotated[list[str], Field(min_length=2, max_length=2)]], Field(min_length=1, max_length=50)]
+    made: str
+    by: Annotated[str, Field(min_length=1)]
+    expires: str
+
+
+class GasEntry(Entry):
+    """A mixer: two mass-flow controllers, and what they give together."""
+
+    co2: str
+    carrier: str
+    total: str
+
+
+class SecondEntry(Entry):
+    """A second probe for the same value, and when the two disagree."""
+
+    probe: str
+    within: str
+    lasts: str
+
+
+class ClimateEntry(Entry):
+    """A bioreactor of parts."""
+
+    kind: Literal["climate"]
+    programmer: str
+    co2: str
+    gas: GasEntry
+    second: SecondEntry | None = None
+    humidity: str | None = None
+
+
+class EnableEntry(Entry):
+    """A relay that gives a drive its power."""
+
+    io: str
+    channel: Annotated[int, Field(ge=0, le=63)]
+
+
+class PumpEntry(Entry):
+    """A pump of a drive and its tubing."""
+
+    kind: Literal["pump"]
+    drive: str
+    tubing: str
+    enable: EnableEntry | None = None
+
+
+class ValvesEntry(Entry):
+    """A manifold of relays: port -> `io.channel`."""
+
+    kind: Literal["valves"]
+    suction: Annotated[dict[Annotated[int, Field(ge=1, le=16)], str], Field(min_length=1)]
+    delivery: Annotated[dict[Annotated[int, Field(ge=1, le=16)], str], Field(min_length=1)]
+
+
+class ProgrammerFreezerEntry(Entry):
+    """A freezer by a temperature programmer."""
+
+    kind: Literal["freezer-programmer"]
+    programmer: str
+    sample: str | None = None
+    ln2: str | None = None
+
+
+class ContactFreezerEntry(Entry):
+    """A freezer by its contacts."""
+
+    kind: Literal["freezer-contacts"]
+    io: str
+    start: Annotated[int, Field(ge=0, le=63)]
+    running: Annotated[int, Field(ge=0, le=63)]
+    alarm: Annotated[int, Field(ge=0, le=63)]
+    hold: Annotated[int, Field(ge=0, le=63)] | None = None
+    chamber: str | None = None
+    sample: str
+    ln2: str | None = None
+    stored: Annotated[list[str], Field(min_length=1)]
+
+
+EquipmentEntry = Annotated[
+    ClimateEntry | PumpEntry | ValvesEntry | ProgrammerFreezerEntry | ContactFreezerEntry, Field(discriminator="kind")
+]
 
 
 class RoleEntry(Entry):
@@ -119,5 +233,8 @@ class SiteFile(Entry):
     scan: ScanEntry = ScanEntry()
     buses: Annotated[dict[Name, BusEntry], Field(min_length=1)]
     devices: Annotated[dict[Name, DeviceEntry], Field(min_length=1)]
+    profiles: str = ""
+    calibrations: dict[Name, Annotated[list[CalibrationEntry], Field(min_length=1)]] = {}
+    equipment: dict[Name, EquipmentEntry] = {}
     units: Annotated[dict[Name, UnitEntry], Field(min_length=1)]
     shared: dict[Name, RoleEntry] = {}

@@ -7,7 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from devices.calibration import Calibration
+from devices.equipment.spec import Spec
+from devices.profile import Profile
+
 PlaceClass = Literal["station", "hook", "waste"]
+BusKind = Literal["modbus-tcp", "modbus-rtu-tcp", "modbus-rtu", "mqtt"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,23 +30,40 @@ class Scan:
 
 @dataclass(frozen=True, slots=True)
 class Bus:
-    """One physical bus; `timeout` (s) bounds each request on it."""
+    """One wire, or one broker; `timeout` (s) bounds each request on it, `turnaround` (s) is silence after a reply.
+
+    `kind` modbus-tcp and modbus-rtu-tcp have `host` and `port`, modbus-rtu the serial port `path`, mqtt the `url`.
+    """
 
     name: str
-    kind: Literal["modbus-tcp"]
-    host: str
-    port: int
-    timeout: float
+    kind: BusKind
+    host: str = ""
+    port: int = 0
+    timeout: float = 1.0
+    turnaround: float = 0.0
+    path: str = ""
+    baud: int = 0
+    format: str = ""
+    local_echo: bool = False
+    url: str = ""
+
+    @property
+    def address(self) -> str:
+        """Where it is, for people."""
+        if self.kind == "mqtt":
+            return self.url
+        return f"{self.path} at {self.baud} {self.format}" if self.path else f"{self.host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """One instrument: its profile id, its bus and its Modbus unit id."""
+    """One instrument: its profile id, its bus, and its Modbus unit id or what its topics begin with."""
 
     name: str
     profile: str
     bus: str
     unit: int
+    prefix: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +138,10 @@ class UnitSite:
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """The whole site file. `sha256` is of its text, and of overrides that are no addresses."""
+    """The whole site file. `sha256` is of its text, and of overrides that are no addresses.
+
+    `profiles` are those of its devices, by the device; `equipment` is built of them and takes part under its own name.
+    """
 
     name: str
     node: str
@@ -132,6 +157,9 @@ class Site:
     units: Mapping[str, UnitSite]
     shared: Mapping[str, RoleBinding]
     sha256: str
+    profiles: Mapping[str, Profile] = field(default_factory=dict[str, Profile])
+    equipment: Mapping[str, Spec] = field(default_factory=dict[str, Spec])
+    calibrations: Mapping[str, tuple[Calibration, ...]] = field(default_factory=dict[str, tuple[Calibration, ...]])
 
     @property
     def topic_prefix(self) -> str:

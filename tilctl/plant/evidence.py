@@ -32,7 +32,7 @@ class Evidence:
     """What the instruments say at one moment: totaliser mL, masses g, the pump's sequence and boot counters.
 
     `serial` is the pump's ("" where it was not kept), `running` whether it turns, `flowing` whether the scales had not
-    come to rest.
+    come to rest, `counter` whether the pump has a totaliser at all.
     """
 
     total_ml: float | None
@@ -43,6 +43,7 @@ class Evidence:
     serial: str = ""
     running: bool | None = None
     flowing: bool = False
+    counter: bool = True
 
     def as_data(self) -> dict[str, Any]:
         """Return it for the record."""
@@ -87,6 +88,7 @@ async def gather_evidence(plant: UnitPlant, way: Way) -> Evidence:
         plant.instruments[way.pump].serial,
         None if running is None else bool(running),
         flowing,
+        plant.instruments[way.pump].profile.counter,
     )
 
 
@@ -141,7 +143,8 @@ def close_evidence(
         if ordered < UNPROVABLE_ML:
             return open_(f"the totaliser is lost ({lost}), and {ordered:g} mL are too little for the scales alone")
         text = f"closed by mass alone, {moved:.1f} mL: {lost}"
-        return Closure(moved, None, left, came, closes=True, why="", exception=text)
+        # A pump that never counts is no surprise: the site's equipment says so, and each of its doses.
+        return Closure(moved, None, left, came, closes=True, why="", exception=text if after.counter else "")
     if counted < NOTHING_ML and moved <= CLOSES_ML:
         moved = 0.0  # the pump did not turn: what the scales show is their noise
     apart = max(WATCH_ML, WATCH_SHARE * counted)
@@ -160,6 +163,8 @@ def untouched(before: Evidence, after: Evidence) -> bool:
 
 def _counted(before: Evidence, after: Evidence, ordered: float) -> tuple[float | None, str]:
     """Return what the pump counted in mL, or None and why its totaliser proves nothing."""
+    if not before.counter and not after.counter:
+        return None, "the pump has no totaliser"
     if before.total_ml is None or after.total_ml is None:
         return None, ""
     if before.serial and after.serial and before.serial != after.serial:

@@ -7,11 +7,16 @@ from collections.abc import Mapping
 from functools import partial
 
 from devices.clock import Clock
+from devices.equipment.base import Equipment, Parts
+from devices.equipment.spec import build, parts_of
 from devices.instrument import DeviceState, Instrument
+from devices.kept import Kept
 from devices.modbus.bus import LinkMaker, ModbusBus
 from devices.modbus.driver import ModbusDevice
 from devices.modbus.link import Link
-from devices.profile import load_profile
+from devices.reading import Reading
+from devices.role import BOOL
+from devices.wear import WriteLedger
 from tilctl.config import Site
 from tilctl.plant.image import ProcessImage
 from tilctl.plant.outputs import OutputGate
@@ -29,16 +34,18 @@ class Suite:
         """Describe the suite of a site; `links` (bus -> maker) stand in for TCP where a rehearsal brings them."""
         self.site = site
         self.clock = clock
-        makers = links or {}
-        self.buses = {
-            name: ModbusBus(name, bus.host, bus.port, clock, timeout=bus.timeout, link=makers.get(name, Link))
-            for name, bus in site.buses.items()
-        }
-        self.instruments: dict[str, Instrument] = {
-            name: ModbusDevice(name, load_profile(device.profile), self.buses[device.bus], device.unit, clock)
+        self.buses = wires(site, clock, links or {})
+        self.wear = WriteLedger(clock, Kept(clock, site.data / "writes.json"))
+        self.devices: dict[str, Instrument] = {
+            name: ModbusDevice(name, site.profiles[name], self.buses[device.bus], device.unit, clock, self.wear)
             for name, device in site.devices.items()
         }
         self.image = ProcessImage(clock)
+        self._runs = Kept(clock, site.data / "runs.json")
+        equipment = self._equipment()
+        parts = {part for spec in site.equipment.values() for part in parts_of(spec)}
+        # Invariant: a part is read and commanded by its equipment alone.
+        self.instruments = {name: device for name, device in self.devices.items() if name not in parts} | equipment
         self.gate = OutputGate(self.instruments, self.image.put)
         self.sharing = Sharing(self.gate, clock, partial(known_to_rest, self.image, self.instruments))
         self.image.watch(lambda device, _readings: self.sharing.scanned(device))
@@ -49,6 +56,24 @@ class Suite:
             name: UnitPlant(name, unit, self.instruments, clock, self.image, self.gate, self.scanner)
             for name, unit in site.units.items()
         }
+
+    def _equipment(self) -> dict[str, Instrument]:
+        """Return what is built of several instruments; what its parts read is in the image as well."""
+        site, clock = self.site, self.clock
+
+        def told(part: str, readings: Mapping[str, Reading] | None) -> None:
+            if readings is None:
+                self.image.lost(part)
+            else:
+                self.image.put(part, readings)
+
+        parts = Parts(self.devices, clock, told)
+        for name in {part for spec in site.equipment.values() for part in parts_of(spec)}:
+            profile = self.devices[name].profile
+            units = {point: value.unit for point, value in profile.points.items()}
+            self.image.own(name, units | dict.fromkeys(profile.bits, BOOL))
+            self.image.expect(name, max(5.0, 2.5 * max(site.scan.quiet, site.scan.idle)))
+        return {name: build(name, spec, parts, self._runs) for name, spec in site.equipment.items()}
 
     async def open(self) -> None:
         """Connect every bus and begin to scan; an absent device is no error here, it shows as offline."""
@@ -69,4 +94,14 @@ class Suite:
     async def close(self) -> None:
         """End scanning and leave every bus."""
         await self.scanner.close()
+        await asyncio.gather(*(each.close() for each in self.instruments.values() if isinstance(each, Equipment)))
+        await self.wear.close()
         await asyncio.gather(*(bus.close() for bus in self.buses.values()))
+
+
+def wires(site: Site, clock: Clock, links: Mapping[str, LinkMaker]) -> dict[str, ModbusBus]:
+    """Return the buses of a site; `links` (bus -> maker) stand in for what the site file says."""
+    return {
+        name: ModbusBus(name, bus.host, bus.port, clock, timeout=bus.timeout, link=links.get(name, Link))
+        for name, bus in site.buses.items()
+    }

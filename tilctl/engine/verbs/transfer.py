@@ -14,7 +14,7 @@ from tilctl.engine.intents import not_safe, resolve, settle, way_of
 from tilctl.engine.shield import finish
 from tilctl.journal import events as ev
 from tilctl.plant.control.dispense import dispense
-from tilctl.plant.evidence import Evidence, gather_evidence
+from tilctl.plant.evidence import UNPROVABLE_ML, Evidence, gather_evidence
 from tilctl.plant.ledger import Container
 from tilctl.plant.outputs import OutputRefused
 from tilctl.plant.unit import PlantError, Way
@@ -139,7 +139,12 @@ async def _move(context: Context, order: _Order, volume: float, *, first: bool) 
 
 async def _open(context: Context, order: _Order, way: Way, before: Evidence, volume: float, *, first: bool) -> int:
     batch = context.batch
-    if before.sequence is None or before.total_ml is None or before.source_g is None or before.destination_g is None:
+    if not before.counter and volume < UNPROVABLE_ML:
+        # Invariant: what the scales cannot tell from nothing is not dosed by a pump that does not count.
+        text = f"{context.path}: {way.pump} has no totaliser, and {volume:g} mL cannot be proven by mass"
+        raise StepError(text, f"dose at least {UNPROVABLE_ML:g} mL, or use a pump that counts")
+    counted = before.total_ml is not None or not before.counter
+    if before.sequence is None or not counted or before.source_g is None or before.destination_g is None:
         raise StepError(f"{context.path}: no evidence before the start: {before}", "see to the pump and the scales")
     number = len(batch.state.intents) + 1
     over = min(0.02 * volume + 2.0, 20.0) if order.empty and first else 0.0  # to be sure that it is empty

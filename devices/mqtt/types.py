@@ -1,0 +1,122 @@
+"""A compiled MQTT profile: where the values of its points stand in which messages, and what its commands publish.
+
+What the controller knows of any instrument is in `MqttProfile.profile`; the rest is for the driver and the simulators.
+Topics still have their places: `{prefix}` is the one of the unit, `{reply}` the name of who asks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from devices.profile_types import Profile
+
+JsonPath = tuple[str | int, ...]
+"""Keys and list indexes from the outside in; empty is the whole payload."""
+
+ArgValue = float | str
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How a value is written in a message: as a number (raw * scale + offset), or as one of some texts."""
+
+    kind: str  # number, bool, symbol or text
+    scale: float = 1.0
+    offset: float = 0.0
+    true: str | None = None
+    """The text of true; None where JSON's own true and false are meant."""
+    false: str | None = None
+    symbols: Mapping[str, str] | None = None
+    """Text in the message -> symbol."""
+
+
+@dataclass(frozen=True, slots=True)
+class PointPlace:
+    """Where the value of a point stands; `absent` is its value (in its unit) in a message that does not have it."""
+
+    path: JsonPath
+    form: Form
+    absent: float | bool | str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What is published: `text` with places to fill, or `json`, in which a whole text `{arg}` is a place."""
+
+    topic: str
+    text: str = ""
+    json: Any = None
+    is_json: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What makes an instrument send a block again; how long (s) that may take, and after which age (s) it is asked."""
+
+    message: Message
+    within_s: float
+    every_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A block: the latest message of a topic; with `has`, the latest that has a value there."""
+
+    topic: str
+    has: JsonPath | None
+    ask: Ask | None
+
+
+@dataclass(frozen=True, slots=True)
+class Arg:
+    """How an argument is sent; only where the argument `only[0]` has the value `only[1]`, otherwise left out."""
+
+    form: Form
+    only: tuple[str, ArgValue] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """What an instrument answers to a command: on which topic, with which values where (with places to fill).
+
+    A reply that matches `refused` and has something at `refusal` says that the command was not carried out.
+    """
+
+    topic: str
+    match: tuple[tuple[JsonPath, str], ...]
+    refused: tuple[tuple[JsonPath, str], ...]
+    refusal: JsonPath | None
+    within_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """What a command publishes, and how it is acknowledged; None where the instrument gives no answer of its own."""
+
+    message: Message
+    args: Mapping[str, Arg]
+    ack: Ack | None
+
+
+@dataclass(frozen=True, slots=True)
+class Online:
+    """The topic that tells whether the instrument is there; `lost` is what its will says."""
+
+    topic: str
+    payloads: frozenset[str]
+    lost: str
+
+
+@dataclass(frozen=True, slots=True)
+class MqttProfile:
+    """A profile with all that MQTT adds; `serial` is the block and place of the serial number."""
+
+    profile: Profile
+    prefix: str
+    online: Online
+    sources: Mapping[str, Source]
+    places: Mapping[str, PointPlace]
+    actions: Mapping[str, Action]
+    serial: tuple[str, JsonPath] | None = None
