@@ -197,8 +197,7 @@ class Commands:
             echo = known.blocks.get(source.echo)
             needed.append(source.echo)
             start = command.write.addr
-            reach = sum((i.last - i.first) * i.stride for i in command.write.index)
-            fits = echo is not None and echo.addr <= start and start + reach < echo.addr + echo.count
+            fits = echo is not None and echo.addr <= start < echo.addr + echo.count  # it moves with the index
             if echo is None or not fits or echo.fc != _READ_BACK[command.write.fc]:
                 text = f"{source.echo} is no block of the same table over all that {name} writes"
                 self._find(

@@ -26,10 +26,10 @@ def _integer(value: Any) -> Any:
 
 
 def _number(value: Any) -> Any:
-    """Read a finite number."""
+    """Read a finite number; one of a register may be written 0x8000."""
     if isinstance(value, str):
         try:
-            number = float(value)
+            number = float(int(value, 16)) if value.startswith("0x") else float(value)
         except ValueError:
             raise ValueError(f"{value!r} is not a number") from None
         if not math.isfinite(number):

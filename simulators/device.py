@@ -88,6 +88,9 @@ class SimDevice:
         self._build()
         frames = [_Frame(command) for command in profile.commands.values()]
         self._frames = sorted(frames, key=lambda frame: -frame.fixed)
+        self._indexed = [  # (reading function, address, words) of the places that indexed commands write to
+            (READS_BACK[f.command.fc], place, f.command.words) for f in frames if f.command.index for place in f.places
+        ]
         self._discards = profile.sim is not None and profile.sim.unlisted == "discard"
         self._undefined = profile.sim is not None and profile.sim.unlisted == "undefined"
         self._functions = {i.fc for i in self._images} | {f.command.fc for f in frames}
@@ -109,6 +112,9 @@ class SimDevice:
         if not 1 <= count <= (MOST_BITS if fc in (1, 2) else MOST_REGISTERS):
             raise ModbusFault(ILLEGAL_VALUE)
         words: dict[int, bytes] = {}
+        for table, place, size in self._indexed:
+            if table == fc and place < addr + count and addr < place + size:
+                words.update((a, struct.pack(">H", self.written.get((fc, a), 0))) for a in range(place, place + size))
         for part in self._images:
             if part.fc == fc and part.addr < addr + count and addr < part.addr + part.count:
                 data = part.render(self.written)

@@ -204,7 +204,8 @@ class Fittings:
     def _mass(self, port: int, name: str) -> float:
         t = self._place.time()
         sigma = WASTE_NOISE if port == WASTE_PORT else SCALE_NOISE
-        return self._place.fluidics.mass(port, t) + gauss(stream(self._place.seed, name), int(t), sigma)
+        mass = self._place.fluidics.mass(port, t) + gauss(stream(self._place.seed, name), int(t), sigma)
+        return max(0.0, mass)  # the sign is shown elsewhere
 
     def _pump(self, name: str, spec: PumpSpec) -> None:
         place, fluidics, unit = self._place, self._place.fluidics, self._place.fluidics.pumps[name]

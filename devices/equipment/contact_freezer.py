@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,7 +36,7 @@ class Contacts:
     hold: int | None = None
 
 
-def digest(rows: list[Mapping[str, Any]]) -> str:
+def digest(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return the digest of a programme, by which the site file names the one that is stored in the freezer."""
     plain = [[row[key] for key in ("kind", "listen", "rate", "target", "end", "timeout")] for row in rows]
     whole = [[float(value) if isinstance(value, (int, float)) else str(value) for value in row] for row in plain]

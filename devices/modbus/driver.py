@@ -185,12 +185,12 @@ class ModbusDevice:
     def _point_of(self, name: str) -> str:
         return self.profile.bits[name].point if name in self.profile.bits else name
 
-    async def _registers(self, block_id: str, priority: Priority) -> list[int]:
-        """Return the registers of a block from a checked instrument."""
+    async def _registers(self, block_id: str, priority: Priority, moved: int = 0) -> list[int]:
+        """Return the registers of a block from a checked instrument, or those `moved` addresses further on."""
         if self._generation != self._bus.generation or self._clock.monotonic() >= self._check_due:
             await self._ready(priority)
         block = self.profile.blocks[block_id]
-        return await self._fetch(block.fc, block.addr, block.count, priority)
+        return await self._fetch(block.fc, block.addr + moved, block.count, priority)
 
     async def _fetch(self, fc: int, addr: int, count: int, priority: Priority) -> list[int]:
         """Read registers, and keep the books of what failed."""
@@ -365,10 +365,14 @@ class ModbusDevice:
         """Read what proves a command once; tell whether it is proven."""
         proven, readings = True, dict[str, Reading]()
         for block_id in command.verify.blocks:
-            registers = await self._registers(block_id, priority)
-            readings |= self._decoders[block_id].decode(registers, self._clock.monotonic())
+            block = self.profile.blocks[block_id]
+            apart = block_id == command.verify.echo and addr + len(words) > block.addr + block.count
+            moved = addr - command.addr if apart else 0
+            registers = await self._registers(block_id, priority, moved)
+            if not moved:
+                readings |= self._decoders[block_id].decode(registers, self._clock.monotonic())
             if block_id == command.verify.echo:
-                start = addr - self.profile.blocks[block_id].addr
+                start = addr - moved - block.addr
                 echoed = registers[start : start + len(words)]
                 proven = echoed == ([int(word != 0) for word in words] if command.fc in _COILS else words)
         return proven and all(holds(check, values, readings.get(check.point)) for check, values in checks), readings

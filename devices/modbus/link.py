@@ -16,6 +16,7 @@ import socket
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from weakref import WeakValueDictionary
 
 from pymodbus.client import AsyncModbusTcpClient
 from pymodbus.exceptions import ModbusException
@@ -76,6 +77,37 @@ class Ask:
     words: Sequence[int] = ()
 
 
+class Address:
+    """A host and port, to which this process holds one connection at most: many instruments serve but one or two."""
+
+    _taken: WeakValueDictionary[tuple[asyncio.AbstractEventLoop, str, int], Address] = WeakValueDictionary()
+
+    def __init__(self, host: str, port: int) -> None:
+        """Name an address of the running loop."""
+        self._key = (asyncio.get_running_loop(), host, port)
+
+    def claim(self) -> None:
+        """Take the address; raises OSError where another connection of this process has it."""
+        if self._taken.setdefault(self._key, self) is not self:
+            raise OSError("another bus of this process is connected there; put all units of one address on one bus")
+
+    def release(self) -> None:
+        """Leave the address to the next; doing so twice does no harm."""
+        if self._taken.get(self._key) is self:
+            del self._taken[self._key]
+
+
+def watch_peer(transport: asyncio.Transport) -> None:
+    """Let the system find out that a peer has gone without a word, and send small frames at once."""
+    sock: socket.socket | None = transport.get_extra_info("socket")
+    if sock is not None:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if sys.platform == "linux":
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_S)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
+
+
 class Link:
     """One connection; used by one task at a time, made anew after every failure. `lost`: the peer ended it."""
 
@@ -93,6 +125,7 @@ class Link:
             trace_connect=self._connection_changed,
         )
         self.lost = False
+        self._address = Address(host, port)
         self._on_lost = on_lost
         self._ask: Ask | None = None
         self._error: BusError | None = None
@@ -115,18 +148,13 @@ class Link:
         return self._client.connected
 
     async def connect(self, timeout_s: float) -> None:
-        """Connect once; raises OSError or TimeoutError."""
+        """Connect once; raises OSError (also where this process is connected to that address already) or TimeoutError."""
+        self._address.claim()
         async with asyncio.timeout(timeout_s):
             transport: asyncio.Transport = (await self._client.ctx.call_create())[0]
         self._transport = transport
         self._client.ctx.next_tid = next(_first_transactions) % _LAST_TRANSACTION
-        sock: socket.socket | None = transport.get_extra_info("socket")
-        if sock is not None:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            if sys.platform == "linux":
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_S)
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
+        watch_peer(transport)
 
     def at_once(self, ask: Ask) -> list[int] | None:
         """Return None: over a network every reply has to be awaited."""
@@ -168,6 +196,7 @@ class Link:
 
     def drop(self) -> None:
         """End the connection at once; what may still arrive on it is lost, on purpose."""
+        self._address.release()
         self._client.close()
         if self._transport is not None:
             self._transport.abort()
@@ -175,6 +204,7 @@ class Link:
 
     def _connection_changed(self, connected: bool) -> None:
         if not connected:
+            self._address.release()
             self.lost = True
             self._fail(NoReplyError("the connection was lost while the reply was awaited"))
             self._on_lost()
@@ -213,25 +243,34 @@ def misfit(data: bytes, ask: Ask, transaction: int) -> str:
         return f"unit {data[6]} instead of {ask.unit}"
     if fc not in (ask.fc, ask.fc | 0x80):
         return f"function code {fc} instead of {ask.fc}"
-    if fc & 0x80:
-        expected = 9
-    elif ask.fc in (3, 4):
-        expected = 9 + 2 * ask.count
-    elif ask.fc in (1, 2):
-        expected = 9 + (ask.count + 7) // 8
-    else:
-        expected = 12
+    expected = 7 + reply_size(ask, fc)
     if size != expected:
         return f"a reply of {size} bytes instead of {expected}: short or with more than was asked"
     if len(data) > size:
         return f"{len(data) - size} bytes after the reply"
-    if len(data) < size or fc & 0x80:
+    return "" if len(data) < size else contradiction(ask, data[7:])
+
+
+def reply_size(ask: Ask, fc: int) -> int:
+    """Return the size (bytes) of the right reply from its function code `fc` on, without checksum."""
+    if fc & 0x80:
+        return 2
+    if ask.fc in (3, 4):
+        return 2 + 2 * ask.count
+    if ask.fc in (1, 2):
+        return 2 + (ask.count + 7) // 8
+    return 5
+
+
+def contradiction(ask: Ask, pdu: bytes) -> str:
+    """Tell where a whole reply (from its function code on) of the right size contradicts its request; "" if nowhere."""
+    if pdu[0] & 0x80:
         return ""
     if ask.fc <= 4:
-        return "" if data[8] == size - 9 else f"byte count {data[8]} instead of {size - 9}"
-    if int.from_bytes(data[8:10], "big") != ask.addr:
-        return f"the reply names address {int.from_bytes(data[8:10], 'big')} instead of {ask.addr}"
-    echo = int.from_bytes(data[10:12], "big")
+        return "" if pdu[1] == len(pdu) - 2 else f"byte count {pdu[1]} instead of {len(pdu) - 2}"
+    if int.from_bytes(pdu[1:3], "big") != ask.addr:
+        return f"the reply names address {int.from_bytes(pdu[1:3], 'big')} instead of {ask.addr}"
+    echo = int.from_bytes(pdu[3:5], "big")
     if ask.fc in (15, 16):
         return "" if echo == len(ask.words) else f"the reply confirms {echo} values instead of {len(ask.words)}"
     value = ask.words[0] if ask.fc == 6 else 0xFF00 if ask.words[0] else 0

@@ -33,7 +33,7 @@ class MqttModel(_Strict):
 
 
 class OnlineModel(_Strict):
-    """The topic that tells whether it is there: one of `payload` says so, anything else denies it; `lost` is its will."""
+    """The topic that tells whether it is there: one of `payload` says so, all else denies it; `lost` is its will."""
 
     topic: Topic
     payload: Annotated[list[str], BeforeValidator(_listed), Field(min_length=1)]
@@ -106,14 +106,13 @@ class ArgModel(FormModel):
 
 
 class AckModel(_Strict):
-    """What the instrument answers: `match` gives the values at places of the answer.
+    """What the instrument answers: `match` gives the values at places of the answer, `refusal` the place of an error.
 
-    `refusal` is the place of an error in an answer that fits all of `match` or, where given, of `refused`.
+    An answer that fits and has something at `refusal` says that the command was not carried out.
     """
 
     topic: Topic
     match: Annotated[dict[str, str], Field(min_length=1)]
-    refused: dict[str, str] | None = None
     refusal: Path | None = None
     within_ms: Milliseconds = 2000
 

@@ -81,12 +81,11 @@ class Arg:
 class Ack:
     """What an instrument answers to a command: on which topic, with which values where (with places to fill).
 
-    A reply that matches `refused` and has something at `refusal` says that the command was not carried out.
+    A reply that fits and has something at `refusal` says that the command was not carried out.
     """
 
     topic: str
     match: tuple[tuple[JsonPath, str], ...]
-    refused: tuple[tuple[JsonPath, str], ...]
     refusal: JsonPath | None
     within_s: float
 

@@ -18,7 +18,7 @@ from simulators.plant import Plant
 from simulators.sight import BenchError
 from simulators.suite import Suite, layout, wire
 from simulators.virtual import VirtualClock, run
-from tilctl.cli.simulate import layout_of
+from tilctl.cli.simulated import layout_of
 from tilctl.config import load_site
 
 TWO = Path(__file__).parents[1] / "engine" / "two-cells.yaml"

@@ -15,16 +15,16 @@ from simulators.bench import Bench
 from simulators.operator import Operator
 from simulators.plant import Plant
 from simulators.remote import threaded
-from simulators.suite import Suite as Servers
-from simulators.suite import wire
 from simulators.virtual import VirtualClock
 from tilctl.cli.operator_runner import OperatorRunner
 from tilctl.cli.service import Service
+from tilctl.cli.simulated import plant_of, servers_of
 from tilctl.config import load_site
 from tilctl.engine.machine import FINAL, State
 from tilctl.engine.runner import Runner
 
 UNIT = "cell1"
+SITE = Path(str(files("tilctl.cli") / "demo-site.yaml"))
 ENDS = (*FINAL, State.HELD)
 
 
@@ -52,6 +52,7 @@ class Order:
     mqtt_url: str
     parameters: dict[str, str] = field(default_factory=dict[str, str])
     folders: tuple[Path, ...] = ()
+    site: Path = SITE
 
 
 class RehearsalFailed(Exception):
@@ -65,8 +66,9 @@ async def rehearse(
 
     `watch` is called once everything stands, `finish` while it still stands.  Raises RehearsalFailed.
     """
-    plant = Plant(clock, order.seed)
-    servers = Servers(wire(plant.devices), clock)
+    site = load_site(order.site)
+    plant = plant_of(site, clock, order.seed, order.folders)
+    servers = servers_of(site, plant.devices, clock)
     ports = await servers.start()
     trouble: list[str] = []
     ended = asyncio.Event()
@@ -104,7 +106,7 @@ async def _beside(clock: VirtualClock, work: Callable[[], None]) -> None:
 def _site(order: Order, ports: dict[str, int]) -> Any:
     overrides = {f"buses.{bus}.port": str(port) for bus, port in ports.items()}
     overrides |= {"mqtt.url": order.mqtt_url, "http.port": "0", "data": str(order.out.resolve() / "data")}
-    return load_site(Path(str(files("tilctl.cli") / "demo-site.yaml")), overrides)
+    return load_site(order.site, overrides)
 
 
 def _policy(clock: VirtualClock, plant: Plant, seed: int) -> Callable[[dict[str, Any]], Any]:

@@ -11,10 +11,10 @@ from pathlib import Path
 from devices.clock import SystemClock
 from simulators.facility import Facility
 from simulators.remote import BenchServer
-from simulators.suite import Suite, wire
 from tilctl.cli.exits import CommandFailed, Exit
 from tilctl.cli.logs import configure
 from tilctl.cli.run import read_site
+from tilctl.cli.simulated import fitted, servers_of
 from tilctl.config import Site
 
 
@@ -35,18 +35,6 @@ def run(args: argparse.Namespace) -> int:
         raise CommandFailed(Exit.UNAVAILABLE, str(error)) from error
 
 
-def layout_of(site: Site, known: set[str]) -> dict[str, dict[int, str]]:
-    """Return bus -> unit id -> instrument; raises CommandFailed for instruments that have no simulator."""
-    strange = [name for name in site.devices if name not in known]
-    if strange:
-        text = f"no simulator for {', '.join(strange)}; the simulated suite has {', '.join(sorted(known))}"
-        raise CommandFailed(Exit.BAD_INPUT, text)
-    layout: dict[str, dict[int, str]] = {bus: {} for bus in site.buses}
-    for name, device in site.devices.items():
-        layout[device.bus][device.unit] = name
-    return layout
-
-
 async def _serve(site: Site, seed: int, bench_port: int) -> int:
     clock = SystemClock()
     loop = asyncio.get_running_loop()
@@ -54,7 +42,9 @@ async def _serve(site: Site, seed: int, bench_port: int) -> int:
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, ending.set)
     facility = Facility(clock, seed, list(site.units) or ["cell1"])
-    suite = Suite(wire(facility.devices, layout_of(site, set(facility.devices))), clock)
+    plant = next(iter(facility.plants.values()))
+    devices = {**facility.devices, **fitted(site, plant)}
+    suite = servers_of(site, devices, clock)
     bench = BenchServer(facility)
     try:
         ports = await suite.start({name: bus.port for name, bus in site.buses.items()})

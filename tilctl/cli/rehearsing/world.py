@@ -21,9 +21,6 @@ from typing import Any
 
 from simulators.bench import Bench
 from simulators.memory import memory_links
-from simulators.plant import Plant
-from simulators.suite import Suite as Servers
-from simulators.suite import wire
 from simulators.virtual import EPOCH, VirtualClock, VirtualLoop
 from tilctl.cli.rehearsing.absence import AbsenceOracle
 from tilctl.cli.rehearsing.cuts import Cut
@@ -41,6 +38,7 @@ from tilctl.cli.rehearsing.times import TimeOracle
 from tilctl.cli.rehearsing.violations import Book
 from tilctl.cli.rehearsing.warmth import WarmOracle
 from tilctl.cli.rehearsing.written import Written
+from tilctl.cli.simulated import plant_of, servers_of
 from tilctl.commands.door import Door, Refusal
 from tilctl.config import Site, load_site
 from tilctl.engine.controller import Controller
@@ -73,6 +71,7 @@ class Plan:
     cuts: tuple[Cut, ...] = ()
     sockets: bool = False
     haste: float = 1.0
+    site: Path = SITE
 
 
 class World:
@@ -83,10 +82,10 @@ class World:
         self.clock = clock
         self.loop: VirtualLoop = clock.loop
         self.began = time.monotonic()
-        self.plant = Plant(clock, plan.seed)
+        self.site: Site = load_site(plan.site)
+        self.plant = plant_of(self.site, clock, plan.seed, plan.folders)
         self.bench = Bench(self.plant)
-        self.servers = Servers(wire(self.plant.devices), clock)
-        self.site: Site
+        self.servers = servers_of(self.site, self.plant.devices, clock)
         self.life: Life | None = None
         self.life_clock: LifeClock | None = None
         self.controller: Controller | None = None
@@ -144,7 +143,7 @@ class World:
         overrides = {"http.port": "0", "data": str(self.data)}
         if self.plan.sockets:
             overrides |= {f"buses.{bus}.port": str(port) for bus, port in (await self.servers.start()).items()}
-        self.site = load_site(SITE, overrides)
+        self.site = load_site(self.plan.site, overrides)
         self.guarding.knows(self.site.scan.quiet, self.site.units[UNIT].interlocks.values())
         for name, device in self.plant.devices.items():
             device.heard.append(partial(self.invariants.hears, name))

@@ -1,0 +1,89 @@
+"""A site's instruments as simulators: a plant whose instruments are those that the site file names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from devices.clock import Clock
+from devices.document import DocumentError, parse, validate
+from devices.equipment.contact_freezer import digest
+from devices.equipment.spec import ContactFreezerSpec, PumpSpec, parts_of
+from devices.profile_types import Profile
+from recipes import shelf
+from recipes.freezing import program
+from recipes.freezing_model import FreezeProfile
+from simulators.device import SimDevice
+from simulators.fittings import Fittings
+from simulators.physics.freezing import Row
+from simulators.plant import Plant
+from simulators.suite import Suite, wire
+from tilctl.cli.exits import CommandFailed, Exit
+from tilctl.config import Site
+
+
+def plant_of(site: Site, clock: Clock, seed: int, folders: tuple[Path, ...] = ()) -> Plant:
+    """Return the simulated suite of a site of one unit; raises CommandFailed for what has no simulator."""
+    plant = Plant(clock, seed)
+    plant.devices = {**plant.devices, **fitted(site, plant, folders)}
+    return plant
+
+
+def fitted(site: Site, plant: Plant, folders: tuple[Path, ...] = ()) -> dict[str, SimDevice]:
+    """Return the parts of a site's equipment, with a plant behind them; raises CommandFailed for what has no simulator."""
+    balances = _balances(site)
+    parts = {part for spec in site.equipment.values() for part in parts_of(spec)} | {*balances}
+    if not parts:
+        return {}
+    pumps = [name for name, spec in site.equipment.items() if isinstance(spec, PumpSpec)]
+    if strange := [name for name in pumps if name not in plant.pumps]:
+        text = f"no simulator for {', '.join(strange)}; the simulated suite has {', '.join(plant.pumps)}"
+        raise CommandFailed(Exit.BAD_INPUT, text)
+    profiles: dict[str, Profile] = {name: site.profiles[name] for name in site.devices if name in parts}
+    return Fittings(plant, profiles, site.equipment, balances, _stored(site, folders)).devices()
+
+
+def servers_of(site: Site, devices: Mapping[str, SimDevice], clock: Clock) -> Suite:
+    """Return the servers of a site's buses; raises CommandFailed for instruments that have no simulator."""
+    return Suite(wire(devices, layout_of(site, {*devices})), clock)
+
+
+def layout_of(site: Site, known: set[str]) -> dict[str, dict[int, str]]:
+    """Return bus -> unit id -> instrument; raises CommandFailed for instruments that have no simulator."""
+    strange = [name for name in site.devices if name not in known]
+    if strange:
+        text = f"no simulator for {', '.join(strange)}; the simulated suite has {', '.join(sorted(known))}"
+        raise CommandFailed(Exit.BAD_INPUT, text)
+    layout: dict[str, dict[int, str]] = {bus: {} for bus in site.buses}
+    for name, device in site.devices.items():
+        layout[device.bus][device.unit] = name
+    return layout
+
+
+def _balances(site: Site) -> dict[str, int]:
+    """Return the load cells that are instruments of their own, and the port at which each hangs."""
+    places = [place for unit in site.units.values() for place in unit.places.values() if place.scale_device]
+    return {p.scale_device: p.port for p in places if site.profiles[p.scale_device].role == "balance"}
+
+
+def _stored(site: Site, folders: tuple[Path, ...]) -> list[list[Row]]:
+    """Return the programmes that a person has stored in a freezer which is run by its contacts, by their digests."""
+    wanted = {d for spec in site.equipment.values() if isinstance(spec, ContactFreezerSpec) for d in spec.stored}
+    found: list[list[Row]] = []
+    for name in shelf.paths(shelf.FREEZING, folders) if wanted else ():
+        try:
+            text = shelf.read(name, shelf.FREEZING, folders).text
+            rows = program(validate(parse(text, name), FreezeProfile, "schema"))
+        except DocumentError:
+            continue
+        if digest(rows) in wanted:
+            found.append(
+                [
+                    Row(
+                        str(row["kind"]), str(row["listen"]), float(row["rate"]), float(row["target"]),
+                        str(row["end"]), float(row["timeout"]),
+                    )
+                    for row in rows
+                ]
+            )  # fmt: skip
+    return found
