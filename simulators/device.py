@@ -268,9 +268,9 @@ def _settings(profile: Profile, serial: int | str) -> list[_Image]:
     images = [_Image(s.fc, s.addr, s.words, [_constant(s)]) for s in profile.asserts if (s.fc, s.addr) not in taken]
     identity = profile.identity
     if identity is not None:
-        cells = [_constant(identity.setting)]
+        cells = [_constant(identity.setting, serial)]
         if (place := identity.serial) is not None:
-            words = encode(place.type, serial, profile.order, place.words)
+            words = encode(place.type, _fitting(serial, place.type, place.words), profile.order, place.words)
             data = struct.pack(f">{len(words)}H", *words)
             cells.append(_Cell(place.addr, RegType.STRING, place.words, WordOrder.ABCD, lambda: data))
         cells.sort(key=lambda cell: cell.addr)
@@ -278,11 +278,19 @@ def _settings(profile: Profile, serial: int | str) -> list[_Image]:
     return images
 
 
-def _constant(setting: Setting) -> _Cell:
+def _fitting(serial: int | str, kind: RegType, words: int) -> int | str:
+    """Return a serial number as its registers can hold it."""
+    if kind is RegType.STRING:
+        return str(serial)
+    return int(serial) % (1 << 16 * words) if str(serial).isdigit() else 0
+
+
+def _constant(setting: Setting, serial: int | str = 0) -> _Cell:
+    """Return what an identity or an asserted register must hold; where anything will do, the serial number."""
     if setting.type is RegType.STRING:
         text = setting.starts.encode("ascii")[: 2 * setting.words]
         return _Cell(setting.addr, setting.type, setting.words, setting.order, lambda: text)
-    expected = setting.among[0] if setting.among else 0.0
+    expected = setting.among[0] if setting.among else float(_fitting(serial, setting.type, setting.words))
     value = expected if setting.type in FLOATS else int(expected)
     return _Cell(setting.addr, setting.type, setting.words, setting.order, lambda: value)
 

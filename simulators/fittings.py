@@ -235,7 +235,11 @@ class Fittings:
             with place.change() as t:
                 fluidics.stop(name, t)
 
-        draft.values["running"] = lambda: (place.time(), unit.run is not None)[1]
+        bit = profile.bits.get("running")
+        if bit is None:
+            draft.values["running"] = lambda: (place.time(), unit.run is not None)[1]
+        else:
+            draft.values[bit.point] = lambda: (place.time(), ["running"] if unit.run is not None else [])[1]
         draft.handlers |= {"set_speed": partial(keep, "speed"), "set_steps": partial(keep, "steps")}
         draft.handlers |= {"dispense_mode": partial(keep, "counts"), "start": start, "stop": stop}
         draft.off.append(stop)
@@ -325,7 +329,7 @@ class Fittings:
         names = {"idle": "reset", "running": "run", "complete": "complete", "aborted": "hold"}
         shown = self._profiles[spec.programmer].points["program_mode"].symbols.values()
         self._reads(Source(spec.programmer, "temperature"), lambda: (place.time(), freezer.chamber)[1], PROBE_NOISE)
-        self._reads(spec.sample, lambda: (place.time(), freezer.sample)[1], PROBE_NOISE)
+        self._reads(spec.sample, self._in_the_bag, PROBE_NOISE)
         self._reads(spec.ln2, lambda: (place.time(), freezer.ln2)[1], 0.0)
         draft.values["setpoint_now"] = lambda: (place.time(), freezer.setpoint)[1]
         draft.values["setpoint"] = lambda: IDLE_CHAMBER
@@ -371,8 +375,14 @@ class Fittings:
         module.inputs[contacts.running] = lambda: freezer.running
         module.inputs[contacts.alarm] = lambda: not freezer.powered
         self._reads(spec.probes.chamber, lambda: (place.time(), freezer.chamber)[1], PROBE_NOISE)
-        self._reads(spec.probes.sample, lambda: (place.time(), freezer.sample)[1], PROBE_NOISE)
+        self._reads(spec.probes.sample, self._in_the_bag, PROBE_NOISE)
         self._reads(spec.probes.ln2, lambda: (place.time(), freezer.ln2)[1], 0.0)
+
+    def _in_the_bag(self) -> float:
+        """Return what the sample probe sees: the first bag, or the chamber where there is none."""
+        self._place.time()
+        sample = self._place.freezer.sample
+        return self._place.freezer.chamber if sample is None else sample
 
     def _power(self, draft: _Draft, keep: Callable[[], object]) -> None:
         """Let the freezer's power go and come with that of its controller; its programmes stay."""

@@ -34,6 +34,7 @@ from tilctl.cli.outcome import Outcome, as_json, counted_by, tell
 from tilctl.cli.progress import Progress
 from tilctl.cli.rehearsal import UNIT, Order, RehearsalFailed, rehearse
 from tilctl.cli.service import Service
+from tilctl.cli.simulated import add_site, site_for
 from tilctl.gateway.broker import EmbeddedBroker
 from tilctl.journal.store import JournalError
 from tilctl.journal.verify import read
@@ -54,6 +55,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=_folder, help="the folder for journal, log and plots (default: out/demo-RECIPE-SEED)"
     )
+    add_site(parser)
     parser.add_argument("--mqtt-url", help="a broker that is running, mqtt://HOST:PORT (default: one of its own)")
     parser.add_argument(
         "--speed", type=_speed, help="simulated seconds a second, 60 for watching (default: as fast as it goes)"
@@ -120,7 +122,7 @@ def _ordered(args: argparse.Namespace) -> tuple[Recipe, Order]:
         raise CommandFailed(Exit.BAD_INPUT, f"the recipe cannot be used:\n{error}") from error
     name, folders = _in_folder(args.recipe)
     out: Path = args.out or Path("out") / f"demo-{recipe.recipe}-{args.seed}"
-    return recipe, Order(name, args.seed, out, "", folders=folders)
+    return recipe, Order(name, args.seed, out, "", folders=folders, site=site_for(args.site))
 
 
 def _in_folder(recipe: str) -> tuple[str, tuple[Path, ...]]:

@@ -20,6 +20,7 @@ from simulators.faults.schedule import profiles
 from tilctl.cli.exits import CommandFailed, Exit
 from tilctl.cli.rehearsing import campaign, report
 from tilctl.cli.rehearsing.worker import Job
+from tilctl.cli.simulated import add_site, site_for
 from tilctl.cli.station import pairs, read_site
 from tilctl.engine.binding import NotBindable, check_parameters
 
@@ -55,6 +56,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         default=USUAL_SHARE,
         help="share of the seeds over real Modbus TCP sockets, 0 to 1 (default: 0.02); the others in memory",
     )
+    add_site(parser)
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a parameter of the recipe")
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="where failing seeds are kept (default: out/rehearse-RECIPE)"
@@ -125,7 +127,7 @@ def _job(args: argparse.Namespace) -> tuple[Recipe, Job]:
     alone = args.seed is not None and args.seeds is None
     job = Job(
         name, out.resolve(), folders, parameters, profile, faults, tuple(steps),
-        keep=args.keep, verbose=args.keep or alone,
+        keep=args.keep, verbose=args.keep or alone, site=site_for(args.site),
     )  # fmt: skip
     return recipe, job
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Mapping
+from importlib.resources import files
 from pathlib import Path
 
 from devices.clock import Clock
@@ -19,7 +21,32 @@ from simulators.physics.freezing import Row
 from simulators.plant import Plant
 from simulators.suite import Suite, wire
 from tilctl.cli.exits import CommandFailed, Exit
-from tilctl.config import Site
+from tilctl.config import Site, load_site
+
+SITES = ("demo-site", "lab-eurotherm", "lab-watlow")  # that come along
+
+
+def add_site(parser: argparse.ArgumentParser) -> None:
+    """Add the argument that says which suite is simulated."""
+    parser.add_argument(
+        "--site",
+        metavar="NAME|FILE",
+        default=SITES[0],
+        help=f"the simulated suite: {', '.join(SITES)}, or a site file of one unit (default: {SITES[0]})",
+    )
+
+
+def site_for(name: str) -> Path:
+    """Return the path of a site by name or path; raises CommandFailed for one that cannot be simulated."""
+    path = Path(str(files("tilctl.cli") / f"{name}.yaml")) if name in SITES else Path(name).absolute()
+    try:
+        site = load_site(path)
+    except DocumentError as error:
+        raise CommandFailed(Exit.BAD_INPUT, f"--site: the site file cannot be used:\n{error}") from error
+    if len(site.units) != 1 or "cell1" not in site.units:
+        text = f"--site: a rehearsal wants one unit that is called cell1; {path.name} has {', '.join(site.units)}"
+        raise CommandFailed(Exit.BAD_INPUT, text)
+    return path
 
 
 def plant_of(site: Site, clock: Clock, seed: int, folders: tuple[Path, ...] = ()) -> Plant:
@@ -30,7 +57,7 @@ def plant_of(site: Site, clock: Clock, seed: int, folders: tuple[Path, ...] = ()
 
 
 def fitted(site: Site, plant: Plant, folders: tuple[Path, ...] = ()) -> dict[str, SimDevice]:
-    """Return the parts of a site's equipment, with a plant behind them; raises CommandFailed for what has no simulator."""
+    """Return the parts of a site's equipment before a plant; raises CommandFailed for what has no simulator."""
     balances = _balances(site)
     parts = {part for spec in site.equipment.values() for part in parts_of(spec)} | {*balances}
     if not parts:

@@ -24,6 +24,7 @@ STEADY_G = 2.0  # g that the halves of a weighing may differ by: more is no nois
 WEIGH_AGAIN = 4  # times, while it does
 TOTAL_ROLLS_AT = 2**32 * 0.01  # mL; the totaliser's 32 bits of 0.01 mL
 UNPROVABLE_ML = 5.0  # mL; ten times what a scale resolves: less cannot be told from nothing by its mass (engineering)
+LEAST_BY_MASS_ML = 2.0  # mL; what two scales with 0.3 g of noise tell from nothing, where nothing counts (engineering)
 MOST_ML = 10_000.0  # mL; the most that a pump takes in one command
 
 
@@ -140,7 +141,7 @@ def close_evidence(
     moved = max(0.0, (left + came) / 2)
     if counted is None:
         # Invariant: without a count the scales close a dose only where they can tell it from nothing.
-        if ordered < UNPROVABLE_ML:
+        if ordered < UNPROVABLE_ML and after.counter:
             return open_(f"the totaliser is lost ({lost}), and {ordered:g} mL are too little for the scales alone")
         text = f"closed by mass alone, {moved:.1f} mL: {lost}"
         # A pump that never counts is no surprise: the site's equipment says so, and each of its doses.

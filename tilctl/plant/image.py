@@ -68,13 +68,24 @@ class ProcessImage:
         Invariant: a value is the device's own, of its unit and kind, finite and not of the future; else it is bad.
         What is no point of the device is refused, counted, and logged once.
         """
-        readings = self._checked(device, readings)
-        self._readings.update(self.named(device, readings))
+        readings = self._take(device, readings)
         self._scans[device] = self._scans.get(device, 0) + 1
         for future in self._waiting.pop(device, ()):
             if not future.done():
                 future.set_result(None)
         self._tell(device, readings)
+
+    def put_part(self, device: str, readings: Mapping[str, Reading] | None) -> None:
+        """Take in what a part of equipment read, None when it failed; nobody but those who look sees it."""
+        if readings is None:
+            self._lose(device)
+        else:
+            self._take(device, readings)
+
+    def _take(self, device: str, readings: Mapping[str, Reading]) -> Mapping[str, Reading]:
+        readings = self._checked(device, readings)
+        self._readings.update(self.named(device, readings))
+        return readings
 
     def _checked(self, device: str, readings: Mapping[str, Reading]) -> Mapping[str, Reading]:
         own = self._own.get(device)
@@ -120,6 +131,9 @@ class ProcessImage:
 
     def lost(self, device: str) -> None:
         """Mark all readings of a device bad: it is not there, and its last values are no knowledge."""
+        self._tell(device, self._lose(device))
+
+    def _lose(self, device: str) -> Mapping[str, Reading]:
         now = self._clock.monotonic()
         prefix = f"{device}."
         gone = {
@@ -129,7 +143,7 @@ class ProcessImage:
         }
         for point, reading in gone.items():
             self._readings[prefix + point] = reading
-        self._tell(device, gone)
+        return gone
 
     def get(self, name: str) -> Reading | None:
         """Return the reading of `device.point` as seen now, or None when it was never read."""

@@ -14,7 +14,6 @@ from devices.kept import Kept
 from devices.modbus.bus import LinkMaker, ModbusBus
 from devices.modbus.driver import ModbusDevice
 from devices.modbus.link import Link
-from devices.reading import Reading
 from devices.role import BOOL
 from devices.wear import WriteLedger
 from tilctl.config import Site
@@ -61,13 +60,7 @@ class Suite:
         """Return what is built of several instruments; what its parts read is in the image as well."""
         site, clock = self.site, self.clock
 
-        def told(part: str, readings: Mapping[str, Reading] | None) -> None:
-            if readings is None:
-                self.image.lost(part)
-            else:
-                self.image.put(part, readings)
-
-        parts = Parts(self.devices, clock, told)
+        parts = Parts(self.devices, clock, self.image.put_part)
         for name in {part for spec in site.equipment.values() for part in parts_of(spec)}:
             profile = self.devices[name].profile
             units = {point: value.unit for point, value in profile.points.items()}

@@ -22,6 +22,8 @@ CONSERVED = 1e-6  # share by which sums of floats may differ
 CLOSES_ML, CLOSES_SHARE = 3.0, 0.02  # evidence of one dose closes within max(3 mL, 2 %)
 LEDGER_ML, LEDGER_SHARE = 4.0, 0.03  # mL, share: what a ledger may be off before any dose (scales, misread marks)
 SAME_ML = 0.01  # mL: a volume on its way through a text
+ROUNDED = 0.002  # share by which steps of a motor and tenths of a rpm may miss what was ordered
+ENDLESS_ML = 100_000.0  # of a drive that does not bound a dose: it is judged by what it moved
 OVERRUN_ML = 20.0  # mL that a dose which empties its source may order beyond the ledger
 
 
@@ -47,7 +49,10 @@ class DoseOracle:
     typed: Callable[[str], Collection[float]]
     port: Callable[[str], int]
     doses: Doses = field(default_factory=Doses)
+    tied: dict[tuple[str, int], int] = field(default_factory=dict[tuple[str, int], int])
+    """(pump, number of its run) -> intent, of pumps whose drives know no number of ours."""
     _seen: set[tuple[str, int]] = field(default_factory=set[tuple[str, int]])
+    _ours: dict[tuple[str, int], int] = field(default_factory=dict[tuple[str, int], int])
     _doubled: set[str] = field(default_factory=set[str])
     _doubtful: set[int] = field(default_factory=set[int])
     _off: dict[str, float] = field(default_factory=dict[str, float])  # container -> mL more in truth than was said
@@ -103,10 +108,23 @@ class DoseOracle:
     def _touched(self, intent: Intent) -> dict[str, int]:
         """Return what really stood at the clamps of its runs: those of another dose, where clamps were stuck."""
         pump = self.plant.pumps.get(intent.device)
-        runs = [] if pump is None else [run for run in pump.log if run.sequence == intent.args.get("sequence")]
+        runs = [] if pump is None else [run for run in pump.log if self._number(intent.device, run) == intent.number]
         ports = {port for run in runs for port in (run.source, run.destination)}
         places = {port: self.plant.place(port) for port in ports if port}
         return {container.name: port for port, container in places.items() if container is not None}
+
+    def _named(self, state: BatchState) -> None:
+        """Tie the runs of pumps that take our numbers to the intents that have them."""
+        for intent in state.intents.values():
+            if intent.action == "dispense" and self.plant.pumps.get(intent.device) is not None:
+                key = (intent.device, int(intent.args["sequence"]))
+                if not any(device == intent.device for device, _ in self.tied):
+                    self._ours[key] = intent.number
+
+    def _number(self, pump: str, run: Dispense) -> int:
+        """Return the number of the intent of a run; 0 where nobody meant it."""
+        key = (pump, run.sequence)
+        return self.tied.get(key, self._ours.get(key, 0))
 
     def conserved(self) -> None:
         """Volume is neither made nor lost in the plant."""
@@ -116,16 +134,17 @@ class DoseOracle:
 
     def pumps(self, state: BatchState) -> None:
         """Compare the logs of the pumps with the intents: each run has one, no step got more than it ordered."""
-        intents = {(i.device, int(i.args["sequence"])): i for i in state.intents.values() if i.action == "dispense"}
+        self._named(state)
         runs: dict[str, list[tuple[Intent, Dispense]]] = {}
         for name, pump in self.plant.pumps.items():
             for run in pump.log:
-                intent = intents.get((name, run.sequence))
+                intent = state.intents.get(self._number(name, run))
                 if intent is None:
                     self.book.note("act_has_intent", f"{name} dispensed with number {run.sequence}, which nobody meant")
                     continue
                 runs.setdefault(intent.path, []).append((intent, run))
-                if abs(run.commanded_ml - float(intent.args["volume"])) > 0.011:
+                told, own = float(intent.args["volume"]), (name, run.sequence) in self.tied
+                if abs(run.commanded_ml - told) > (ROUNDED * told if own else 0.011) and run.commanded_ml < ENDLESS_ML:
                     self.book.note(
                         "act_is_intent",
                         f"{name} was told {run.commanded_ml} mL, intent {intent.number}: {intent.args['volume']} mL",

@@ -144,23 +144,27 @@ class Invariants:
             value = float(args["value"])
             if not low <= value <= high:
                 self.book.note("inside_limits", f"{device}.{command}({value:g}) is outside {low:g} to {high:g}")
-            self._is_target(device, command, value)
+            self.is_target(device, command, value)
         if command == "dispense":
             self._is_meant(device, args)
         if command == "select":
             self._is_way(device, int(args["suction"]), int(args["delivery"]))
+        self.owned(device, f"{device}.{command}")
         controller = self.controller()
-        created = self.state.created
-        if controller is None or created is None:
-            self.book.note("alive", f"{device}.{command} was heard and no controller is alive")
-            return
-        owner = controller.suite.gate.owner(device)
-        if owner != created.batch:
-            self.book.note("one_owner", f"{device}.{command} was heard, and {device} belongs to {owner or 'nobody'}")
-        runner = controller.runner(self.unit)
+        runner = None if controller is None else controller.runner(self.unit)
         state = State.IDLE if runner is None else runner.state
         if command in ("dispense", "select") and state in (*SAFE, State.COMPLETE, State.PAUSED, State.IDLE):
             self.book.note("rest_is_rest", f"{device}.{command} was heard while the batch is {state.value}")
+
+    def owned(self, device: str, heard: str) -> None:
+        """Judge whose an instrument is that heard something."""
+        controller, created = self.controller(), self.state.created
+        if controller is None or created is None:
+            self.book.note("alive", f"{heard} was heard and no controller is alive")
+            return
+        owner = controller.suite.gate.owner(device)
+        if owner != created.batch:
+            self.book.note("one_owner", f"{heard} was heard, and {device} belongs to {owner or 'nobody'}")
 
     def _is_meant(self, device: str, args: Mapping[str, Any]) -> None:
         sequence, volume, rate = int(args["sequence"]), float(args["volume"]), float(args["rate"])
@@ -203,7 +207,8 @@ class Invariants:
         accounts = (self.state.ledger.get(str(intent.args.get(end))) for end in ("from", "to"))
         return tuple(0 if account is None else self.doses.port(account.place) for account in accounts)
 
-    def _is_target(self, device: str, command: str, value: float) -> None:
+    def is_target(self, device: str, command: str, value: float) -> None:
+        """Judge a target that an instrument hears: it stands on disk."""
         created = self.state.created
         names = {} if created is None else created.bindings
         tags = [f"{equipment}.{command.removeprefix('set_')}" for equipment, d in names.items() if d == device]

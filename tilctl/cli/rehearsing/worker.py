@@ -24,7 +24,7 @@ from tilctl.cli.logs import configure
 from tilctl.cli.rehearsing.cuts import Cut, plan
 from tilctl.cli.rehearsing.life import mute_the_dead
 from tilctl.cli.rehearsing.result import Result
-from tilctl.cli.rehearsing.world import Plan, World
+from tilctl.cli.rehearsing.world import SITE, Plan, World
 
 GC_THRESHOLDS = (100_000, 50, 100)  # readings hardly make cycles; looking for them was a tenth of a rehearsal
 STANDS_S = 60.0  # s of real time without progress of virtual time: the process ends with status 9
@@ -48,6 +48,7 @@ class Job:
     sockets: bool = False
     keep: bool = False
     verbose: bool = False
+    site: Path = SITE
 
     def of(self, seed: int, *, sockets: bool) -> Job:
         """Return the job of one seed."""
@@ -94,7 +95,9 @@ def rehearse(job: Job) -> Result:
     job.folder.mkdir(parents=True)
     faults, cuts = job.befalls()
     _write_faults(job.folder / FAULTS, faults, cuts)
-    order = Plan(job.recipe, job.seed, job.folder, job.folders, job.parameters, faults, cuts, sockets=job.sockets)
+    order = Plan(
+        job.recipe, job.seed, job.folder, job.folders, job.parameters, faults, cuts, sockets=job.sockets, site=job.site
+    )
 
     async def main(clock: VirtualClock) -> Result:
         return await World(order, clock).run()

@@ -30,6 +30,7 @@ from tilctl.cli.rehearsing.guarding import GuardOracle
 from tilctl.cli.rehearsing.harness import Harness
 from tilctl.cli.rehearsing.invariants import Invariants
 from tilctl.cli.rehearsing.life import Life, LifeClock, install
+from tilctl.cli.rehearsing.parts import PartsOracle
 from tilctl.cli.rehearsing.person import Person
 from tilctl.cli.rehearsing.result import Result, Sample
 from tilctl.cli.rehearsing.station import Connected, Station
@@ -145,8 +146,13 @@ class World:
             overrides |= {f"buses.{bus}.port": str(port) for bus, port in (await self.servers.start()).items()}
         self.site = load_site(self.plan.site, overrides)
         self.guarding.knows(self.site.scan.quiet, self.site.units[UNIT].interlocks.values())
+        judge = self.invariants
+        parts = PartsOracle(
+            self.site, self.book, judge.doses, lambda: judge.state, judge.owned, judge.is_target, self.warmth.cuts
+        )
         for name, device in self.plant.devices.items():
-            device.heard.append(partial(self.invariants.hears, name))
+            hears = parts.hears if name in parts.whose else judge.hears
+            device.heard.append(partial(hears, name))
         try:
             await self._boot()
             self.spawn(self.person.start(self.plan.recipe, self.plan.parameters), "person starts")

@@ -14,7 +14,7 @@ from tilctl.engine.intents import not_safe, resolve, settle, way_of
 from tilctl.engine.shield import finish
 from tilctl.journal import events as ev
 from tilctl.plant.control.dispense import dispense
-from tilctl.plant.evidence import UNPROVABLE_ML, Evidence, gather_evidence
+from tilctl.plant.evidence import LEAST_BY_MASS_ML, Evidence, gather_evidence
 from tilctl.plant.ledger import Container
 from tilctl.plant.outputs import OutputRefused
 from tilctl.plant.unit import PlantError, Way
@@ -49,7 +49,9 @@ async def run(context: Context, step: Transfer) -> dict[str, Any]:
         intents = context.batch.state.intents_of(context.path)
         delivered = sum(intent.delivered_ml or 0.0 for intent in intents)
         missing = order.volume - delivered
-        if intents and (missing <= max(order.tolerance, SMALLEST_ML) or (step.one_shot and _done(intents[-1].outcome))):
+        if intents and (
+            missing <= max(order.tolerance, _smallest(context, order)) or (step.one_shot and _done(intents[-1].outcome))
+        ):
             return await _report(context, order, delivered)
         if not intents and missing < SMALLEST_ML:
             return await _report(context, order, 0.0)
@@ -63,6 +65,13 @@ async def run(context: Context, step: Transfer) -> dict[str, Any]:
         if order.empty and context.batch.state.intents_of(context.path)[-1].outcome == "partial":
             _check_empty(context, order)
             return await _report(context, order, delivered)  # it is empty: what the ledger missed is not there
+
+
+def _smallest(context: Context, order: _Order) -> float:
+    """Return the least remainder (mL) that is worth another dose: one that can be proven."""
+    way = way_of(context.batch, order.source, order.destination)
+    counts = context.batch.plant.instruments[way.pump].profile.counter
+    return SMALLEST_ML if counts else LEAST_BY_MASS_ML
 
 
 def _done(outcome: str) -> bool:
@@ -139,10 +148,10 @@ async def _move(context: Context, order: _Order, volume: float, *, first: bool) 
 
 async def _open(context: Context, order: _Order, way: Way, before: Evidence, volume: float, *, first: bool) -> int:
     batch = context.batch
-    if not before.counter and volume < UNPROVABLE_ML:
+    if not before.counter and volume < LEAST_BY_MASS_ML:
         # Invariant: what the scales cannot tell from nothing is not dosed by a pump that does not count.
         text = f"{context.path}: {way.pump} has no totaliser, and {volume:g} mL cannot be proven by mass"
-        raise StepError(text, f"dose at least {UNPROVABLE_ML:g} mL, or use a pump that counts")
+        raise StepError(text, f"dose at least {LEAST_BY_MASS_ML:g} mL, or use a pump that counts")
     counted = before.total_ml is not None or not before.counter
     if before.sequence is None or not counted or before.source_g is None or before.destination_g is None:
         raise StepError(f"{context.path}: no evidence before the start: {before}", "see to the pump and the scales")
