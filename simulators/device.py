@@ -43,6 +43,14 @@ class Life:
     new: Callable[[], None] = _nothing
 
 
+@dataclass(frozen=True, slots=True)
+class StandIn:
+    """The parts that stand in for one instrument of the suite, and where its points are found among them."""
+
+    devices: tuple[SimDevice, ...]
+    points: Mapping[str, tuple[SimDevice, str]]
+
+
 class SimDevice:
     """One instrument that answers as its profile says.
 

@@ -19,9 +19,10 @@ from devices.equipment.spec import (
     PumpSpec,
     Spec,
     ValvesSpec,
+    parts_of,
 )
 from devices.profile_types import Profile
-from simulators.device import Getter, Handler, Life, ModbusFault, SimDevice, Value
+from simulators.device import Getter, Handler, Life, ModbusFault, SimDevice, StandIn, Value
 from simulators.instruments import (
     BUSY,
     GAS_NOISE,
@@ -71,7 +72,8 @@ class _Draft:
 class Fittings:
     """Builds the instruments of a site's equipment for one plant.
 
-    `balances` says at which port a load cell hangs; `stored` are the programmes in a freezer that is run by contacts.
+    `balances` says at which port a load cell hangs; `stored` are the programmes, by digest, in a freezer that is run by
+    its contacts.
     """
 
     def __init__(
@@ -80,11 +82,12 @@ class Fittings:
         profiles: Mapping[str, Profile],
         equipment: Mapping[str, Spec],
         balances: Mapping[str, int],
-        stored: Sequence[Sequence[Row]] = (),
+        stored: Mapping[str, Sequence[Row]] | None = None,
     ) -> None:
         self._place = place
         self._profiles = profiles
-        self._stored = [list(rows) for rows in stored]
+        self._equipment = equipment
+        self._stored = {digest: list(rows) for digest, rows in (stored or {}).items()}
         self._drafts = {name: _Draft() for name in profiles}
         self._modules: dict[str, _Module] = {}
         for name, spec in equipment.items():
@@ -114,6 +117,26 @@ class Fittings:
         for name, module in self._modules.items():
             if self._profiles[name].on_comm_loss == "stops":
                 found[name].asked.append(module.asked)
+        return found
+
+    def stand_ins(self, devices: Mapping[str, SimDevice], balances: Mapping[str, int]) -> dict[str, StandIn]:
+        """Return which parts stand in for which instrument of the suite; `devices` are those of `devices()`."""
+        found: dict[str, StandIn] = {}
+        for name, spec in self._equipment.items():
+            points: dict[str, tuple[SimDevice, str]] = {}
+            if isinstance(spec, ClimateSpec):
+                points = {
+                    "temperature": (devices[spec.programmer], "temperature"),
+                    "temperature_target": (devices[spec.programmer], "setpoint"),
+                    "co2": (devices[spec.co2.part], spec.co2.point),
+                }
+            elif isinstance(spec, PumpSpec) and "running" in self._profiles[spec.drive].points:
+                points = {"running": (devices[spec.drive], "running")}
+            parts = [part for part in parts_of(spec) if part not in self._modules or not isinstance(spec, PumpSpec)]
+            found[name] = StandIn(tuple(devices[part] for part in parts), points)
+        if balances:
+            cells = {f"mass_{port}": (devices[name], "gross") for name, port in balances.items()}
+            found["scales"] = StandIn(tuple(devices[name] for name in balances), cells)
         return found
 
     def _fit(self, name: str, spec: Spec) -> None:
@@ -358,10 +381,10 @@ class Fittings:
         place, freezer, contacts = self._place, self._place.freezer, spec.contacts
         module = self._module(contacts.part)
 
-        def start(on: bool) -> None:
+        def start(digest: str, on: bool) -> None:
             with place.change() as t:
-                if on and not freezer.running and self._stored:
-                    freezer.rows = self._stored[0]
+                if on and not freezer.running and digest in self._stored:
+                    freezer.rows = self._stored[digest]
                     freezer.start(freezer.sequence % 65_535 + 1, t)
 
         def hold(on: bool) -> None:
@@ -369,7 +392,8 @@ class Fittings:
                 if on:
                     freezer.abort(t)
 
-        module.watch(contacts.start, start)
+        for digest, channel in contacts.starts.items():
+            module.watch(channel, partial(start, digest))
         if contacts.hold is not None:
             module.watch(contacts.hold, hold)
         module.inputs[contacts.running] = lambda: freezer.running

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from devices.clock import Clock
 from simulators import instruments
-from simulators.device import SimDevice
+from simulators.device import SimDevice, StandIn
 from simulators.physics.contents import ROOM
 from simulators.physics.culture import DAY, Donor, Surroundings, donor, grow, leaving, stimulate
 from simulators.physics.fluid import Container, Fluidics, Pump
@@ -96,6 +96,7 @@ class Plant:
         self._number = itertools.count()
         self.room.timeline.join(self)
         self.devices: Mapping[str, SimDevice] = self._instruments()
+        self.stand_ins: Mapping[str, StandIn] = {}  # instruments of the suite that a site builds of parts instead
 
     @property
     def pumps(self) -> Mapping[str, Pump]:

@@ -1,8 +1,8 @@
 """A commercial controlled-rate freezer by its contacts: start, running, alarm, hold; the programme is its own.
 
 None of these freezers has a public register map, so nothing but contacts is asked of it, and our own probes say what
-the chamber and the sample do.  The site file says which programme a person has stored in it, by the digest of its
-rows; a batch that wants another is refused.
+the chamber and the sample do.  A person has stored programmes in it, each with a start contact of its own; the site
+file says which, by the digest of their rows.  A batch that wants another is refused.
 """
 
 from __future__ import annotations
@@ -27,10 +27,13 @@ LOOK_EVERY_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Contacts:
-    """Where the freezer is wired to an I/O module: outputs `start` and `hold`, inputs `running` and `alarm`."""
+    """Where the freezer is wired to an I/O module: outputs `hold` and one of `starts`, inputs `running` and `alarm`.
+
+    `starts` maps the digest of each stored programme to the output that starts it.
+    """
 
     part: str
-    start: int
+    starts: Mapping[str, int]
     running: int
     alarm: int
     hold: int | None = None
@@ -46,12 +49,9 @@ def digest(rows: Sequence[Mapping[str, Any]]) -> str:
 class ContactFreezer(PartsFreezer):
     """The role `freezer` by contacts."""
 
-    def __init__(
-        self, name: str, parts: Parts, contacts: Contacts, probes: Probes, kept: Kept, stored: tuple[str, ...]
-    ) -> None:
-        """Build it; `stored` are the digests of the programmes that a person has stored in the freezer."""
+    def __init__(self, name: str, parts: Parts, contacts: Contacts, probes: Probes, kept: Kept) -> None:
+        """Build it."""
         self._contacts = contacts
-        self._stored = stored
         self._ran = False  # the running contact was seen closed since the last start
         super().__init__(name, parts, (contacts.part,), probes, kept)
 
@@ -84,19 +84,21 @@ class ContactFreezer(PartsFreezer):
     async def load(self, rows: list[Mapping[str, Any]], priority: Priority) -> None:
         """Compare the programme with what is stored in the freezer: nothing can be written into it."""
         found = digest(rows)
-        if found not in self._stored:
-            known = ", ".join(self._stored) or "none"
+        start = self._contacts.starts.get(found)
+        if start is None:
+            known = ", ".join(self._contacts.starts) or "none"
             text = f"its programme has the digest {found}; stored in the freezer are {known}"
             raise CommandRefused(self.name, text, "store it by hand, and name its digest in the site file")
+        self.run.slot = start
 
     async def begin(self, priority: Priority) -> None:
         """Close the start contact for a moment; the running contact is the proof."""
         contacts = self._contacts
         self._ran = False
-        await self.order(contacts.part, "set_output", {"channel": float(contacts.start), "value": 1.0}, priority)
+        await self.order(contacts.part, "set_output", {"channel": float(self.run.slot), "value": 1.0}, priority)
         try:
             await self.clock.sleep(PULSE_S)
-            await self.order(contacts.part, "set_output", {"channel": float(contacts.start), "value": 0.0}, priority)
+            await self.order(contacts.part, "set_output", {"channel": float(self.run.slot), "value": 0.0}, priority)
         except DeviceError as error:  # the start was sent: whatever comes now, nobody may take it for not sent
             raise OutcomeUnknown(
                 self.name, f"start: the contact did not open again: {error}", "look at it", {}

@@ -103,12 +103,14 @@ class PeristalticPump(Equipment):
             rate = Reading(self._curve.rate(turns) if turns else 0.0, "mL/min", speed.quality, speed.at)
         if self._run is not None and self._run.ended is None and running.value is False:
             self._run.ended = running.at
-        moved = 0.0 if self._run is None else self._run.moved(now)
+        estimate = bad("mL", now)  # of a run of an earlier life of this program nothing is known
+        if self._run is not None:
+            estimate = Reading(self._run.moved(now), "mL", Quality.UNCERTAIN, now)
         return {
             "running": running,
             "rate": rate,
             "total": bad("mL", now),
-            "dispensed": Reading(moved, "mL", Quality.UNCERTAIN, now),
+            "dispensed": estimate,
             "sequence": Reading(float(self._sequence), "", Quality.GOOD, now),
         }
 

@@ -59,11 +59,10 @@ class ProgrammerFreezerSpec:
 
 @dataclass(frozen=True, slots=True)
 class ContactFreezerSpec:
-    """A freezer by its contacts, our own probes, and the digests of the programmes that are stored in it."""
+    """A freezer by its contacts, and our own probes."""
 
     contacts: Contacts
     probes: Probes
-    stored: tuple[str, ...]
 
 
 Spec = ClimateSpec | PumpSpec | ValvesSpec | ProgrammerFreezerSpec | ContactFreezerSpec
@@ -129,7 +128,7 @@ def build(name: str, spec: Spec, parts: Parts, kept: Kept) -> Equipment:
         case ProgrammerFreezerSpec():
             return ProgrammerFreezer(name, parts, spec.programmer, spec.sample, kept, ln2=spec.ln2)
         case ContactFreezerSpec():
-            return ContactFreezer(name, parts, spec.contacts, spec.probes, kept, spec.stored)
+            return ContactFreezer(name, parts, spec.contacts, spec.probes, kept)
 
 
 @dataclass

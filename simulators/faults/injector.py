@@ -65,7 +65,7 @@ class Injector:
         self._dark: Counter[str] = Counter()  # instruments without power, by how many faults
         self._deeds = Deeds(self._stacked)
         self._targets = {
-            name: Target(name, device, plant)
+            name: Target(name, device, plant, plant.stand_ins.get(name))
             for plant in reversed(self.plants)
             for name, device in plant.devices.items()
         }
@@ -141,11 +141,11 @@ class Injector:
         target = self._targets[fault.where]
         if fault.what == "reboot":
             if not self._dark[fault.where]:
-                target.device.power(on=False)
-                target.device.power(on=True)
+                target.power(on=False)
+                target.power(on=True)
             return None
         if self._is_wire(fault.what):
-            return self._wire(fault, [self.servers.faults(target.device)])
+            return self._wire(fault, [self.servers.faults(device) for device in target.devices])
         if fault.what == "rollover":
             self._rollover(target, fault)
             return None
@@ -153,23 +153,34 @@ class Injector:
 
     def _of(self, where: str) -> list[Target]:
         if where == DEVICES:
-            return list(self._targets.values())
+            return self._served()
         if kind_of(where) == BUS:
             served = self.servers.servers[where.removeprefix("bus:")].units.values()
-            return [t for t in self._targets.values() if any(t.device is device for device in served)]
+            return [t for t in self._served() if any(device in served for device in t.devices)]
         return [self._targets[where]]
+
+    def _served(self) -> list[Target]:
+        """Return the instruments that are there, those that parts stand in for among them, each once."""
+        parts = {id(d) for t in self._targets.values() if t.stand_in is not None for d in t.devices}
+        wired = {id(d) for server in self.servers.servers.values() for d in server.units.values()}
+        return [
+            t
+            for t in self._targets.values()
+            if t.stand_in is not None or (id(t.device) in wired and id(t.device) not in parts)
+        ]
 
     def _cut_power(self, target: Target) -> Undo:
         self._dark[target.name] += 1
-        mute = self._stacked.put(self.servers.faults(target.device), "silent", value=True)
+        silent = [self._stacked.put(self.servers.faults(device), "silent", value=True) for device in target.devices]
+        mute = _all(silent)
         if self._dark[target.name] == 1:
-            target.device.power(on=False)
+            target.power(on=False)
 
         def back() -> None:
             mute()
             self._dark[target.name] -= 1
             if not self._dark[target.name]:
-                target.device.power(on=True)
+                target.power(on=True)
 
         return back
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from simulators.device import Bend, SimDevice, Value
+from simulators.device import Bend, SimDevice, StandIn, Value
 from simulators.faults.model import Fault
 from simulators.faults.stacked import Stacked, Undo
 from simulators.instruments import serial_number
@@ -23,6 +23,21 @@ class Target:
     name: str
     device: SimDevice
     plant: Plant
+    stand_in: StandIn | None = None
+
+    @property
+    def devices(self) -> tuple[SimDevice, ...]:
+        """Return what is really on the wire: the instrument, or the parts that stand in for it."""
+        return (self.device,) if self.stand_in is None else self.stand_in.devices
+
+    def point(self, name: str) -> tuple[SimDevice, str] | None:
+        """Return where a point is read; None where no part has it."""
+        return (self.device, name) if self.stand_in is None else self.stand_in.points.get(name)
+
+    def power(self, *, on: bool) -> None:
+        """Lose power, or start anew."""
+        for device in self.devices:
+            device.power(on=on)
 
     @property
     def pump(self) -> Pump:
@@ -40,11 +55,11 @@ class Deeds:
     def do(self, fault: Fault, target: Target) -> Undo | None:
         """Carry out a fault of an instrument; raises KeyError for a word that is none."""
         deeds: dict[str, Callable[[Fault, Target], Undo | None]] = {
-            "not_applied": lambda _, at: self._stacked.put(at.device, "deaf", value=True),
+            "not_applied": self._deaf,
             "stuck": self._stuck,
             "noise": self._noise,
             "offset": self._offset,
-            "nan": lambda f, at: self._stacked.bend(at.device, _point(f), lambda _: None),
+            "nan": lambda f, at: self._bend(f, at, lambda _: None),
             "replaced": self._replace,
             "counter_reset": self._reset,
             "slip": lambda f, at: self._pump(at, "slip", f.number("share") / 100.0),
@@ -68,23 +83,39 @@ class Deeds:
             target.pump.counts = ROLL_OVER - round(before_ml / COUNT_ML)
         return True
 
-    def _stuck(self, fault: Fault, target: Target) -> Undo:
-        seen = target.device.reads(_point(fault))
-        return self._stacked.bend(target.device, _point(fault), lambda _: seen)
+    def _deaf(self, _fault: Fault, target: Target) -> Undo:
+        undos = [self._stacked.put(device, "deaf", value=True) for device in target.devices]
 
-    def _noise(self, fault: Fault, target: Target) -> Undo:
+        def heard() -> None:
+            for undo in undos:
+                undo()
+
+        return heard
+
+    def _bend(self, fault: Fault, target: Target, bend: Bend) -> Undo | None:
+        place = target.point(_point(fault))
+        return None if place is None else self._stacked.bend(*place, bend)
+
+    def _stuck(self, fault: Fault, target: Target) -> Undo | None:
+        place = target.point(_point(fault))
+        if place is None:
+            return None
+        device, point = place
+        seen = device.reads(point)
+        return self._stacked.bend(device, point, lambda _: seen)
+
+    def _noise(self, fault: Fault, target: Target) -> Undo | None:
         key = stream(target.plant.seed, f"noise of {target.name} {_point(fault)}")
         sigma = fault.number("sigma")
-        bend = _added(lambda: gauss(key, int(target.plant.time()), sigma))
-        return self._stacked.bend(target.device, _point(fault), bend)
+        return self._bend(fault, target, _added(lambda: gauss(key, int(target.plant.time()), sigma)))
 
-    def _offset(self, fault: Fault, target: Target) -> Undo:
+    def _offset(self, fault: Fault, target: Target) -> Undo | None:
         by = fault.number("by")
-        return self._stacked.bend(target.device, _point(fault), _added(lambda: by))
+        return self._bend(fault, target, _added(lambda: by))
 
     def _replace(self, _fault: Fault, target: Target) -> None:
         unit = self._replaced[target.name] = self._replaced.get(target.name, 0) + 1
-        target.device.replace(serial_number(target.name, unit))
+        target.devices[0].replace(serial_number(target.name, unit))
 
     def _reset(self, _fault: Fault, target: Target) -> None:
         with target.plant.change() as t:
@@ -136,7 +167,9 @@ class Deeds:
         return _changing(plant, mend)
 
     def _hand(self, fault: Fault, target: Target) -> None:
-        target.device.do(f"set_{fault.args['target']}", {"value": fault.number("value")})
+        at = target.point(str(fault.args["target"]))
+        if at is not None and f"set_{fault.args['target']}" in at[0].profile.commands:
+            at[0].do(f"set_{fault.args['target']}", {"value": fault.number("value")})
 
     def _abort(self, _fault: Fault, target: Target) -> None:
         with target.plant.change() as t:

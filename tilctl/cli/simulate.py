@@ -14,7 +14,7 @@ from simulators.remote import BenchServer
 from tilctl.cli.exits import CommandFailed, Exit
 from tilctl.cli.logs import configure
 from tilctl.cli.run import read_site
-from tilctl.cli.simulated import fitted, servers_of
+from tilctl.cli.simulated import fit, servers_of
 from tilctl.config import Site
 
 
@@ -43,7 +43,8 @@ async def _serve(site: Site, seed: int, bench_port: int) -> int:
         loop.add_signal_handler(name, ending.set)
     facility = Facility(clock, seed, list(site.units) or ["cell1"])
     plant = next(iter(facility.plants.values()))
-    devices = {**facility.devices, **fitted(site, plant)}
+    fit(site, plant)
+    devices = {**facility.devices, **plant.devices}
     suite = servers_of(site, devices, clock)
     bench = BenchServer(facility)
     try:

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from devices.clock import Clock
 from devices.document import DocumentError, parse, validate
@@ -52,22 +53,25 @@ def site_for(name: str) -> Path:
 def plant_of(site: Site, clock: Clock, seed: int, folders: tuple[Path, ...] = ()) -> Plant:
     """Return the simulated suite of a site of one unit; raises CommandFailed for what has no simulator."""
     plant = Plant(clock, seed)
-    plant.devices = {**plant.devices, **fitted(site, plant, folders)}
+    fit(site, plant, folders)
     return plant
 
 
-def fitted(site: Site, plant: Plant, folders: tuple[Path, ...] = ()) -> dict[str, SimDevice]:
-    """Return the parts of a site's equipment before a plant; raises CommandFailed for what has no simulator."""
+def fit(site: Site, plant: Plant, folders: tuple[Path, ...] = ()) -> None:
+    """Give a plant the parts of a site's equipment; raises CommandFailed for what has no simulator."""
     balances = _balances(site)
     parts = {part for spec in site.equipment.values() for part in parts_of(spec)} | {*balances}
     if not parts:
-        return {}
+        return
     pumps = [name for name, spec in site.equipment.items() if isinstance(spec, PumpSpec)]
     if strange := [name for name in pumps if name not in plant.pumps]:
         text = f"no simulator for {', '.join(strange)}; the simulated suite has {', '.join(plant.pumps)}"
         raise CommandFailed(Exit.BAD_INPUT, text)
     profiles: dict[str, Profile] = {name: site.profiles[name] for name in site.devices if name in parts}
-    return Fittings(plant, profiles, site.equipment, balances, _stored(site, folders)).devices()
+    fittings = Fittings(plant, profiles, site.equipment, balances, _stored(site, folders))
+    devices = fittings.devices()
+    plant.devices = {**plant.devices, **devices}
+    plant.stand_ins = fittings.stand_ins(devices, balances)
 
 
 def servers_of(site: Site, devices: Mapping[str, SimDevice], clock: Clock) -> Suite:
@@ -93,10 +97,12 @@ def _balances(site: Site) -> dict[str, int]:
     return {p.scale_device: p.port for p in places if site.profiles[p.scale_device].role == "balance"}
 
 
-def _stored(site: Site, folders: tuple[Path, ...]) -> list[list[Row]]:
+def _stored(site: Site, folders: tuple[Path, ...]) -> dict[str, list[Row]]:
     """Return the programmes that a person has stored in a freezer which is run by its contacts, by their digests."""
-    wanted = {d for spec in site.equipment.values() if isinstance(spec, ContactFreezerSpec) for d in spec.stored}
-    found: list[list[Row]] = []
+    wanted = {
+        d for spec in site.equipment.values() if isinstance(spec, ContactFreezerSpec) for d in spec.contacts.starts
+    }
+    found: dict[str, list[Row]] = {}
     for name in shelf.paths(shelf.FREEZING, folders) if wanted else ():
         try:
             text = shelf.read(name, shelf.FREEZING, folders).text
@@ -104,13 +110,10 @@ def _stored(site: Site, folders: tuple[Path, ...]) -> list[list[Row]]:
         except DocumentError:
             continue
         if digest(rows) in wanted:
-            found.append(
-                [
-                    Row(
-                        str(row["kind"]), str(row["listen"]), float(row["rate"]), float(row["target"]),
-                        str(row["end"]), float(row["timeout"]),
-                    )
-                    for row in rows
-                ]
-            )  # fmt: skip
+            found[digest(rows)] = [_row(row) for row in rows]
     return found
+
+
+def _row(row: Mapping[str, Any]) -> Row:
+    rate, target, timeout = (float(row[key]) for key in ("rate", "target", "timeout"))
+    return Row(str(row["kind"]), str(row["listen"]), rate, target, str(row["end"]), timeout)

@@ -174,8 +174,8 @@ class EquipmentCheck:
                 chamber, sample, ln2 = (
                     self._maybe((*where, key), getattr(entry, key)) for key in ("chamber", "sample", "ln2")
                 )
-                contacts = Contacts(entry.io, entry.start, entry.running, entry.alarm, entry.hold)
-                return ContactFreezerSpec(contacts, Probes(chamber, sample, ln2), tuple(entry.stored))
+                contacts = Contacts(entry.io, entry.programmes, entry.running, entry.alarm, entry.hold)
+                return ContactFreezerSpec(contacts, Probes(chamber, sample, ln2))
 
     def _curve(self, where: Where, name: str) -> tuple[tuple[float, float], ...]:
         """Return the newest curve of a tubing set; whether it has expired is asked when a batch starts."""

@@ -159,18 +159,17 @@ class ProgrammerFreezerEntry(Entry):
 
 
 class ContactFreezerEntry(Entry):
-    """A freezer by its contacts."""
+    """A freezer by its contacts; `programmes` maps the digest of each stored one to the output that starts it."""
 
     kind: Literal["freezer-contacts"]
     io: str
-    start: Annotated[int, Field(ge=0, le=63)]
+    programmes: Annotated[dict[str, Annotated[int, Field(ge=0, le=63)]], Field(min_length=1)]
     running: Annotated[int, Field(ge=0, le=63)]
     alarm: Annotated[int, Field(ge=0, le=63)]
     hold: Annotated[int, Field(ge=0, le=63)] | None = None
     chamber: str | None = None
     sample: str
     ln2: str | None = None
-    stored: Annotated[list[str], Field(min_length=1)]
 
 
 EquipmentEntry = Annotated[

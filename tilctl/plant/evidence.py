@@ -18,6 +18,7 @@ CLOSES_SHARE = 0.02
 NOTHING_ML = 0.05  # mL on the totaliser, a few of its counts: the pump did not turn
 WATCH_ML = 5.0  # mL; mass against totaliser: max(5 mL, 5 %) (engineering default)
 WATCH_SHARE = 0.05
+TURNED_SHARE = 0.1  # mass against speed and time, which is known from scan to scan only (engineering default)
 WEIGHINGS = 4  # readings of the scales that are averaged: a waste scale shows 1 g of noise, evidence closes within 3 mL
 WEIGH_EVERY_S = 1.0  # s between them; scales convert about once a second
 STEADY_G = 2.0  # g that the halves of a weighing may differ by: more is no noise, liquid still flows
@@ -33,7 +34,8 @@ class Evidence:
     """What the instruments say at one moment: totaliser mL, masses g, the pump's sequence and boot counters.
 
     `serial` is the pump's ("" where it was not kept), `running` whether it turns, `flowing` whether the scales had not
-    come to rest, `counter` whether the pump has a totaliser at all.
+    come to rest, `counter` whether the pump has a totaliser at all.  Of one that has none, `turned_ml` is what speed
+    and time make of its last run: an estimate, and known to the controller that began the run only.
     """
 
     total_ml: float | None
@@ -45,6 +47,7 @@ class Evidence:
     running: bool | None = None
     flowing: bool = False
     counter: bool = True
+    turned_ml: float | None = None
 
     def as_data(self) -> dict[str, Any]:
         """Return it for the record."""
@@ -89,7 +92,8 @@ async def gather_evidence(plant: UnitPlant, way: Way) -> Evidence:
         plant.instruments[way.pump].serial,
         None if running is None else bool(running),
         flowing,
-        plant.instruments[way.pump].profile.counter,
+        counter := plant.instruments[way.pump].profile.counter,
+        None if counter else number(f"{way.pump}.dispensed"),
     )
 
 
@@ -139,6 +143,8 @@ def close_evidence(
     if abs(left - came) > allowed:
         return open_(f"{left:.1f} mL left, {came:.1f} mL came: they differ by more than {allowed:.1f} mL")
     moved = max(0.0, (left + came) / 2)
+    if not after.counter and (why := _unproven(before, after, moved, ordered, may_run_dry=may_run_dry)):
+        return open_(why)
     if counted is None:
         # Invariant: without a count the scales close a dose only where they can tell it from nothing.
         if ordered < UNPROVABLE_ML and after.counter:
@@ -152,6 +158,23 @@ def close_evidence(
     if abs(counted - moved) > apart and not (may_run_dry and counted > moved):
         return open_(f"the pump counted {counted:.1f} mL, the scales say {moved:.1f} mL")
     return Closure(moved, counted, left, came, closes=True, why="")
+
+
+def _unproven(before: Evidence, after: Evidence, moved: float, ordered: float, *, may_run_dry: bool) -> str:
+    """Return why the scales alone do not prove a dose of a pump without a totaliser, "" where they do.
+
+    Invariant: scales that stand still look like a dose that did not happen.  So what they say is held against how long
+    the pump turned; where nobody saw that, they prove a whole dose only.
+    """
+    known = before.sequence is not None and after.sequence is not None
+    turned = 0.0 if known and before.sequence == after.sequence and after.turned_ml is not None else after.turned_ml
+    if turned is None:
+        least = ordered - max(CLOSES_ML, CLOSES_SHARE * ordered)
+        return "" if moved >= least else f"the scales say {moved:.1f} mL, and nobody knows how long the pump turned"
+    apart = max(WATCH_ML, TURNED_SHARE * turned)
+    if abs(turned - moved) > apart and not (may_run_dry and turned > moved):
+        return f"the pump turned for {turned:.1f} mL, the scales say {moved:.1f} mL"
+    return ""
 
 
 def untouched(before: Evidence, after: Evidence) -> bool:

@@ -58,7 +58,11 @@ class PartsOracle:
             self._meant(equipment, "dispense")
         if isinstance(spec, ProgrammerFreezerSpec) and command == "program_run":
             self._meant(equipment, "start")
-        if isinstance(spec, ContactFreezerSpec) and command == "set_output" and args["channel"] == spec.contacts.start:
+        if (
+            isinstance(spec, ContactFreezerSpec)
+            and command == "set_output"
+            and args["channel"] in spec.contacts.starts.values()
+        ):
             self._meant(equipment, "start")
         if command == "set_output":
             return  # a module serves several; what its outputs move is judged where it moves
