@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from devices.equipment.base import Parts, Source
-from devices.equipment.freezer import ABORTED, COMPLETE, FAULT, IDLE, RUNNING, PartsFreezer, Probes
+from devices.equipment.freezer import ABORTED, COMPLETE, FAULT, IDLE, RUNNING, PartsFreezer, Probes, named
 from devices.instrument import CommandRefused, DeviceError, OutcomeUnknown, Priority
 from devices.kept import Kept
 from devices.reading import Quality
@@ -41,7 +41,8 @@ class Contacts:
 
 def digest(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return the digest of a programme, by which the site file names the one that is stored in the freezer."""
-    plain = [[row[key] for key in ("kind", "listen", "rate", "target", "end", "timeout")] for row in rows]
+    table = [row for row in map(named, rows) if row["kind"] != "end"]
+    plain = [[row[key] for key in ("kind", "listen", "rate", "target", "end", "timeout")] for row in table]
     whole = [[float(value) if isinstance(value, (int, float)) else str(value) for value in row] for row in plain]
     return hashlib.sha256(json.dumps(whole).encode()).hexdigest()[:16]
 

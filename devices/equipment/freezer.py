@@ -16,6 +16,23 @@ from devices.role import BOOL, SYMBOL
 IDLE, RUNNING, COMPLETE, ABORTED, FAULT = "idle", "running", "complete", "aborted", "fault"
 
 
+KINDS = ("end", "hold", "ramp")  # the codes of a row are places in these, as in the programme of a profile
+LISTENS = ("chamber", "sample")
+ENDS = ("target", "time", "exotherm_or_time")
+
+
+def named(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row with names for its codes; raises ValueError for a code that is none."""
+    found = dict(row)
+    for key, names in (("kind", KINDS), ("listen", LISTENS), ("end", ENDS)):
+        value = row.get(key)
+        if isinstance(value, (int, float)) and value == int(value) and 0 <= value < len(names):
+            found[key] = names[int(value)]
+        elif value not in names:
+            raise ValueError(f"{key} is {value!r}, expected one of {', '.join(names)}")
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class Probes:
     """Where the temperatures come from, and the level of the LN2 supply (%) where somebody measures it."""
@@ -131,7 +148,11 @@ class PartsFreezer(Equipment):
         rows = args.get("rows")
         if not isinstance(rows, list) or not rows:
             raise CommandRefused(self.name, "load_program needs rows", "nothing was sent")
-        await self.load(cast("list[Mapping[str, Any]]", rows), priority)
+        try:
+            table = [named(row) for row in cast("list[Mapping[str, Any]]", rows)]
+        except ValueError as error:
+            raise CommandRefused(self.name, f"load_program: {error}", "nothing was sent") from error
+        await self.load([row for row in table if row["kind"] != "end"], priority)
 
     async def _start(self, args: Args, priority: Priority) -> None:
         sequence = args.get("sequence")

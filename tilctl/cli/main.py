@@ -26,6 +26,9 @@ COMMANDS = {
     "batch": "start, hold, answer, ... a batch, as an MQTT client",
     "recipe": "check and list recipes, export their schema",
     "journal": "verify and show the record of a batch",
+    "doctor": "check everything that a site needs: file, buses, broker, disk, clock, serial ports, evidence",
+    "device": "look at a site's instruments and try them, while no controller runs",
+    "profile": "check, list, show and simulate profiles of instruments",
 }
 
 

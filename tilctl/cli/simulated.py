@@ -11,6 +11,7 @@ from typing import Any
 from devices.clock import Clock
 from devices.document import DocumentError, parse, validate
 from devices.equipment.contact_freezer import digest
+from devices.equipment.freezer import named
 from devices.equipment.spec import ContactFreezerSpec, PumpSpec, parts_of
 from devices.profile_types import Profile
 from recipes import shelf
@@ -110,7 +111,7 @@ def _stored(site: Site, folders: tuple[Path, ...]) -> dict[str, list[Row]]:
         except DocumentError:
             continue
         if digest(rows) in wanted:
-            found[digest(rows)] = [_row(row) for row in rows]
+            found[digest(rows)] = [_row(named(row)) for row in rows]
     return found
 
 

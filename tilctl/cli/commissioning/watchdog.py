@@ -1,0 +1,68 @@
+"""`tilctl device check --watchdog`: arm the instrument's own watchdog, do not feed it, see it act, disarm it."""
+
+from __future__ import annotations
+
+from devices.clock import Clock
+from devices.instrument import DeviceError, Instrument
+from devices.profile_types import Watchdog
+from devices.reading import Reading
+
+LATE_S = 5.0  # after its time-out an instrument may take so long, or half of the time-out, to act
+LOOK_S = 0.2
+EARLY = 0.9  # of the time-out: what acts before would act on a single lost feed
+
+
+class WatchdogFailed(Exception):
+    """The watchdog did not do what the profile says; says what it did."""
+
+
+async def tried(instrument: Instrument, clock: Clock) -> str:
+    """Try it, and return what was seen.  Raises WatchdogFailed, DeviceError.
+
+    Invariant: however it ends, disarming is tried, so that nothing acts later by itself.
+    """
+    dog = instrument.profile.watchdog
+    if dog is None:
+        raise WatchdogFailed("the profile knows of no watchdog")
+    try:
+        seconds = await _acts(instrument, dog, clock)
+    except (WatchdogFailed, DeviceError):
+        await instrument.command(dog.command, {dog.arg: 0.0})
+        raise
+    readings = await instrument.command(dog.command, {dog.arg: 0.0})
+    readings |= await _read(instrument, dog)
+    if readings[dog.armed].value != 0 or readings[dog.tripped].value is not False:
+        raise WatchdogFailed(f"it acted after {seconds:.1f} s, but it cannot be disarmed: {_shown(dog, readings)}")
+    return f"armed with {dog.timeout_s:g} s and not fed, it acted after {seconds:.1f} s ({dog.action}); disarmed"
+
+
+async def _acts(instrument: Instrument, dog: Watchdog, clock: Clock) -> float:
+    await instrument.command(dog.command, {dog.arg: dog.timeout_s})
+    armed_at = clock.monotonic()
+    readings = await _read(instrument, dog)
+    if readings[dog.tripped].value is not False:
+        raise WatchdogFailed(f"armed just now, it says that it has acted: {_shown(dog, readings)}")
+    most = dog.timeout_s + max(LATE_S, dog.timeout_s / 2)
+    while readings[dog.tripped].value is not True:
+        if clock.monotonic() - armed_at > most:
+            raise WatchdogFailed(f"armed with {dog.timeout_s:g} s and not fed for {most:g} s, it did not act")
+        await clock.sleep(LOOK_S)
+        readings = await _read(instrument, dog)
+    seconds = clock.monotonic() - armed_at
+    if seconds < EARLY * dog.timeout_s - LOOK_S:
+        raise WatchdogFailed(f"armed with {dog.timeout_s:g} s, it acted after {seconds:.1f} s already")
+    return seconds
+
+
+async def _read(instrument: Instrument, dog: Watchdog) -> dict[str, Reading]:
+    """Read the blocks that show it."""
+    profile = instrument.profile
+    points = (dog.armed, profile.bits[dog.tripped].point if dog.tripped in profile.bits else dog.tripped)
+    readings: dict[str, Reading] = {}
+    for block in dict.fromkeys(profile.points[point].block for point in points):
+        readings |= await instrument.read(block)
+    return readings
+
+
+def _shown(dog: Watchdog, readings: dict[str, Reading]) -> str:
+    return f"{dog.armed} = {readings[dog.armed].value}, {dog.tripped} = {readings[dog.tripped].value}"

@@ -1,0 +1,1 @@
+"""What `tilctl doctor` is made of: the checks, each of which finds what it can and says what to do."""

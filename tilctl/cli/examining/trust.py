@@ -1,0 +1,57 @@
+"""How far the parts of a site may be trusted: evidence of profiles, calibrations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import date, timedelta
+
+from devices.calibration import in_force
+from devices.profile import Profile
+from tilctl.cli.examining.finding import Finding
+from tilctl.cli.profiling.sheet import EVIDENCE
+from tilctl.config import Site
+
+LEVELS = tuple(EVIDENCE)  # lowest first
+TRIED, KNOWN = "bench", "manual+driver"
+SOON = timedelta(days=14)
+
+
+def profiles(site: Site, *, gmp: bool) -> Iterator[Finding]:
+    """Judge each profile that an instrument of the site has."""
+    used: dict[str, tuple[Profile, list[str]]] = {}
+    for name, profile in site.profiles.items():
+        used.setdefault(profile.sha256, (profile, []))[1].append(name)
+    for profile, names in used.values():
+        yield _judged(profile, names, gmp=gmp)
+
+
+def _judged(profile: Profile, names: list[str], *, gmp: bool) -> Finding:
+    check = f"profile {profile.id}"
+    level = LEVELS.index(profile.evidence) if profile.evidence in LEVELS else -1
+    text = f"evidence {profile.evidence}: {EVIDENCE.get(profile.evidence, 'not known')} ({', '.join(names)})"
+    todo = "tilctl device check, then work through its open checks on the bench (devices/PROFILES.md)"
+    if profile.evidence == LEVELS[0]:
+        todo = "good for rehearsals only: an instrument needs a profile of its own"
+    if profile.open_checks:
+        text += f"; open: {'; '.join(profile.open_checks)}"
+    if level < LEVELS.index(TRIED) and gmp:
+        return Finding("fail", check, text, todo)
+    if level < LEVELS.index(KNOWN) or profile.open_checks:
+        return Finding("warn", check, text, todo)
+    return Finding("ok", check, text)
+
+
+def calibrations(site: Site, today: date) -> Iterator[Finding]:
+    """Judge the calibration in force of each thing that has some."""
+    for name, history in site.calibrations.items():
+        check, newest = f"calibration {name}", in_force(history, today)
+        if newest is None:
+            yield Finding("fail", check, "none was made yet by today", "calibrate, or put the dates right")
+        elif newest.expired(today):
+            yield Finding("fail", check, f"of {newest.made} by {newest.by}: expired on {newest.expires}", "calibrate")
+        elif newest.expires - today < SOON:
+            yield Finding(
+                "warn", check, f"of {newest.made} by {newest.by}: expires on {newest.expires}", "calibrate soon"
+            )
+        else:
+            yield Finding("ok", check, f"of {newest.made} by {newest.by}, until {newest.expires}")

@@ -1,0 +1,1 @@
+"""What `tilctl profile` is made of."""
