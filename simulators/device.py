@@ -321,7 +321,13 @@ def _encoder(point: Point, getter: Getter) -> Callable[[], Any]:
             return lambda: missing if (value := getter()) is None else value
         return lambda: missing if (value := _number(getter())) is None else (value - offset) / scale
     span = 1 << 16 * point.words
-    if format_of(point.type).isupper():
+    upper = format_of(point.type).isupper()
+    if not point.nan:  # a whole number has no NaN: a dead input shows the end of its range
+        missing = span - 1 if upper else -(span // 2)
+        if upper:
+            return lambda: missing if (v := _number(getter())) is None else round((v - offset) / scale) % span
+        return lambda: missing if (v := _number(getter())) is None else round((v - offset) / scale)
+    if upper:
         return lambda: round(missing if (v := _number(getter())) is None else (v - offset) / scale) % span
     return lambda: round(missing if (v := _number(getter())) is None else (v - offset) / scale)
 

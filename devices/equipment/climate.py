@@ -97,10 +97,9 @@ class Climate(Equipment):
 
     async def _set_temperature(self, args: Args, priority: Priority) -> None:
         value = _number(self.name, "set_temperature", args)
-        profile = self.parts[self._programmer].profile
-        if "leave_standby" in profile.commands and self.seen(Source(self._programmer, "standby"), BOOL).value is True:
-            await self.order(self._programmer, "leave_standby", {}, priority)
         await self.order(self._programmer, "set_temperature", {"value": value}, priority)
+        if "leave_standby" in self.parts[self._programmer].profile.commands:  # it was cut off: a target ends that
+            await self.order(self._programmer, "leave_standby", {}, priority)
         await self._settings(self._programmer, priority)
 
     async def _set_co2(self, args: Args, priority: Priority) -> None:

@@ -1,0 +1,290 @@
+"""Equipment of parts over the real drivers: what one part does wrong stays its own; no dose outlives its controller."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from devices.instrument import CommandRefused, DeviceState, OutcomeUnknown, Priority
+from devices.reading import Quality
+from simulators.memory import memory_links
+from simulators.physics.contents import Contents
+from simulators.physics.fluid import Container
+from simulators.plant import Plant
+from simulators.suite import Suite as Servers
+from simulators.virtual import VirtualClock
+from simulators.virtual import run as run_virtually
+from tilctl.cli.simulated import plant_of, servers_of, site_for
+from tilctl.config import Site, load_site
+from tilctl.plant.suite import Suite
+
+
+@dataclass
+class Lab:
+    """A lab of parts and the controller's side of it."""
+
+    site: Site
+    plant: Plant
+    servers: Servers
+    suite: Suite
+    clock: VirtualClock
+
+    def fault(self, device: str) -> Any:
+        return self.servers.faults(self.plant.devices[device])
+
+
+@asynccontextmanager
+async def lab(clock: VirtualClock, folder: Path, path: Path, **overrides: str) -> AsyncIterator[Lab]:
+    site = load_site(path, {"data": str(folder / "data"), **overrides})
+    plant = plant_of(site, clock, 1)
+    servers = servers_of(site, plant.devices, clock)
+    suite = Suite(site, clock, memory_links(servers, clock))
+    for bus in suite.buses.values():
+        await bus.open()
+    try:
+        yield Lab(site, plant, servers, suite, clock)
+    finally:
+        await suite.close()
+        await servers.close()
+
+
+def in_lab(folder: Path, name: str, work: Callable[[Lab], Awaitable[None]], path: Path | None = None) -> None:
+    async def main(clock: VirtualClock) -> None:
+        async with lab(clock, folder, path or site_for(name)) as at:
+            await work(at)
+
+    run_virtually(main, seed=1, watchdog_s=30.0)
+
+
+def filled(at: Lab, port: int, volume: float) -> Container:
+    """Hang a vessel with liquid on a port."""
+    container = Container(f"c{port}", "bag", 30.0, 5000.0, 100.0, Contents(volume=volume))
+    with at.plant.change():
+        at.plant.fluidics.at[port] = container
+    return container
+
+
+def test_the_climate_is_made_of_its_parts(tmp_path: Path):
+    async def work(at: Lab) -> None:
+        incubator = at.suite.instruments["incubator"]
+        await incubator.command("set_temperature", {"value": 37.0})
+        await incubator.command("set_co2", {"value": 5.0})
+        readings = await incubator.read_all()
+        assert readings["temperature_target"].value == pytest.approx(37.0)
+        assert readings["co2_target"].value == pytest.approx(5.0, abs=0.01)
+        assert at.plant.climate.targets == pytest.approx({"temperature": 37.0, "co2": 5.0}, abs=0.01)
+        await at.clock.sleep(7200)
+        readings = await incubator.read_all()
+        assert readings["temperature"].value == pytest.approx(37.0, abs=0.4)
+        assert readings["co2"].value == pytest.approx(5.0, abs=0.4)
+        assert readings["humidity"].quality is Quality.BAD  # nobody measures it
+        assert incubator.status.state is DeviceState.ONLINE
+
+    in_lab(tmp_path, "lab-eurotherm", work)
+
+
+def test_a_part_that_fails_makes_bad_what_comes_from_it_and_nothing_else(tmp_path: Path):
+    async def work(at: Lab) -> None:
+        incubator = at.suite.instruments["incubator"]
+        await incubator.read_all()
+        at.fault("co2_probe").silent = True
+        readings = await incubator.read_all()
+        assert readings["co2"].quality is Quality.BAD
+        assert readings["temperature"].quality is Quality.GOOD
+        assert at.suite.image.get("co2_probe.co2").quality is Quality.BAD
+        for _ in range(3):
+            await incubator.read_all()
+        assert incubator.status.state is DeviceState.OFFLINE
+        assert "co2_probe" in incubator.status.text
+        assert "heater" not in incubator.status.text
+
+    in_lab(tmp_path, "lab-eurotherm", work)
+
+
+def test_two_probes_that_disagree_give_no_temperature_and_one_alone_an_uncertain_one(tmp_path: Path):
+    async def work(at: Lab) -> None:
+        incubator = at.suite.instruments["incubator"]
+        second = at.plant.devices["second_probe"]
+        second.bend("temperature", lambda value: float(value) + 3.0)  # type: ignore[arg-type]
+        first = (await incubator.read_all())["temperature"]
+        assert first.quality is Quality.GOOD  # for a while they may
+        await at.clock.sleep(301)
+        readings = await incubator.read_all()
+        assert (readings["temperature"].value, readings["temperature"].quality) == (None, Quality.BAD)
+        assert readings["probes_disagree"].value is True
+        second.bend("temperature")
+        assert (await incubator.read_all())["temperature"].quality is Quality.GOOD
+        at.fault("second_probe").silent = True
+        assert (await incubator.read_all())["temperature"].quality is Quality.UNCERTAIN
+
+    in_lab(tmp_path, "lab-eurotherm", work)
+
+
+def test_a_stored_set_point_is_written_on_change_only_and_within_its_budget(tmp_path: Path):
+    async def work(at: Lab) -> None:
+        incubator, wear = at.suite.instruments["incubator"], at.suite.wear
+        for _ in range(5):
+            await incubator.command("set_temperature", {"value": 37.0})
+        assert wear.total("heater", "set_temperature") == 1
+        for i in range(19):
+            await incubator.command("set_temperature", {"value": 30.0 + i / 10})
+        with pytest.raises(CommandRefused, match="20 times today, its budget is 20 a day"):
+            await incubator.command("set_temperature", {"value": 37.0})
+        await at.clock.sleep(86_400)
+        await incubator.command("set_temperature", {"value": 37.0})
+        assert wear.total("heater", "set_temperature") == 21
+
+    in_lab(tmp_path, "lab-eurotherm", work)
+
+    async def later(at: Lab) -> None:
+        assert at.suite.wear.total("heater", "set_temperature") == 21  # over a restart
+
+    in_lab(tmp_path, "lab-eurotherm", later)
+
+
+def test_a_heater_that_was_cut_off_heats_again_by_a_target_only(tmp_path: Path):
+    async def work(at: Lab) -> None:
+        incubator = at.suite.instruments["incubator"]
+        await incubator.command("set_temperature", {"value": 37.0})
+        await incubator.command("cut_heater", {}, Priority.STOP)
+        assert at.plant.climate.heater_cut
+        await incubator.read_all()
+        await incubator.command("set_temperature", {"value": 36.0})
+        assert not at.plant.climate.heater_cut
+
+    for name in ("lab-eurotherm", "lab-watlow"):
+        in_lab(tmp_path / name, name, work)
+
+
+async def dosed(at: Lab, volume: float = 50.0) -> tuple[Container, Container]:
+    """Begin a dose from a bag to a vessel."""
+    source, destination = filled(at, 7, 500.0), filled(at, 1, 0.0)
+    await at.suite.instruments["valves_media"].command("select", {"suction": 7, "delivery": 1})
+    pump = at.suite.instruments["pump_media"]
+    await pump.command("dispense", {"sequence": 4, "rate": 100.0, "volume": volume})
+    return source, destination
+
+
+@pytest.mark.parametrize("name", ["lab-eurotherm", "lab-watlow"])
+def test_a_dose_ends_by_itself(name: str, tmp_path: Path):
+    async def work(at: Lab) -> None:
+        _, destination = await dosed(at)
+        pump = at.suite.instruments["pump_media"]
+        readings = await pump.read("now")
+        assert readings["running"].value is True
+        assert readings["rate"].value == pytest.approx(100.0, rel=0.02)
+        assert readings["total"].quality is Quality.BAD  # it has no totaliser, and says so
+        assert not pump.profile.counter
+        with pytest.raises(CommandRefused, match="turns already"):
+            await pump.command("dispense", {"sequence": 5, "rate": 100.0, "volume": 10.0})
+        await at.clock.sleep(35)
+        readings = await pump.read("now")
+        assert readings["running"].value is False
+        assert at.plant.place(1) is destination
+        assert destination.contents.volume == pytest.approx(50.0, rel=0.03)
+        assert readings["dispensed"].value == pytest.approx(50.0, rel=0.03)
+        assert readings["dispensed"].quality is Quality.UNCERTAIN
+
+    in_lab(tmp_path, name, work)
+
+
+@pytest.mark.parametrize(("name", "most"), [("lab-eurotherm", 52.0), ("lab-watlow", 40.0)])
+def test_a_dose_does_not_outlive_its_controller_for_long(name: str, most: float, tmp_path: Path):
+    """The drive that counts ends its dose; the relay of the other opens within the host watchdog of its module."""
+
+    async def main(clock: VirtualClock) -> None:
+        async with lab(clock, tmp_path, site_for(name)) as at:
+            await dosed(at)
+            await clock.sleep(6)
+            await at.suite.close()  # as dead: nobody asks anything any more
+            await clock.sleep(600)
+            assert at.plant.place(1).contents.volume < most  # type: ignore[union-attr]
+            assert at.plant.pumps["pump_media"].run is None
+
+    run_virtually(main, seed=1, watchdog_s=30.0)
+
+
+def test_a_stop_opens_the_relay_also_where_the_drive_is_silent(tmp_path: Path):
+    async def work(at: Lab) -> None:
+        await dosed(at, 200.0)
+        at.fault("drive_media").silent = True
+        with pytest.raises(OutcomeUnknown, match="drive_media"):
+            await at.suite.instruments["pump_media"].command("stop", {}, Priority.STOP)
+        assert at.plant.pumps["pump_media"].run is None
+
+    in_lab(tmp_path, "lab-watlow", work)
+
+
+def test_nothing_beyond_the_calibrated_curve_is_asked_of_a_pump(tmp_path: Path):
+    async def work(at: Lab) -> None:
+        heard: list[str] = []
+        at.plant.devices["drive_media"].heard.append(lambda command, _: heard.append(command))
+        pump = at.suite.instruments["pump_media"]
+        for args in ({"rate": 201.0, "volume": 10.0}, {"rate": 0.0, "volume": 10.0}, {"rate": 50.0, "volume": 1e6}):
+            with pytest.raises(CommandRefused, match="outside"):
+                await pump.command("dispense", {"sequence": 1, **args})
+        with pytest.raises(CommandRefused, match="outside"):
+            await pump.command("dispense", {"rate": 50.0, "volume": 10.0})
+        assert heard == []
+
+    in_lab(tmp_path, "lab-eurotherm", work)
+
+
+RELAYS = """  relays_a: {profile: waveshare-relay-8ch, bus: fluidics, unit: 21}
+  relays_b: {profile: waveshare-relay-8ch, bus: fluidics, unit: 22}
+"""
+
+
+def relay_site(folder: Path) -> Path:
+    """Return a site whose media manifold is made of relays."""
+    text = site_for("lab-watlow").read_text("utf-8")
+    text = text.replace("  valves_media: {profile: sim-valves, bus: fluidics, unit: 4}\n", RELAYS)
+    ports = "suction: {7: relays_a.0, 8: relays_a.1}, delivery: {1: relays_b.0, 2: relays_b.1}"
+    manifold = f"  valves_media: {{kind: valves, {ports}}}\n"
+    text = text.replace("equipment:\n", "equipment:\n" + manifold)
+    path = folder / "relays.yaml"
+    path.write_text(text, "utf-8")
+    return path
+
+
+def test_a_manifold_of_relays_opens_one_way_at_a_time(tmp_path: Path):
+    async def work(at: Lab) -> None:
+        valves, unit = at.suite.instruments["valves_media"], at.plant.pumps["pump_media"]
+        for way in ((7, 1), (8, 2), (7, 2)):
+            await valves.command("select", {"suction": way[0], "delivery": way[1]})
+            readings = await valves.read("now")
+            assert (readings["suction"].value, readings["delivery"].value) == way
+            assert (unit.suction, unit.delivery) == way
+        at.plant.devices["relays_a"].do("set_output", {"channel": 1, "value": True})  # by hand: two stand open
+        assert (await valves.read("now"))["suction"].quality is Quality.BAD
+        await valves.command("close", {}, Priority.STOP)
+        readings = await valves.read("now")
+        assert (readings["suction"].value, readings["delivery"].value) == (0.0, 0.0)
+        with pytest.raises(CommandRefused, match="is no port of it"):
+            await valves.command("select", {"suction": 9, "delivery": 1})
+
+    in_lab(tmp_path, "", work, relay_site(tmp_path))
+
+
+def test_what_fails_to_close_keeps_no_other_clamp_from_closing(tmp_path: Path):
+    async def work(at: Lab) -> None:
+        valves = at.suite.instruments["valves_media"]
+        await valves.command("select", {"suction": 7, "delivery": 1})
+        at.fault("relays_a").silent = True
+        with pytest.raises(OutcomeUnknown):
+            await valves.command("close", {}, Priority.STOP)
+        assert at.plant.pumps["pump_media"].delivery == 0
+
+    in_lab(tmp_path, "", work, relay_site(tmp_path))
+
+
+def test_equipment_closes_without_leaving_tasks(tmp_path: Path):
+    async def work(at: Lab) -> None:
+        await dosed(at, 100.0)
+
+    in_lab(tmp_path, "lab-watlow", work)
