@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from typing import cast
 
 from devices import profile_failsafe as failsafe
 from devices import profile_model as model
@@ -80,6 +81,11 @@ def _named(profile: Profile, profile_id: str, document: Document) -> Profile:
 
 def compile_profile(document: Document) -> Profile:
     """Check and compile a parsed profile; raises DocumentError with every finding."""
+    transport: object = document.data.get("transport")
+    if isinstance(transport, dict) and "mqtt" in str(cast("dict[str, object]", transport).get("kinds")):
+        from devices.mqtt.profile import compile_mqtt  # noqa: PLC0415 - only a site that has one pays for it
+
+        return compile_mqtt(document)
     return _Compiler(document, validate(document, model.ProfileModel, "profile")).profile()
 
 

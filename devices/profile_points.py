@@ -160,8 +160,8 @@ class Points:
             if (rule.point is None) == (rule.bit is None):
                 self._find(path, "give either `point` or `bit`", "")
             elif other is None:
-                what = f"a point is called {rule.point}" if rule.bit is None else f"a bit is called {rule.bit}"
-                self._find(path, f"no {what}", "it must be declared under `points`")
+                what = f"point {rule.point}" if rule.bit is None else f"bit {rule.bit}"
+                self._find(path, f"there is no {what}", "it must be declared under `points`")
             elif rule.bit is not None:
                 if rule.among is not None or rule.not_in is not None:
                     self._find(
