@@ -107,12 +107,9 @@ def _bus(name: str, entry: TcpBusEntry | SerialBusEntry | MqttBusEntry, findings
         return Bus(name, entry.kind, url=entry.url)
     timeout = findings.number((*where, "timeout"), entry.timeout, "s", positive=True)
     turnaround = findings.number((*where, "turnaround"), entry.turnaround, "s")
-    if isinstance(entry, TcpBusEntry):
-        return Bus(name, entry.kind, entry.host, entry.port, timeout, turnaround)
-    return Bus(
-        name, entry.kind, timeout=timeout, turnaround=turnaround, path=entry.path, baud=entry.baud, format=entry.format,
-        local_echo=entry.local_echo == "yes",
-    )  # fmt: skip
+    host, port, path = (entry.host, entry.port, "") if isinstance(entry, TcpBusEntry) else ("", 0, entry.path)
+    echo = entry.local_echo == "yes"
+    return Bus(name, entry.kind, host, port, timeout, turnaround, path, entry.baud, entry.format, echo)
 
 
 def _check_time_zone(name: str, findings: Findings) -> None:

@@ -10,6 +10,8 @@ from tilctl.config.site import PlaceClass
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
 TopicLevel = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=40)]
+Baud = Annotated[int, Field(ge=1200, le=921_600)]
+Format = Annotated[str, Field(pattern=r"^8[NEO][12]$")]
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 
@@ -48,13 +50,16 @@ class ScanEntry(Entry):
 
 
 class TcpBusEntry(Entry):
-    """A Modbus TCP server, or a gateway that speaks RTU over TCP."""
+    """A Modbus TCP server, or a gateway that speaks RTU over TCP; `baud` and `format` are of the line behind that."""
 
     kind: Literal["modbus-tcp", "modbus-rtu-tcp"]
     host: str
     port: Port
     timeout: str = "1 s"
     turnaround: str = "0 s"
+    baud: Baud = 9600
+    format: Format = "8N1"
+    local_echo: Literal["yes", "no"] = "no"
 
 
 class SerialBusEntry(Entry):
@@ -62,8 +67,8 @@ class SerialBusEntry(Entry):
 
     kind: Literal["modbus-rtu"]
     path: str
-    baud: Annotated[int, Field(ge=1200, le=921_600)]
-    format: Annotated[str, Field(pattern=r"^[78][NEO][12]$")]
+    baud: Baud
+    format: Format
     timeout: str = "1 s"
     turnaround: str = "0 s"
     local_echo: Literal["yes", "no"] = "no"

@@ -7,7 +7,7 @@ reading that is stale or bad is left out, and its age is exported beside: a dead
 from __future__ import annotations
 
 import bisect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry
@@ -20,6 +20,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from devices.modbus.statistics import LATENCY_BOUNDS_S
 from devices.reading import Quality, Reading
 
 BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
@@ -94,6 +95,8 @@ class Snapshot:
     refusals: Mapping[str, int] = field(default_factory=dict[str, int])
     bus_requests: Mapping[str, int] = field(default_factory=dict[str, int])
     bus_timeouts: Mapping[str, int] = field(default_factory=dict[str, int])
+    device_latency: Mapping[str, Frozen] = field(default_factory=dict[str, Frozen])
+    """Of each instrument on a Modbus bus: replies by `LATENCY_BOUNDS_S`, the last for all longer, and their sum, s."""
     mqtt_connected: bool = False
     mode: str = "normal"
     """What the controller does: opening, recovering, normal, safe (mode), closing."""
@@ -186,13 +189,22 @@ def _readings(snapshot: Snapshot) -> Iterable[Metric]:
     )
 
 
+def _buckets(bounds: Sequence[float], frozen: Frozen) -> tuple[list[tuple[str, float]], float]:
+    """Return what a histogram is made of: cumulated buckets and their sum."""
+    counts, total = frozen
+    limits = [*(str(bound) for bound in bounds), "+Inf"]
+    return [(limit, float(sum(counts[: index + 1]))) for index, limit in enumerate(limits)], total
+
+
 def _works(snapshot: Snapshot) -> Iterable[Metric]:
     for name, (counts, total) in snapshot.timings.items():
         family = HistogramMetricFamily(f"tilctl_{name}_seconds", f"Times of {name.replace('_', ' ')}")
-        limits = [*(str(bound) for bound in BOUNDS_S), "+Inf"]
-        buckets = [(limit, float(sum(counts[: index + 1]))) for index, limit in enumerate(limits)]
-        family.add_metric([], buckets, total)
+        family.add_metric([], *_buckets(BOUNDS_S, (counts, total)))
         yield family
+    latency = HistogramMetricFamily("tilctl_device_latency_seconds", "From a request to its reply", labels=["device"])
+    for device, frozen in snapshot.device_latency.items():
+        latency.add_metric([device], *_buckets(LATENCY_BOUNDS_S, frozen))
+    yield latency
     depth = GaugeMetricFamily("tilctl_queue_depth", "What waits", labels=["queue"])
     for name, value in snapshot.depths.items():
         depth.add_metric([name], value)

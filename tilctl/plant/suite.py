@@ -11,9 +11,7 @@ from devices.equipment.base import Equipment, Parts
 from devices.equipment.spec import build, parts_of
 from devices.instrument import DeviceState, Instrument
 from devices.kept import Kept
-from devices.modbus.bus import LinkMaker, ModbusBus
-from devices.modbus.driver import ModbusDevice
-from devices.modbus.link import Link
+from devices.modbus.bus import LinkMaker
 from devices.role import BOOL
 from devices.wear import WriteLedger
 from tilctl.config import Site
@@ -22,6 +20,7 @@ from tilctl.plant.outputs import OutputGate
 from tilctl.plant.scanning import Scanner, ScanPeriods
 from tilctl.plant.sharing import Sharing, known_to_rest
 from tilctl.plant.unit import UnitPlant
+from tilctl.plant.wires import Wires
 
 _QUIET_ROLES = ("bioreactor",)  # what the cells live in is read at the quiet pace, what only rests at the idle pace
 
@@ -33,12 +32,10 @@ class Suite:
         """Describe the suite of a site; `links` (bus -> maker) stand in for TCP where a rehearsal brings them."""
         self.site = site
         self.clock = clock
-        self.buses = wires(site, clock, links or {})
         self.wear = WriteLedger(clock, Kept(clock, site.data / "writes.json"))
-        self.devices: dict[str, Instrument] = {
-            name: ModbusDevice(name, site.profiles[name], self.buses[device.bus], device.unit, clock, self.wear)
-            for name, device in site.devices.items()
-        }
+        self._wires = Wires(site, clock, self.wear, links or {})
+        self.buses = self._wires.buses
+        self.devices = self._wires.devices
         self.image = ProcessImage(clock)
         self._runs = Kept(clock, site.data / "runs.json")
         equipment = self._equipment()
@@ -68,9 +65,19 @@ class Suite:
             self.image.expect(name, max(5.0, 2.5 * max(site.scan.quiet, site.scan.idle)))
         return {name: build(name, spec, parts, self._runs) for name, spec in site.equipment.items()}
 
+    def latencies(self) -> dict[str, tuple[tuple[int, ...], float]]:
+        """Return how long the replies of each instrument took, by `devices.modbus.statistics`."""
+        found: dict[str, tuple[tuple[int, ...], float]] = {}
+        for name, device in self.site.devices.items():
+            bus = self.buses.get(device.bus)
+            measured = None if bus is None else bus.latencies.get(device.unit)
+            if measured is not None:
+                found[name] = (tuple(measured.buckets), measured.total_s)
+        return found
+
     async def open(self) -> None:
         """Connect every bus and begin to scan; an absent device is no error here, it shows as offline."""
-        await asyncio.gather(*(bus.open() for bus in self.buses.values()))
+        await self._wires.open()
         self.scanner.start()
 
     async def settled(self, within: float = 5.0) -> None:
@@ -89,12 +96,4 @@ class Suite:
         await self.scanner.close()
         await asyncio.gather(*(each.close() for each in self.instruments.values() if isinstance(each, Equipment)))
         await self.wear.close()
-        await asyncio.gather(*(bus.close() for bus in self.buses.values()))
-
-
-def wires(site: Site, clock: Clock, links: Mapping[str, LinkMaker]) -> dict[str, ModbusBus]:
-    """Return the buses of a site; `links` (bus -> maker) stand in for what the site file says."""
-    return {
-        name: ModbusBus(name, bus.host, bus.port, clock, timeout=bus.timeout, link=links.get(name, Link))
-        for name, bus in site.buses.items()
-    }
+        await self._wires.close()
