@@ -28,10 +28,15 @@ class Calibration:
         return today > self.expires
 
 
+def newest_of(history: Sequence[Calibration]) -> Calibration:
+    """Return the newest calibration, which is in force; the others are history. It may have expired."""
+    return max(history, key=lambda calibration: calibration.made)
+
+
 def in_force(history: Sequence[Calibration], today: date) -> Calibration | None:
-    """Return the newest calibration that was made by `today`; None where there is none. It may have expired."""
+    """Return the newest calibration that was made by `today`; None where there is none."""
     made = [calibration for calibration in history if calibration.made <= today]
-    return max(made, key=lambda calibration: calibration.made) if made else None
+    return newest_of(made) if made else None
 
 
 class Curve:

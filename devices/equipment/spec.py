@@ -33,11 +33,12 @@ class ClimateSpec:
 
 @dataclass(frozen=True, slots=True)
 class PumpSpec:
-    """A pump: `drive` turns, `curve` (rpm, mL/min pairs) is that of its tubing, `enable` gives it its power."""
+    """A pump: `drive` turns, `curve` (rpm, mL/min pairs) is that of its `tubing`, `enable` gives it its power."""
 
     drive: str
     curve: tuple[tuple[float, float], ...]
     enable: Enable | None = None
+    tubing: str = ""
 
 
 @dataclass(frozen=True, slots=True)

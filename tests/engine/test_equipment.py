@@ -12,6 +12,7 @@ import pytest
 
 from devices.instrument import CommandRefused, DeviceState, OutcomeUnknown, Priority
 from devices.reading import Quality
+from recipes import shelf
 from simulators.memory import memory_links
 from simulators.physics.contents import Contents
 from simulators.physics.fluid import Container
@@ -21,6 +22,7 @@ from simulators.virtual import VirtualClock
 from simulators.virtual import run as run_virtually
 from tilctl.cli.simulated import plant_of, servers_of, site_for
 from tilctl.config import Site, load_site
+from tilctl.engine.binding import NotBindable, bind, check_devices
 from tilctl.plant.suite import Suite
 
 
@@ -182,8 +184,9 @@ def test_a_dose_ends_by_itself(name: str, tmp_path: Path):
         assert not pump.profile.counter
         with pytest.raises(CommandRefused, match="turns already"):
             await pump.command("dispense", {"sequence": 5, "rate": 100.0, "volume": 10.0})
-        await at.clock.sleep(35)
-        readings = await pump.read("now")
+        for _ in range(35):  # as the scanner does while it is dosed: a module that nobody asks opens its relays
+            await at.clock.sleep(1)
+            readings = await pump.read("now")
         assert readings["running"].value is False
         assert at.plant.place(1) is destination
         assert destination.contents.volume == pytest.approx(50.0, rel=0.03)
@@ -288,3 +291,37 @@ def test_equipment_closes_without_leaving_tasks(tmp_path: Path):
         await dosed(at, 100.0)
 
     in_lab(tmp_path, "lab-watlow", work)
+
+
+def test_readings_are_corrected_by_their_calibrations(tmp_path: Path):
+    text = site_for("lab-eurotherm").read_text("utf-8")
+    offset = "  probe_1:\n    - {what: probe, points: [[37 degC, 37.5 degC]], made: 2026-01-05, by: ab, expires: 2099-12-31}\n"
+    text = text.replace("calibrations:\n", "calibrations:\n" + offset)
+    text = text.replace("bus: climate, unit: 2}", "bus: climate, unit: 2, corrections: {temperature: probe_1}}")
+    (tmp_path / "site.yaml").write_text(text, "utf-8")
+
+    async def work(at: Lab) -> None:
+        at.plant.devices["second_probe"].bend("temperature", lambda _: 36.0)
+        readings = await at.suite.instruments["incubator"].read_all()
+        assert readings["second_temperature"].value == pytest.approx(36.5)
+
+    in_lab(tmp_path, "", work, tmp_path / "site.yaml")
+
+
+def test_no_batch_starts_on_a_calibration_that_has_expired(tmp_path: Path):
+    text = site_for("lab-eurotherm").read_text("utf-8").replace("expires: 2099-12-31", "expires: 2026-01-05")
+    (tmp_path / "site.yaml").write_text(text, "utf-8")
+
+    async def work(at: Lab) -> None:
+        for instrument in at.suite.instruments.values():
+            await instrument.read_all()
+        unit = at.suite.units["cell1"]
+        bound = bind(shelf.read("shakedown", shelf.RECIPES), at.site, unit, [])
+        check_devices(at.suite, unit, bound)  # it holds to the end of its last day
+        await at.clock.sleep(86_400)
+        for instrument in at.suite.instruments.values():
+            await instrument.read_all()
+        with pytest.raises(NotBindable, match="calibration tubing_media expired on 2026-01-05"):
+            check_devices(at.suite, unit, bound)
+
+    in_lab(tmp_path, "", work, tmp_path / "site.yaml")

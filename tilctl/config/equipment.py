@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import date
+from itertools import pairwise
 from typing import cast
 
-from devices.calibration import Calibration, Curve
+from devices.calibration import Calibration, Curve, newest_of
 from devices.clock import Clock
 from devices.equipment.base import Parts, Source
 from devices.equipment.climate import Mixer
@@ -29,12 +30,13 @@ from devices.equipment.spec import (
 from devices.equipment.valves import Output
 from devices.kept import Kept
 from devices.profile import Profile
-from devices.quantity import QuantityError, parse_as
+from devices.quantity import CANONICAL, QuantityError, parse_as
 from tilctl.config.references import Findings, Where
 from tilctl.config.schema import (
     CalibrationEntry,
     ClimateEntry,
     ContactFreezerEntry,
+    DeviceEntry,
     EquipmentEntry,
     ProgrammerFreezerEntry,
     PumpEntry,
@@ -85,6 +87,33 @@ def _pair(pair: Sequence[str], where: Where, findings: Findings) -> tuple[float,
             findings.add(where, "site-calibration", f"{text!r} is no quantity of a calibration", "such as 10 rpm")
             values.append(1.0)
     return values[0], values[1]
+
+
+def corrections_of(
+    devices: Mapping[str, DeviceEntry],
+    profiles: Mapping[str, Profile],
+    calibrations: Mapping[str, tuple[Calibration, ...]],
+    findings: Findings,
+) -> dict[str, dict[str, str]]:
+    """Return device -> point -> calibration; what is wrong with them is reported."""
+    found: dict[str, dict[str, str]] = {}
+    for device, entry in devices.items():
+        for point, name in entry.corrections.items():
+            where: Where = ("devices", device, "corrections", point)
+            numeric = (
+                {p.name: p for p in profiles[device].points.values() if p.unit in CANONICAL}
+                if device in profiles
+                else {}
+            )
+            known = findings.known(where, point, numeric, f"number of {device}")
+            if not (findings.known(where, name, calibrations, "calibration") and known):
+                continue
+            newest = newest_of(calibrations[name])
+            shown = [pair[0] for pair in newest.points]
+            if any(b <= a for a, b in pairwise(shown)):
+                findings.add(where, "site-calibration", f"{name}: what was shown must rise from pair to pair")
+            found.setdefault(device, {})[point] = name
+    return found
 
 
 class EquipmentCheck:
@@ -160,7 +189,7 @@ class EquipmentCheck:
                 )
             case PumpEntry():
                 enable = None if entry.enable is None else Enable(entry.enable.io, entry.enable.channel)
-                return PumpSpec(entry.drive, self._curve((*where, "tubing"), entry.tubing), enable)
+                return PumpSpec(entry.drive, self._curve((*where, "tubing"), entry.tubing), enable, entry.tubing)
             case ValvesEntry():
                 sides = [
                     {port: self._output((*where, side, str(port)), text) for port, text in outputs.items()}
@@ -178,10 +207,10 @@ class EquipmentCheck:
                 return ContactFreezerSpec(contacts, Probes(chamber, sample, ln2))
 
     def _curve(self, where: Where, name: str) -> tuple[tuple[float, float], ...]:
-        """Return the newest curve of a tubing set; whether it has expired is asked when a batch starts."""
+        """Return the newest curve of a tubing set."""
         if not self._findings.known(where, name, self._calibrations, "calibration"):
             return ((1.0, 1.0),)
-        newest = max(self._calibrations[name], key=lambda calibration: calibration.made)
+        newest = newest_of(self._calibrations[name])
         try:
             Curve(newest.points)
         except ValueError as error:

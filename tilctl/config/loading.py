@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from devices.document import DocumentError, load, validate
 from devices.profile import Profile, load_profile
-from tilctl.config.equipment import EquipmentCheck, calibrations_of
+from tilctl.config.equipment import EquipmentCheck, calibrations_of, corrections_of
 from tilctl.config.references import Findings, References, Where
 from tilctl.config.schema import MqttBusEntry, SerialBusEntry, SiteFile, TcpBusEntry
 from tilctl.config.site import Bus, Device, Scan, Site
@@ -70,10 +70,14 @@ def _compile(model: SiteFile, path: Path, sha256: str, findings: Findings) -> Si
         ),
     )
     buses = {name: _bus(name, entry, findings) for name, entry in model.buses.items()}
-    devices = {name: Device(name, d.profile, d.bus, d.unit or 0, d.prefix or "") for name, d in model.devices.items()}
     folders = [path.resolve().parent / model.profiles] if model.profiles else []
     profiles = _load_profiles(model, folders, findings)
     calibrations = calibrations_of(model.calibrations, findings)
+    corrections = corrections_of(model.devices, profiles, calibrations, findings)
+    devices = {
+        name: Device(name, d.profile, d.bus, d.unit or 0, d.prefix or "", corrections.get(name, {}))
+        for name, d in model.devices.items()
+    }
     equipment = EquipmentCheck(model.equipment, profiles, calibrations, findings)
     check = References({**devices, **equipment.specs}, {**profiles, **equipment.profiles}, findings, equipment.parts)
     units = {name: check.unit(name, unit) for name, unit in model.units.items()}

@@ -85,12 +85,16 @@ BusEntry = Annotated[TcpBusEntry | SerialBusEntry | MqttBusEntry, Field(discrimi
 
 
 class DeviceEntry(Entry):
-    """An instrument: a unit on a Modbus bus, or what a broker has under a prefix."""
+    """An instrument: a unit on a Modbus bus, or what a broker has under a prefix.
+
+    `corrections` maps points to calibrations.
+    """
 
     profile: str
     bus: str
     unit: Annotated[int, Field(ge=0, le=255)] | None = None
     prefix: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    corrections: dict[str, Name] = {}
 
 
 class CalibrationEntry(Entry):

@@ -57,13 +57,17 @@ class Bus:
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """One instrument: its profile id, its bus, and its Modbus unit id or what its topics begin with."""
+    """One instrument: its profile id, its bus, and its Modbus unit id or what its topics begin with.
+
+    `corrections` maps points to the calibrations by which they are corrected.
+    """
 
     name: str
     profile: str
     bus: str
     unit: int
     prefix: str = ""
+    corrections: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from devices.calibration import newest_of
 from devices.document import Document, DocumentError
+from devices.equipment.spec import PumpSpec, parts_of
 from devices.instrument import DeviceState
 from devices.quantity import QuantityError, parse_as
 from devices.quantity import parse as parse_quantity
@@ -109,3 +111,24 @@ def check_devices(suite: Suite, unit: UnitPlant, bound: Bound) -> None:
     ]
     if silent:
         raise NotBindable("not_ready", "; ".join(silent))
+    # Invariant: no batch starts on a calibration that holds no more.
+    today = suite.clock.now().date()
+    expired = [
+        f"calibration {name} expired on {calibration.expires}"
+        for name in calibrations_for(suite.site, needed)
+        if (calibration := newest_of(suite.site.calibrations[name])).expired(today)
+    ]
+    if expired:
+        raise NotBindable("not_ready", f"{'; '.join(expired)}: calibrate anew, and add it to the site file")
+
+
+def calibrations_for(site: Site, instruments: Iterable[str]) -> list[str]:
+    """Return the calibrations that instruments or the parts of equipment depend on."""
+    found: list[str] = []
+    for name in instruments:
+        spec = site.equipment.get(name)
+        if isinstance(spec, PumpSpec):
+            found.append(spec.tubing)
+        for device in (name,) if spec is None else parts_of(spec):
+            found += site.devices[device].corrections.values() if device in site.devices else ()
+    return list(dict.fromkeys(found))

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from devices.calibration import newest_of
 from devices.clock import Clock
+from devices.corrected import Corrected
 from devices.instrument import Instrument
 from devices.modbus.bus import ModbusBus
 from devices.modbus.driver import ModbusDevice
@@ -36,6 +38,7 @@ class Wires:
         if any(bus.kind == "mqtt" for bus in site.buses.values()):
             self._brokers(site, clock)
         self.devices: dict[str, Instrument] = {}
+        pairs = {name: newest_of(history).points for name, history in site.calibrations.items()}
         for name, device in site.devices.items():
             profile = site.profiles[name]
             if isinstance(profile, MqttProfile):
@@ -45,6 +48,10 @@ class Wires:
             if device.bus not in links:  # a rehearsal in memory has no wire that would need it
                 bus.pace(device.unit, profile.gap_s)
             self.devices[name] = ModbusDevice(name, profile, bus, device.unit, clock, wear)
+        for name, device in site.devices.items():
+            if device.corrections:
+                points = {point: pairs[calibration] for point, calibration in device.corrections.items()}
+                self.devices[name] = Corrected(self.devices[name], points)
 
     def _brokers(self, site: Site, clock: Clock) -> None:
         from devices.mqtt.broker import MqttBroker  # noqa: PLC0415 - a site without MQTT instruments does not pay for it
