@@ -73,6 +73,7 @@ class BrokerStatistics:
     losses: int = 0
     messages: int = 0
     dropped: int = 0
+    """Of connections that have ended; `MqttBroker.dropped` is of all."""
     published: int = 0
     unacknowledged: int = 0
     broken: int = 0
@@ -123,6 +124,11 @@ class MqttBroker:
     def down(self) -> str:
         """Why there is no connection; "" while there is one."""
         return "" if self._connection is not None else self._down
+
+    @property
+    def dropped(self) -> int:
+        """Messages that came faster than they could be handed out, of all connections."""
+        return self.statistics.dropped + (self._connection.dropped if self._connection is not None else 0)
 
     def add(self, topics: Sequence[str], listener: Listener) -> None:
         """Let `listener` have the messages of `topics`; before `open`.  Raises ValueError for too many topics."""

@@ -167,6 +167,13 @@ class Connection(aiomqtt.Client):
             if isinstance(code, ReasonCode) and code.is_failure
         }
 
+    def cut(self) -> None:
+        """End it without a farewell, as a pulled cable does: the broker publishes the will."""
+        left = self._client.socket()
+        if isinstance(left, socket.socket):
+            with contextlib.suppress(OSError):
+                left.shutdown(socket.SHUT_RDWR)
+
     def _on_publish(
         self,
         client: PahoClient,

@@ -69,18 +69,18 @@ class Inbox:
         """The last word on that topic."""
         self.alive = False
         """Whether it has sent anything on this connection."""
-        self.numbers = dict.fromkeys(profile.sources, 0)
+        self.numbers = dict.fromkeys(profile.topics, 0)
         """How many live messages each block has had; none is ever taken back."""
         self._profile = profile
         self._clock = clock
         self._online_topic = filled(profile.online.topic, places)
         self._blocks: dict[str, list[str]] = {}
-        for block, source in profile.sources.items():
+        for block, source in profile.topics.items():
             self._blocks.setdefault(filled(source.topic, places), []).append(block)
         self._answers = {filled(a.ack.topic, places) for a in profile.actions.values() if a.ack is not None}
         self._points = {
             block.id: [(point, profile.places[point.name]) for point in block.points]
-            for block in profile.profile.blocks.values()
+            for block in profile.blocks.values()
         }
         self._heard: dict[str, Heard] = {}
         self._awaited: list[Awaited] = []
@@ -125,7 +125,10 @@ class Inbox:
             self.alive = False
 
     def _block(self, block: str, payload: Payload | None, *, live: bool) -> None:
-        has = self._profile.sources[block].has
+        known = self._heard.get(block)
+        if not live and known is not None and known.live:
+            return
+        has = self._profile.topics[block].has
         if has is not None:
             try:
                 if payload is None or payload.at(has) is MISSING:
@@ -191,7 +194,7 @@ class Inbox:
         news.set()
 
     def readings(self, block: str) -> dict[str, Reading]:
-        """Return the readings of a block as they are now: what was kept by the broker is uncertain, what is old stale."""
+        """Return the readings of a block as they are now: what the broker had kept is uncertain, what is old stale."""
         now, heard = self._clock.monotonic(), self._heard.get(block)
         points = self._points[block]
         if heard is None or heard.payload is None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any, cast
 
 from devices import profile_failsafe as failsafe
 from devices.codec import RegType, WordOrder
@@ -15,19 +14,13 @@ from devices.mqtt.actions import Actions
 from devices.mqtt.payload import PLACE, path_of
 from devices.mqtt.types import Ask, Form, MqttProfile, Online, PointPlace, Source
 from devices.profile_points import check_unit
-from devices.profile_types import TEXT, Block, Command, Point, Profile, Sim
+from devices.profile_types import TEXT, Block, Command, Point, Sim
 from devices.role import BOOL, PARTS, ROLES, SYMBOL, Role
 
 KIND = "mqtt"
 _MOST_BLOCKS = 64  # topics that one instrument may have
 _DataPath = tuple[str | int, ...]
 _TYPES = {"number": RegType.FLOAT64, "bool": RegType.BOOL, "symbol": RegType.STRING, "text": RegType.STRING}
-
-
-def is_mqtt(document: Document) -> bool:
-    """Tell whether a profile file is one of an instrument over MQTT."""
-    transport: Any = document.data.get("transport")
-    return isinstance(transport, dict) and cast("dict[str, Any]", transport).get("kinds") == [KIND]
 
 
 def compile_mqtt(document: Document) -> MqttProfile:
@@ -70,7 +63,10 @@ class _Compiler:
             self._find(("transport", "mqtt", "prefix"), "a prefix is the beginning of topics, without a place", "")
         if transport.online.lost in transport.online.payload:
             self._find(("transport", "online", "lost"), "what its will says cannot mean that it is there", "")
-        profile = Profile(
+        topics = {name: self._asked(name, block, points.values()) for name, block in source.blocks.items()}
+        if source.serial is not None and source.serial.block not in topics:
+            self._find(("serial", "block"), f"there is no block {source.serial.block}", "")
+        result = MqttProfile(
             id=header.id,
             version=header.version,
             role=header.role,
@@ -96,18 +92,12 @@ class _Compiler:
             sha256=hashlib.sha256(self._document.text.encode()).hexdigest(),
             kinds=(KIND,),
             open_checks=tuple(header.open_checks),
-        )
-        sources = {name: self._asked(name, block, points.values()) for name, block in source.blocks.items()}
-        if source.serial is not None and source.serial.block not in sources:
-            self._find(("serial", "block"), f"there is no block {source.serial.block}", "")
-        result = MqttProfile(
-            profile=profile,
             prefix=transport.mqtt.prefix,
             online=Online(transport.online.topic, frozenset(transport.online.payload), transport.online.lost),
-            sources=sources,
+            topics=topics,
             places=places,
             actions=actions.actions(),
-            serial=None if source.serial is None else (source.serial.block, path_of(source.serial.json_path)),
+            serial_place=None if source.serial is None else (source.serial.block, path_of(source.serial.json_path)),
         )
         if self._findings:
             raise DocumentError(tuple(self._findings))

@@ -1,13 +1,13 @@
 """A compiled MQTT profile: where the values of its points stand in which messages, and what its commands publish.
 
-What the controller knows of any instrument is in `MqttProfile.profile`; the rest is for the driver and the simulators.
+An `MqttProfile` is a Profile like any other for the controller; what it adds is for the driver and the simulators.
 Topics still have their places: `{prefix}` is the one of the unit, `{reply}` the name of who asks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from devices.profile_types import Profile
@@ -109,13 +109,15 @@ class Online:
 
 
 @dataclass(frozen=True, slots=True)
-class MqttProfile:
-    """A profile with all that MQTT adds; `serial` is the block and place of the serial number."""
+class MqttProfile(Profile):
+    """A profile with all that MQTT adds for each block, point and command, and where the serial number stands.
 
-    profile: Profile
-    prefix: str
-    online: Online
-    sources: Mapping[str, Source]
-    places: Mapping[str, PointPlace]
-    actions: Mapping[str, Action]
-    serial: tuple[str, JsonPath] | None = None
+    There are no registers: function codes, addresses and word counts of blocks, points and commands are 0.
+    """
+
+    prefix: str = ""
+    online: Online = Online("", frozenset(), "")
+    topics: Mapping[str, Source] = field(default_factory=dict[str, Source])
+    places: Mapping[str, PointPlace] = field(default_factory=dict[str, PointPlace])
+    actions: Mapping[str, Action] = field(default_factory=dict[str, Action])
+    serial_place: tuple[str, JsonPath] | None = None

@@ -83,6 +83,10 @@ class Scanner:
         for point in (p for block in profile.blocks.values() if block.scan == "slow" for p in block.points):
             for name in (point.name, *point.bits.values()):
                 self._image.expect(f"{instrument.name}.{name}", max(5.0, 2.5 * _SLOW_EVERY * resting))
+        if "mqtt" in profile.kinds:  # it says what it has when it pleases: its profile knows how often that is
+            for point in profile.points.values():
+                patience = point.stale_ms / 1000 + max(5.0, 2.5 * resting)
+                self._image.expect(f"{instrument.name}.{point.name}", patience)
 
     @property
     def stats(self) -> Mapping[str, ScanStats]:
