@@ -19,6 +19,7 @@ from devices.modbus.driver import ModbusDevice
 from devices.profile import load_profile
 from simulators.plant import Plant
 from simulators.suite import Suite, wire
+from tests.benchmarks.field import field
 from tilctl.journal import events as ev
 from tilctl.journal.store import Journal
 
@@ -98,6 +99,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         asyncio.run(journal(Path(folder)))
     start_up()
+    field()
 
 
 main()

@@ -32,7 +32,7 @@ from simulators.virtual import run as run_virtually
 from tilctl.plant.image import ProcessImage
 from tilctl.plant.scanning import Scanner, ScanPeriods
 
-POINTS, INSTRUMENTS = 20, 16
+POINTS, WIDE, INSTRUMENTS = 20, 60, 16
 ROUNDS = 9
 REAL_S = float(os.environ.get("BENCH_REAL_S", "300"))
 VIRTUAL_S = 3600.0
@@ -41,19 +41,22 @@ PROFILE = """
 profile: {id: bench, version: 1, role: balance, maker: none, model: none, evidence: simulated, sources: [a benchmark]}
 transport: {kinds: [tcp]}
 blocks:
-  all: {fc: 3, addr: 0, count: 40, scan: fast}
+  all: {fc: 3, addr: 0, count: COUNT, scan: fast}
 points:
   gross: {block: all, addr: 0, type: float32, unit: g, stale_ms: 5000}
 """
 
 
-def bench_profile(folder: Path):
-    """Return a profile of 20 points in one block of 40 registers."""
+def bench_profile(folder: Path, points: int = POINTS):
+    """Return a profile of so many points in one block."""
     more = "".join(
-        f"  p{i}: {{block: all, addr: {2 * i}, type: float32, unit: g, stale_ms: 5000}}\n" for i in range(1, POINTS)
+        f"  p{i}: {{block: all, addr: {2 * i}, type: float32, unit: g, stale_ms: 5000}}\n" for i in range(1, points)
     )
     path = folder / "bench.yaml"
-    path.write_text(PROFILE + more + "commands: {}\nfailsafe: {on_comm_loss: keeps_running}\n", "utf-8")
+    path.write_text(
+        PROFILE.replace("COUNT", str(2 * points)) + more + "commands: {}\nfailsafe: {on_comm_loss: keeps_running}\n",
+        "utf-8",
+    )
     return load_profile(path)
 
 
@@ -62,6 +65,7 @@ def _serve(pipe: Connection, folder: str) -> None:
         clock = SystemClock()
         profile = bench_profile(Path(folder))
         servers = [ModbusServer({1: simulated(profile)}, clock) for _ in range(INSTRUMENTS)]
+        servers += [ModbusServer({1: simulated(bench_profile(Path(folder), WIDE))}, clock) for _ in range(2)]
         pipe.send([await server.start() for server in servers])
         await asyncio.get_running_loop().run_in_executor(None, pipe.recv)
         for server in servers:
@@ -95,26 +99,26 @@ async def per_second(work: Callable[[], Awaitable[object]], times: int) -> float
 async def round_trips(ports: list[int], folder: Path) -> None:
     """Compare reads of one block, and of twenty points one by one; turn by turn, so that both meet the same machine."""
     clock = SystemClock()
-    profile = bench_profile(folder)
-    client = AsyncModbusTcpClient("127.0.0.1", port=ports[0], retries=0, reconnect_delay=0)
+    profile = bench_profile(folder, WIDE)
+    client = AsyncModbusTcpClient("127.0.0.1", port=ports[-2], retries=0, reconnect_delay=0)
     await client.connect()
-    bus = ModbusBus("bench", "127.0.0.1", ports[1], clock)
+    bus = ModbusBus("bench", "127.0.0.1", ports[-1], clock)
     await bus.open()
     device = ModbusDevice("bench", profile, bus, 1, clock)
     await device.read("all")
 
     async def one_by_one() -> None:
-        for i in range(POINTS):
+        for i in range(WIDE):
             await client.read_holding_registers(2 * i, count=2, device_id=1)
 
     raw, ours, points = [], [], []
     for _ in range(ROUNDS):
-        raw.append(await per_second(lambda: client.read_holding_registers(0, count=40, device_id=1), 300))
+        raw.append(await per_second(lambda: client.read_holding_registers(0, count=2 * WIDE, device_id=1), 300))
         ours.append(await per_second(lambda: device.read("all"), 300))
-        points.append(await per_second(one_by_one, 20))
+        points.append(await per_second(one_by_one, 10))
     base, mine, single = (statistics.median(series) for series in (raw, ours, points))
     print(f"round trips a second: pymodbus {base:.0f}, driver {mine:.0f}, ratio {mine / base:.2f}")
-    print(f"values a second: by blocks {POINTS * mine:.0f}, point by point {POINTS * single:.0f}, x{mine / single:.1f}")
+    print(f"values a second: by blocks {WIDE * mine:.0f}, point by point {WIDE * single:.0f}, x{mine / single:.1f}")
     client.close()
     await bus.close()
     clock.close()
@@ -135,9 +139,8 @@ async def _scanned(clock, buses: list[ModbusBus], folder: Path, period: float, s
     await clock.sleep(seconds)
     counts = [stats.scans for stats in scanner.stats.values()]
     wanted = seconds / period
-    print(
-        f"  {min(counts)} to {max(counts)} scans of {wanted:.0f}; missed {sum(s.missed for s in scanner.stats.values())}"
-    )
+    missed = sum(stats.missed for stats in scanner.stats.values())
+    print(f"  {min(counts)} to {max(counts)} scans of {wanted:.0f}; missed {missed}")
     await scanner.close()
     for bus in buses:
         await bus.close()
@@ -154,7 +157,7 @@ def _tell(late: list[float]) -> None:
 async def many(ports: list[int], folder: Path) -> None:
     """Sixteen instruments of twenty points at 1 Hz, for some minutes of real time; then one at 10 Hz."""
     clock = SystemClock()
-    buses = [ModbusBus(f"b{i}", "127.0.0.1", port, clock) for i, port in enumerate(ports)]
+    buses = [ModbusBus(f"b{i}", "127.0.0.1", port, clock) for i, port in enumerate(ports[:INSTRUMENTS])]
     cpu, began = time.process_time(), time.perf_counter()
     print(f"{INSTRUMENTS} instruments x {POINTS} points at 1 Hz, {REAL_S:.0f} s of real time:")
     _tell(await _scanned(clock, buses, folder, 1.0, REAL_S))

@@ -295,7 +295,8 @@ def test_equipment_closes_without_leaving_tasks(tmp_path: Path):
 
 def test_readings_are_corrected_by_their_calibrations(tmp_path: Path):
     text = site_for("lab-eurotherm").read_text("utf-8")
-    offset = "  probe_1:\n    - {what: probe, points: [[37 degC, 37.5 degC]], made: 2026-01-05, by: ab, expires: 2099-12-31}\n"
+    made = "what: probe, points: [[37 degC, 37.5 degC]], made: 2026-01-05, by: ab, expires: 2099-12-31"
+    offset = f"  probe_1: [{{{made}}}]\n"
     text = text.replace("calibrations:\n", "calibrations:\n" + offset)
     text = text.replace("bus: climate, unit: 2}", "bus: climate, unit: 2, corrections: {temperature: probe_1}}")
     (tmp_path / "site.yaml").write_text(text, "utf-8")

@@ -7,11 +7,15 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
+from pydantic import BaseModel
 
+from devices.mqtt.model import MqttProfileModel
 from devices.profile import load_profile, profile_ids
+from devices.profile_model import Evidence, ProfileModel
+from devices.role import PARTS, ROLES
 from tilctl.cli.main import main
 
 TEMPLATE = Path(__file__).parents[2] / "devices" / "template.yaml"
@@ -70,7 +74,7 @@ MISTAKES = {
     ),
     "no such role": ("role: gas_flow ", "role: gas_flows ", "here", "there is no role gas_flows", "gas_flow"),
     "a rule about a bit that is none": (
-        "[{bit: warming_up}]", "[{bit: warmed_up}]", "here", "bit is called warmed_up", "",
+        "[{bit: warming_up}]", "[{bit: warmed_up}]", "here", "no bit warmed_up", "must be declared",
     ),
     "memory that wears without a budget": ("{kind: volatile}", "{kind: eeprom}", "here", "needs a budget", "per_day"),
     "an evidence that is none": ("evidence: manual ", "evidence: hearsay ", "here", "hearsay", "bench"),
@@ -195,13 +199,25 @@ def test_the_sheet_says_what_the_profile_says(capsys: pytest.CaptureFixture[str]
     for part in ("100..101 (0x0064..0x0065)", "float32 ABCD", "mL/min", "-10..600", "5 s", "p. 15", "reads -9999"):
         assert part in flow, part
     assert "bad: state" not in flow
-    assert "bad: sensor_fault is True" in flow, "a rule about another block"
+    assert "bad: sensor_fault is true" in flow, "a rule about another block"
     assert "x 0.1" in lines["temperature"]
     assert "0..500 mL/min" in lines["set_flow"]
     assert "setpoint = value +-0.01 within 2 s" in lines["set_flow"]
     assert "only while mode = remote" in lines["set_flow"]
     assert "passcode and configuration" in lines["300..339 (0x012C..0x0153)"]
     assert "stop" in lines["made safe by"]
+
+
+def test_the_sheet_of_an_instrument_over_mqtt_tells_of_its_topics(capsys: pytest.CaptureFixture[str]):
+    code, out, _ = tilctl(capsys, "doc", "shelly-gen2-plug")
+    assert code == 0
+    lines = {line.split("  ")[0].strip(): line for line in out.splitlines()}
+    assert "{prefix}/online is true; its will says false" in lines["online"]
+    assert "mac of device" in lines["serial number"]
+    assert re.search(r"\{prefix\}/command/switch:0: status_update, once older than \d+ s", out)
+    assert "{reply}/rpc with id = {id}, dst = {reply} within 3 s; error.message says no" in lines["off"]
+    assert lines["dead_man"].split() == ["dead_man", "timer_duration", "number", "0.0"]
+    assert "0x0000" not in out, "it has no registers"
 
 
 def test_the_sheet_as_markdown_is_whole(capsys: pytest.CaptureFixture[str]):
@@ -232,3 +248,38 @@ def test_start_up_stays_light():
     for asked in (["--help"], ["profile", "check", str(TEMPLATE)]):
         done = subprocess.run([sys.executable, "-c", words, *asked], capture_output=True, text=True, check=True)
         assert done.stdout.splitlines()[-1] == "[]", asked
+
+
+PAGE = (TEMPLATE.parent / "PROFILES.md").read_text("utf-8")
+
+
+def keys(model: type[BaseModel], seen: set[type[BaseModel]]) -> set[str]:
+    """Return every key that a profile may have, of this model and of those in it."""
+    found: set[str] = set()
+    for name, field in model.model_fields.items():
+        found.add(field.alias or name)
+        for inner in models(field.annotation):
+            if inner not in seen:
+                found |= keys(inner, seen | {inner})
+    return found
+
+
+def models(kind: Any) -> list[type[BaseModel]]:
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return [kind]
+    return [model for part in get_args(kind) for model in models(part)]
+
+
+def test_the_page_tells_of_every_key_and_of_every_role():
+    told = " ".join(re.findall(r"```yaml\n(.*?)```", PAGE, flags=re.DOTALL) + re.findall(r"`([^`\n]+)`", PAGE))
+    words = set(re.findall(r"[a-z0-9_]+", told))
+    assert (keys(ProfileModel, set()) | keys(MqttProfileModel, set())) - words == set()
+    assert {*ROLES, *PARTS} - words == set()
+    assert set(get_args(Evidence)) <= set(re.findall(r"`([a-z+]+)`", PAGE))
+
+
+def test_the_page_quotes_what_the_check_says(capsys: pytest.CaptureFixture[str], tmp_path: Path):
+    path, _ = changed(tmp_path, "  temperature: {block: values, addr: 102", "  temperature: {block: values, addr: 104")
+    out = tilctl(capsys, "check", path)[1].splitlines()[0]
+    quoted = re.findall(r"^my-mfc.yaml:\d+:\d+: (.*)$", PAGE, flags=re.MULTILINE)
+    assert quoted == [out.split(": ", 1)[1]]

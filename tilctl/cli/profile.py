@@ -59,6 +59,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     line.add_argument("--rtu", action="store_true", help="speak RTU over TCP, as a gateway does")
     line.add_argument("--serial", metavar="PATH", help="serve on a serial port, by RTU")
     line.add_argument("--pty", action="store_true", help="serve on a pseudo-terminal, by RTU; its path is printed")
+    serving.add_argument("--url", metavar="mqtt://HOST:PORT", help="the broker of an instrument that speaks MQTT")
+    serving.add_argument("--prefix", metavar="TOPIC", help="what its topics begin with (default: as in the profile)")
     serving.add_argument("--baud", type=int, default=9600, metavar="N", help="of the serial port (default: 9600)")
     serving.add_argument("--format", default="8N1", metavar="8N1", help="of the serial port (default: 8N1)")
 

@@ -18,13 +18,13 @@ from devices.modbus.serial import serial_links
 from devices.modbus.wire import LinkMaker
 from devices.profile import Profile, load_profile, profile_ids
 from tilctl.cli.commissioning.granted import Wish, granted
-from tilctl.cli.commissioning.reach import maker_of
+from tilctl.cli.commissioning.reach import paced
 from tilctl.cli.commissioning.search import MOST, Found, search, units_of
 from tilctl.cli.commissioning.single import seconds_of
 from tilctl.cli.exits import CommandFailed, Exit
 from tilctl.cli.plain import one_line
 from tilctl.config import Site
-from tilctl.plant.suite import wires
+from tilctl.plant.wires import modbus_bus
 
 MOST_UNITS = 32
 WITHIN = "0.5 s"
@@ -99,7 +99,7 @@ def _has_units(site: Site, name: str) -> None:
 def _told(found: Found, name: str, *, as_json: bool) -> str:
     if as_json:
         return json.dumps({**found.as_json(), "name": name})
-    fits = f"fits {', '.join(found.fits)}" if found.fits else "fits no known profile"
+    fits = f"fits {', '.join(found.fits)}" if found.fits else "no known identity fits"
     told = [f"unit {found.unit}: {found.strange or fits}"]
     told += [f"serial number {found.serial}"] * bool(found.serial) + [f"{name} in the site file"] * bool(name)
     return one_line(", ".join(told))
@@ -117,8 +117,8 @@ async def _at(args: argparse.Namespace, wanted: Wanted) -> list[Found]:
 async def _of(site: Site, wanted: Wanted) -> list[Found]:
     clock = SystemClock()
     try:
-        maker = maker_of(site.buses[wanted.bus], clock)
-        bus = wires(site, clock, {wanted.bus: maker})[wanted.bus]
+        bus = modbus_bus(site.buses[wanted.bus], clock)
+        paced(site, {wanted.bus: bus})
         bus.timeout = wanted.within
         return await _searched(bus, wanted)
     finally:

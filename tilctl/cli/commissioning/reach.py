@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from devices.clock import Clock, SystemClock
-from devices.instrument import Instrument
+from devices.instrument import DeviceState, Instrument
+from devices.kept import Kept
+from devices.modbus.bus import ModbusBus
 from devices.modbus.gateway import rtu_tcp_links
 from devices.modbus.link import Ask, Link
 from devices.modbus.serial import serial_links
 from devices.modbus.wire import LinkMaker, Wire
+from devices.wear import WriteLedger
 from tilctl.cli.exits import CommandFailed, Exit
 from tilctl.cli.plain import one_line
 from tilctl.config import Bus, Site
-from tilctl.plant.suite import Suite
+from tilctl.plant.wires import Wires
 
+JOINED_WITHIN_S = 5.0  # to join a broker, and to hear from what is behind it
+LOOK_S = 0.05
 Where = tuple[int, int, int, int]
 """Unit, function code, address, count."""
 
@@ -79,15 +84,11 @@ def listening(maker: LinkMaker, heard: Heard, monotonic: Callable[[], float]) ->
 
 
 def maker_of(bus: Bus, clock: Clock) -> LinkMaker:
-    """Return what makes the connections of a bus, as its kind says."""
+    """Return what makes the connections of a Modbus bus, as its kind says."""
     if bus.kind == "modbus-tcp":
         return Link
-    if bus.kind == "modbus-rtu-tcp":
-        return rtu_tcp_links(clock, turnaround=bus.turnaround)
-    lines = serial_links(
-        clock, baud=bus.baud, format=bus.format, turnaround=bus.turnaround, local_echo=bus.local_echo
-    )  # fmt: skip
-    return lambda _host, _port, on_lost: lines(bus.path, 0, on_lost)
+    make = serial_links if bus.kind == "modbus-rtu" else rtu_tcp_links
+    return make(clock, baud=bus.baud, format=bus.format, turnaround=bus.turnaround, local_echo=bus.local_echo)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,34 +96,65 @@ class Reach:
     """The instruments of a site, as the controller would have them; `heard` by bus."""
 
     site: Site
-    suite: Suite
+    wires: Wires
     clock: SystemClock
     heard: dict[str, Heard]
 
     def instrument(self, name: str) -> Instrument:
         """Return an instrument of the site file, also where it is a part of equipment."""
-        return self.suite.devices[name]
+        return self.wires.devices[name]
 
     def heard_of(self, name: str) -> Heard:
-        """Return what was heard on the bus of an instrument."""
+        """Return what was heard on the bus of an instrument; nothing of a broker."""
         return self.heard[self.site.devices[name].bus]
+
+    async def open(self, names: Sequence[str]) -> None:
+        """Open the buses and brokers of these instruments, and no other; wait a while for those behind a broker."""
+        used = dict.fromkeys(self.site.devices[name].bus for name in names)
+        for bus in used:
+            await (self.wires.buses[bus] if bus in self.wires.buses else self.wires.brokers[bus]).open()
+        brokers = [self.wires.brokers[bus] for bus in used if bus in self.wires.brokers]
+        behind = [self.wires.devices[name] for name in names if self.site.devices[name].bus in self.wires.brokers]
+        await self._until(lambda: all(broker.connected for broker in brokers))
+        await self._until(lambda: all(each.status.state is not DeviceState.OFFLINE for each in behind))
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        """Wait until it is so, at most JOINED_WITHIN_S: what is not there by then is told when it is asked."""
+        deadline = self.clock.monotonic() + JOINED_WITHIN_S
+        while not condition() and self.clock.monotonic() < deadline:
+            await self.clock.sleep(LOOK_S)
 
 
 @contextlib.asynccontextmanager
-async def reach(site: Site, names: Iterable[str]) -> AsyncGenerator[Reach]:
-    """Open the buses of these instruments, and no other, for as long as the block lasts; nothing is scanned."""
+async def reach(site: Site, names: Sequence[str]) -> AsyncGenerator[Reach]:
+    """Have instruments in reach for as long as the block lasts; nothing is scanned.
+
+    Writes to memory that wears are counted where the controller counts them.
+    """
     clock = SystemClock()
+    wear = WriteLedger(clock, Kept(clock, site.data / "writes.json"))
     heard = {bus: Heard() for bus in site.buses}
     makers = {name: maker_of(bus, clock) for name, bus in site.buses.items() if bus.kind != "mqtt"}
-    links = {name: listening(maker, heard[name], clock.monotonic) for name, maker in makers.items()}
-    suite = Suite(site, clock, links)
+    wires = Wires(site, clock, wear, {n: listening(maker, heard[n], clock.monotonic) for n, maker in makers.items()})
+    paced(site, wires.buses)
+    there = Reach(site, wires, clock, heard)
     try:
-        for bus in dict.fromkeys(site.devices[name].bus for name in names):
-            await suite.buses[bus].open()
-        yield Reach(site, suite, clock, heard)
+        await there.open(names)
+        yield there
     finally:
-        await suite.close()
+        await wear.close()
+        await wires.close()
         clock.close()
+
+
+def paced(site: Site, buses: Mapping[str, ModbusBus]) -> None:
+    """Give each unit the pauses that its profile asks for."""
+    for name, device in site.devices.items():
+        bus = buses.get(device.bus)
+        if bus is not None:
+            profile = site.profiles[name]
+            bus.pace(device.unit, profile.gap_s)
+            bus.pause_after_connect = max(bus.pause_after_connect, profile.pause_after_connect_s)
 
 
 def known(site: Site, names: Iterable[str]) -> list[str]:

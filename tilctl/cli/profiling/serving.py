@@ -9,7 +9,9 @@ import signal
 from typing import Any
 
 from devices.clock import SystemClock
+from devices.mqtt.types import MqttProfile
 from devices.profile import Profile
+from simulators.mqtt import simulated as behind_broker
 from simulators.parts import simulated
 from simulators.rtu import RtuServer
 from simulators.server import ModbusServer
@@ -18,14 +20,14 @@ from tilctl.cli.logs import configure
 from tilctl.cli.plain import one_line
 
 UNITS = range(1, 248)  # of the protocol
+JOIN_WITHIN_S = 10.0
 
 
 def serve(profile: Profile, args: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT; raises CommandFailed."""
     configure(json=True)
-    if "mqtt" in profile.kinds:
-        text = f"{profile.id} speaks MQTT and has no registers to serve: tilctl simulate plays it for a site"
-        raise CommandFailed(Exit.BAD_INPUT, text)
+    if isinstance(profile, MqttProfile):
+        return _behind_a_broker(profile, args)
     if args.unit not in UNITS:
         raise CommandFailed(Exit.BAD_INPUT, f"--unit: {args.unit} is no unit id: expected 1 to 247")
     if not 0 <= args.port <= 65535:
@@ -40,11 +42,42 @@ def serve(profile: Profile, args: argparse.Namespace) -> int:
         raise CommandFailed(Exit.UNAVAILABLE, text) from error
 
 
-async def _serve(profile: Profile, args: argparse.Namespace) -> int:
-    loop = asyncio.get_running_loop()
+def _behind_a_broker(profile: MqttProfile, args: argparse.Namespace) -> int:
+    if not args.url:
+        text = f"{profile.id} speaks MQTT and has no registers: name a broker, --url mqtt://127.0.0.1:1883"
+        raise CommandFailed(Exit.BAD_INPUT, text)
+    try:
+        return asyncio.run(_join(profile, args.url, args.prefix or profile.prefix))
+    except ValueError as error:
+        raise CommandFailed(Exit.BAD_INPUT, one_line(error)) from error
+    except TimeoutError as error:
+        raise CommandFailed(Exit.UNAVAILABLE, f"{one_line(args.url)}: no broker within {JOIN_WITHIN_S:g} s") from error
+
+
+async def _join(profile: MqttProfile, url: str, prefix: str) -> int:
+    ending = _told_to_end()
+    clock = SystemClock()
+    simulator = behind_broker(profile, url, clock, prefix)
+    try:
+        async with asyncio.timeout(JOIN_WITHIN_S):
+            await simulator.start()
+        print(json.dumps({"ready": True, "profile": profile.id, "url": url, "prefix": prefix}), flush=True)
+        await ending.wait()
+    finally:
+        await simulator.close()
+        clock.close()
+    return Exit.OK
+
+
+def _told_to_end() -> asyncio.Event:
     ending = asyncio.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(name, ending.set)
+        asyncio.get_running_loop().add_signal_handler(name, ending.set)
+    return ending
+
+
+async def _serve(profile: Profile, args: argparse.Namespace) -> int:
+    ending = _told_to_end()
     clock = SystemClock()
     units = {args.unit: simulated(profile)}
     on_a_line = args.rtu or args.pty or args.serial

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from devices.codec import RegType
+from devices.mqtt.types import MqttProfile
 from devices.profile_types import Check, Command, Point, Profile, Rule, Setting, Slot
 from devices.role import BOOL, SYMBOL
 from tilctl.cli.plain import one_line
+from tilctl.cli.profiling import topics
 
 EVIDENCE = {
     "simulated": "made for the simulator: there is no such instrument",
@@ -63,8 +65,11 @@ def sheet(profile: Profile) -> list[Part]:
     parts.append(Part("Commands", columns, commands))
     denied = tuple((_span(deny.first, deny.last - deny.first + 1), deny.why) for deny in profile.deny)
     parts.append(Part("Registers that no command may touch", ("addresses", "why"), denied))
-    parts = [part for part in parts if part.rows]
-    return [_without_registers(part) for part in parts] if "mqtt" in profile.kinds else parts
+    if isinstance(profile, MqttProfile):
+        parts = [_without_registers(part) for part in parts]
+        parts[0] = Part(parts[0].title, parts[0].columns, (*parts[0].rows, *topics.facts(profile)))
+        parts += [Part(*table) for table in topics.tables(profile)]
+    return [part for part in parts if part.rows]
 
 
 def _without_registers(part: Part) -> Part:
