@@ -81,6 +81,7 @@ _PROGRAMMER = Role(
         "ramp_segment": ("program", "segment", "target", "rate"),
         "dwell_segment": ("program", "segment", "time"),
         "end_segment": ("program", "segment"),
+        "set_ramp_units": ("program",),
         "program_run": ("program",),
         "program_hold": (),
         "program_reset": (),

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import Callable, Mapping
-from typing import Protocol
+from collections.abc import Mapping
 
 from devices.clock import Clock
 from simulators.device import ILLEGAL_FUNCTION, ILLEGAL_VALUE, NO_RESPONSE, ModbusFault, SimDevice
 from simulators.listening import Door
+from simulators.peer import Client, Peer
 
 HEADER = struct.Struct(">HHHB")  # transaction, protocol (0), length of what follows it, unit
 REQUEST = struct.Struct(">BHH")  # function, address, count or value
@@ -22,7 +22,7 @@ COIL = {0xFF00: 1, 0x0000: 0}
 MOST_WRITTEN = {15: 1968, 16: 123}  # bits, registers, by the protocol
 OTHER_TABLE = {1: 2, 2: 1, 3: 4, 4: 3}
 EXCEPTION = 0x80
-MOST_LATE = 64  # late replies of one connection; a client that asks on and on without answers is cut
+BUSY = 6
 
 
 class UnitFaults:
@@ -51,6 +51,16 @@ class UnitFaults:
         """Leave the last register out of the answers to reads, in a frame that is otherwise sound."""
         self.truncated = False
         """Send the first half of each reply, and no more."""
+        self.busy = 0
+        """How many of the next requests are answered with "busy" (exception 6), carrying out nothing."""
+        self.bad_crc = False
+        """Spoil the checksum of each reply; a gateway to Modbus TCP drops such a reply, so there it is silence."""
+        self.garbage_before = b""
+        """Bytes that the line makes by itself before each reply."""
+        self.echo = False
+        """Send each request back before its reply, as an adapter does that hears itself."""
+        self.byte_gap_s = 0.0
+        """Send each reply byte by byte, so long (s) one after the other."""
         self.swapped_words = False
         """Exchange the registers of each pair in the answers to reads, as a gateway with the wrong word order does."""
         self.requests = 0
@@ -82,15 +92,17 @@ class UnitFaults:
             or self.wrong_transaction
             or self.short_reply
             or self.truncated
+            or self.bad_crc
+            or self.garbage_before
+            or self.echo
+            or self.byte_gap_s
         )
 
-
-class Client(Protocol):
-    """One connection to a server."""
-
-    def cut(self) -> None:
-        """End it at once, from the server's side."""
-        ...
+    def spoiled(self, request: bytes, frame: bytes) -> bytes:
+        """Return what leaves instead of a reply's frame: cut, after noise, after the request itself."""
+        if self.truncated:
+            frame = frame[: len(frame) // 2]
+        return (request if self.echo else b"") + self.garbage_before + frame
 
 
 class ModbusServer:
@@ -103,8 +115,12 @@ class ModbusServer:
         """Answer nothing, and never again on a connection that asked meanwhile; connections are accepted."""
         self.absent = 0
         """Requests for units that are not here, answered with exception 0x0B as a gateway does."""
+        self.idle_close_s = 0.0
+        """Close a connection on which nothing was asked for so long (s); 0: never. Seen at a request or a connect."""
+        self.most_clients = 0
+        """How many connections are served; a further one is closed as soon as it is there. 0: any number."""
         self.clients: dict[Client, None] = {}  # in order of arrival: a set would be cut in any order
-        self.connections: dict[Connection, None] = {}
+        self.connections: dict[Peer, None] = {}
         self._clock = clock
         self._door = Door(lambda: Connection(self, clock))
 
@@ -134,6 +150,11 @@ class ModbusServer:
         for client in list(self.clients):
             client.cut()
 
+    @property
+    def full(self) -> bool:
+        """Whether there is no place for one more connection, which has joined already."""
+        return 0 < self.most_clients < len(self.clients)
+
     def respond(self, transaction: int, unit: int, pdu: bytes) -> tuple[bytes, float] | None:
         """Carry out one request; return the frame of its reply, as it leaves, and its delay (s), or None."""
         answer = self.answer(unit, pdu)
@@ -143,10 +164,13 @@ class ModbusServer:
         faults = self.faults.get(unit)
         if faults is None or not faults.on_the_wire:
             return HEADER.pack(transaction, 0, len(reply) + 1, unit) + reply, delay
+        if faults.bad_crc:
+            faults.swallowed += 1
+            return None
         named = unit % 247 + 1 if faults.wrong_unit else unit
         number = (transaction + faults.wrong_transaction) & 0xFFFF
         frame = HEADER.pack(number, 0, len(reply) + 1, named) + reply
-        return frame[: len(frame) // 2] if faults.truncated else frame, delay
+        return faults.spoiled(HEADER.pack(transaction, 0, len(pdu) + 1, unit) + pdu, frame), delay
 
     def answer(self, unit: int, pdu: bytes) -> tuple[bytes, float] | None:
         """Carry out one request; return the reply and its delay (s), or None for silence."""
@@ -159,9 +183,12 @@ class ModbusServer:
             faults.swallowed += 1
             return None
         try:
-            reply = refusal(pdu, faults.refuse) if faults.refuse else execute(self.units[unit], pdu)
+            code = faults.refuse or (BUSY if faults.busy else 0)
+            reply = refusal(pdu, code) if code else execute(self.units[unit], pdu)
         except ModbusFault as fault:
             reply = refusal(pdu, fault.code)
+        if faults.busy:
+            faults.busy -= 1
         faults.exceptions += reply[0] >= EXCEPTION
         if reply[0] in OTHER_TABLE:
             if faults.swapped_words and reply[0] in (3, 4):
@@ -174,41 +201,22 @@ class ModbusServer:
         return reply, faults.delay_s
 
 
-class Connection(asyncio.Protocol):
+class Connection(Peer, asyncio.Protocol):
     """One client of a server."""
 
     def __init__(self, server: ModbusServer, clock: Clock) -> None:
-        self.late: dict[asyncio.Task[None], None] = {}
-        self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._server = server
-        self._clock = clock
+        super().__init__(server, clock)
+        self._modbus = server
         self._buffer = b""
-        self._dead = False  # nothing is answered here any more, and nobody is told
-        self._write: Callable[[bytes], None] | None = None
-        self._abort: Callable[[], None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Join the server's connections."""
         if isinstance(transport, asyncio.Transport):
-            self._write, self._abort = transport.write, transport.abort
-            self._server.connections[self] = self._server.clients[self] = None
+            self.join(transport.write, transport.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Leave, with the replies that nobody waits for any more."""
-        self._write = self._abort = None
-        self._server.connections.pop(self, None)
-        self._server.clients.pop(self, None)
-        self.closed.set_result(None)
-        for task in self.late:
-            task.cancel()
-
-    def cut(self) -> None:
-        """End the connection at once."""
-        if self._abort is not None:
-            self._abort()
-        self._write = self._abort = None
-        for task in self.late:
-            task.cancel()
+        self.leave()
 
     def pause_writing(self) -> None:
         """Cut a client that does not read its answers."""
@@ -216,11 +224,10 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Answer every whole request; a frame that is no Modbus TCP ends the connection."""
-        self._dead = self._dead or self._server.half_open
-        if self._dead:
+        if not self.listens():
             return None
         data, at = self._buffer + data, 0
-        while self._write is not None and len(data) - at > HEADER.size:
+        while self.joined and len(data) - at > HEADER.size:
             transaction, protocol, length, unit = HEADER.unpack_from(data, at)
             if protocol != 0 or length not in LENGTHS:
                 return self.cut()
@@ -228,29 +235,12 @@ class Connection(asyncio.Protocol):
             if len(data) < end:
                 break
             at = end
-            answer = self._server.respond(transaction, unit, data[start:end])
-            if answer is None:
-                continue
-            frame, delay = answer
-            if delay > 0:
-                self._answer_late(frame, delay)
-            else:
-                self._write(frame)
+            answer = self._modbus.respond(transaction, unit, data[start:end])
+            if answer is not None:
+                faults = self._modbus.faults.get(unit)
+                self.answer(*answer, 0.0 if faults is None else faults.byte_gap_s)
         self._buffer = data[at:]
         return None
-
-    def _answer_late(self, frame: bytes, delay: float) -> None:
-        if len(self.late) >= MOST_LATE:
-            return self.cut()
-        task = asyncio.get_running_loop().create_task(self._send_after(frame, delay))
-        self.late[task] = None
-        task.add_done_callback(lambda done: self.late.pop(done, None))
-        return None
-
-    async def _send_after(self, frame: bytes, delay: float) -> None:
-        await self._clock.sleep(delay)
-        if self._write is not None and not self._dead and not self._server.half_open:
-            self._write(frame)
 
 
 def execute(device: SimDevice, pdu: bytes) -> bytes:

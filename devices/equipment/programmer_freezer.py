@@ -87,6 +87,9 @@ class ProgrammerFreezer(PartsFreezer):
             raise CommandRefused(self.name, "load_program was not sent: a programme runs, or nobody knows", "")
         first, last = self._slots
         self.run.slot = first + (self.run.slot - first + 1) % (last - first + 1)
+        if "set_ramp_units" in self._commands:  # rates are in K/min, whatever stood there
+            args = {"program": float(self.run.slot)} if "program" in self._commands["set_ramp_units"].args else {}
+            await self.order(self._programmer, "set_ramp_units", args, priority)
         for number, row in enumerate(rows, 1):
             if row["kind"] == "ramp":
                 values = {"target": float(row["target"]), "rate": abs(float(row["rate"]))}

@@ -1,11 +1,12 @@
-"""A Modbus TCP bus: one connection, one task that owns it, one queue in order of priority.
+"""A Modbus bus: one connection or serial line, one task that owns it, one queue in order of priority.
 
 Whoever asks waits on a future and may be cancelled freely; only the owner touches the wire, but for a wire that
 answers at once (in memory) while the owner rests. While the bus is down every request fails at once, and the owner
 goes on trying, 0.5 s to 30 s apart; a stop is not refused but makes it try now.
 
 Of requests of the same priority those to units that kept silent last go last: a unit that hangs costs its time-out
-each time it is asked, and its neighbours' stops must not wait for that.
+each time it is asked, and its neighbours' stops must not wait for that. A unit that needs a pause between requests
+(`pace`) is passed over until then, and the others are served.
 """
 
 from __future__ import annotations
@@ -15,73 +16,34 @@ import contextlib
 import os
 import random
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from devices.clock import Clock
 from devices.instrument import Priority
 from devices.modbus.link import Ask, BadReplyError, BusError, ExceptionReplyError, Link, NoReplyError, NotSentError
+from devices.modbus.statistics import LATENCY_BOUNDS_S, BusStatistics, UnitLatency
+from devices.modbus.wire import LinkMaker, Wire
 
 BACKOFF_MIN_S = 0.5
 BACKOFF_MAX_S = 30.0
 QUEUE_LIMIT = 64
-LATENCY_BOUNDS_S = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
-"""Upper bounds of the latency buckets; one more bucket counts what took longer."""
+FUNCTIONS = frozenset((1, 2, 3, 4, 5, 6, 15, 16))
+TIMEOUT_MIN_S = 1.0
+TIMEOUT_MAX_S = 10.0
+"""Bounds of the time-out that is made of measured latency; a longer one of the site file stands."""
 
 
 class ReconnectedError(NotSentError):
     """Not sent: the connection is no longer the one on which the instrument was checked."""
 
 
-class Wire(Protocol):
-    """One connection to the units of a bus, as `Link` is over TCP; used by one task at a time."""
-
-    @property
-    def connected(self) -> bool:
-        """Whether the connection stands, as far as this side knows."""
-        ...
-
-    @property
-    def lost(self) -> bool:
-        """Whether the peer has ended it."""
-        ...
-
-    async def connect(self, timeout_s: float) -> None:
-        """Connect once; raises OSError or TimeoutError."""
-        ...
-
-    def at_once(self, ask: Ask) -> list[int] | None:
-        """Return the checked reply where none has to be awaited; None: nothing was sent, use `exchange`."""
-        ...
-
-    async def exchange(self, ask: Ask, timeout_s: float) -> list[int]:
-        """Send one request, at most once, and return its checked reply; raises what `Link.exchange` raises."""
-        ...
-
-    def drop(self) -> None:
-        """End the connection at once."""
-        ...
-
-
-LinkMaker = Callable[[str, int, Callable[[], None]], Wire]
-"""Makes a connection to a host and port; the callback is called when the peer ends it."""
-
-
 @dataclass(slots=True)
-class BusStatistics:
-    """Plain counters since the bus was opened; `latency` counts replies by `LATENCY_BOUNDS_S`."""
+class _Pace:
+    """How long a unit must be left alone after a request (s), and until when that is now (s, monotonic)."""
 
-    requests: int = 0
-    replies: int = 0
-    exceptions: int = 0
-    timeouts: int = 0
-    mismatches: int = 0
-    refused: int = 0
-    connects: int = 0
-    connect_failures: int = 0
-    losses: int = 0
-    latency: list[int] = field(default_factory=lambda: [0] * (len(LATENCY_BOUNDS_S) + 1))
+    gap_s: float
+    until: float = 0.0
 
 
 @dataclass(slots=True)
@@ -94,22 +56,36 @@ class _Request:
 
 
 class ModbusBus:
-    """One host and port with one or several units behind it."""
+    """One host and port, or one serial port, with one or several units behind it."""
 
     def __init__(
-        self, name: str, host: str, port: int, clock: Clock, timeout: float = 1.0, link: LinkMaker = Link
+        self,
+        name: str,
+        host: str,
+        port: int,
+        clock: Clock,
+        timeout: float = 1.0,
+        link: LinkMaker = Link,
+        *,
+        pause_after_connect: float = 0.0,
     ) -> None:
         """Describe the bus; `timeout` (s) bounds a connect and each reply (must exceed a gateway's own).
 
-        `link` makes its connections: over TCP, unless a rehearsal brings its own.
+        `link` makes its connections: Modbus TCP, unless told otherwise; for a serial port, `host` is its path and
+        `port` 0. `pause_after_connect` (s) lets a peer come to itself before the first request.
         """
         self.name = name
         self.timeout = timeout
+        self.pause_after_connect = pause_after_connect
         self.statistics = BusStatistics()
+        self.latencies: dict[int, UnitLatency] = {}
+        """Unit -> how long its replies took; what a wire in memory answers at once takes no time and is not counted."""
         self._host, self._port = host, port
         self._clock = clock
         self._jitter = random.Random(name)
         self._queue: list[_Request] = []
+        self._where = f"{host}:{port}" if port else host
+        self._paces: dict[int, _Pace] = {}
         self._silent: set[int] = set()  # units whose last request brought nothing
         self._number = 0
         self._generation = 1
@@ -142,6 +118,24 @@ class ModbusBus:
     def depth(self) -> int:
         """Requests that wait."""
         return len(self._queue)
+
+    def pace(self, unit: int, gap_s: float) -> None:
+        """Leave `unit` alone for at least `gap_s` after each of its requests; 0 ends that. Stops wait for it too."""
+        if gap_s > 0:
+            self._paces[unit] = _Pace(gap_s)
+        else:
+            self._paces.pop(unit, None)
+
+    def timeout_of(self, unit: int) -> float:
+        """Return the time-out (s) of a unit: the bus's, until enough of its replies were measured.
+
+        Then twice the latency that 99 % of them stayed under, within TIMEOUT_MIN_S and TIMEOUT_MAX_S, and never
+        less than the bus's.
+        """
+        latency = self.latencies.get(unit)
+        if latency is None or latency.p99 is None:
+            return self.timeout
+        return max(self.timeout, TIMEOUT_MIN_S, min(2 * latency.p99, TIMEOUT_MAX_S))
 
     async def open(self) -> None:
         """Start the owner task; an absent device is no error here, the bus goes on trying."""
@@ -193,6 +187,12 @@ class ModbusBus:
             return None
         if generation not in (None, self._generation):
             raise ReconnectedError(f"bus {self.name} has reconnected")
+        pace = self._paces.get(ask.unit) if self._paces else None
+        if pace is not None:
+            now = self._clock.monotonic()
+            if pace.until > now:
+                return None
+            pace.until = now + pace.gap_s
         try:
             registers = self._link.at_once(ask)
         except ExceptionReplyError:
@@ -208,7 +208,8 @@ class ModbusBus:
     def _submit(self, ask: Ask, priority: Priority, generation: int | None) -> asyncio.Future[list[int]]:
         if self._down and (priority is not Priority.STOP or self._owner is None):
             raise NotSentError(self._down)
-        if not 1 <= ask.count <= 2000 or not 1 <= ask.unit <= 255:
+        known = ask.fc in FUNCTIONS and all(0 <= word <= 0xFFFF for word in ask.words)
+        if not known or not 1 <= ask.count <= 2000 or not 1 <= ask.unit <= 255:  # unit 0 is all, and nobody answers
             raise ValueError(f"bus {self.name}: {ask} is no request of the protocol")
         if len(self._queue) >= QUEUE_LIMIT:
             self._make_room(priority)
@@ -261,11 +262,14 @@ class ModbusBus:
     async def _connect(self) -> bool:
         """Try once to connect; tells whether it worked."""
         link = self._link = self._make_link(self._host, self._port, self._rouse)
+        patience = max(map(self.timeout_of, self.latencies), default=self.timeout)  # that of the slowest unit
         try:
             with self._clock.hold(f"modbus:{self.name}"):
-                await link.connect(self.timeout)
+                await link.connect(patience)
+                if self.pause_after_connect > 0:
+                    await self._clock.sleep(self.pause_after_connect)
         except TimeoutError:
-            reason = f"no answer within {self.timeout:g} s"
+            reason = f"no answer within {patience:g} s"
         except OSError as error:
             code = error.errno or 0  # where it is known, asyncio's own text only adds the address once more
             reason = os.strerror(code) if code > 0 else error.strerror or str(error)
@@ -275,7 +279,7 @@ class ModbusBus:
             return True
         link.drop()
         self.statistics.connect_failures += 1
-        self._down = f"bus {self.name}: no connection to {self._host}:{self._port}: {reason}"
+        self._down = f"bus {self.name}: no connection to {self._where}: {reason}"
         return False
 
     async def _serve(self) -> bool:
@@ -290,7 +294,11 @@ class ModbusBus:
                 self._wake = asyncio.get_running_loop().create_future()
                 await self._wake
                 continue
-            request = min(self._queue, key=self._rank)
+            due = self._due()
+            if not due:
+                await self._await_pace()
+                continue
+            request = min(due, key=self._rank)
             if request.ask.unit in self._silent and not gave_way:
                 gave_way = True
                 await asyncio.sleep(0)  # whoever was answered just now reads back before this one costs its time-out
@@ -308,8 +316,23 @@ class ModbusBus:
             return True
         self.statistics.losses += 1
         if not good:
-            self._down = f"bus {self.name}: {self._host}:{self._port} hangs up without an answer"
+            self._down = f"bus {self.name}: {self._where} hangs up without an answer"
         return good
+
+    def _due(self) -> list[_Request]:
+        """Return the requests that may be served now."""
+        if not self._paces:
+            return self._queue
+        now = self._clock.monotonic()
+        return [r for r in self._queue if (pace := self._paces.get(r.ask.unit)) is None or pace.until <= now]
+
+    async def _await_pace(self) -> None:
+        """Wait until a unit may be asked again, or another request or the loss of the connection comes before that."""
+        until = min(pace.until for r in self._queue if (pace := self._paces.get(r.ask.unit)) is not None)
+        self._wake = asyncio.get_running_loop().create_future()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(until - self._clock.monotonic()):
+                await self._wake
 
     def _rank(self, request: _Request) -> tuple[int, bool, int]:
         return request.priority, request.ask.unit in self._silent, request.number
@@ -318,28 +341,37 @@ class ModbusBus:
         """Serve one request; tells whether there was a reply that belongs to it."""
         statistics = self.statistics
         statistics.requests += 1
+        unit = request.ask.unit
         started = self._clock.monotonic()
         try:
             with self._clock.hold(f"modbus:{self.name}"):
-                registers = await link.exchange(request.ask, self.timeout)
+                registers = await link.exchange(request.ask, self.timeout_of(unit))
         except ExceptionReplyError as error:
             statistics.exceptions += 1
-            self._silent.discard(request.ask.unit)
+            self._silent.discard(unit)
             _reject(request, error)
             return True
         except BusError as error:
             if isinstance(error, NoReplyError):
                 statistics.timeouts += 1
-                self._silent.add(request.ask.unit)
+                self._silent.add(unit)
             statistics.mismatches += isinstance(error, BadReplyError)
             _reject(request, error)
             return False
         except asyncio.CancelledError:
             _reject(request, NoReplyError(f"bus {self.name} was closed while the reply was awaited"))
             raise
+        finally:
+            if (pace := self._paces.get(unit)) is not None:
+                pace.until = self._clock.monotonic() + pace.gap_s
         statistics.replies += 1
-        self._silent.discard(request.ask.unit)
-        statistics.latency[bisect_left(LATENCY_BOUNDS_S, self._clock.monotonic() - started)] += 1
+        self._silent.discard(unit)
+        took = self._clock.monotonic() - started
+        bucket = bisect_left(LATENCY_BOUNDS_S, took)
+        statistics.latency[bucket] += 1
+        if (latency := self.latencies.get(unit)) is None:
+            latency = self.latencies[unit] = UnitLatency()
+        latency.add(took, bucket)
         if not request.future.done():
             request.future.set_result(registers)
         return True

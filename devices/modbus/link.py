@@ -16,6 +16,7 @@ import socket
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 from weakref import WeakValueDictionary
 
 from pymodbus.client import AsyncModbusTcpClient
@@ -80,7 +81,7 @@ class Ask:
 class Address:
     """A host and port, to which this process holds one connection at most: many instruments serve but one or two."""
 
-    _taken: WeakValueDictionary[tuple[asyncio.AbstractEventLoop, str, int], Address] = WeakValueDictionary()
+    _taken: ClassVar[WeakValueDictionary[tuple[asyncio.AbstractEventLoop, str, int], Address]] = WeakValueDictionary()
 
     def __init__(self, host: str, port: int) -> None:
         """Name an address of the running loop."""
@@ -148,7 +149,7 @@ class Link:
         return self._client.connected
 
     async def connect(self, timeout_s: float) -> None:
-        """Connect once; raises OSError (also where this process is connected to that address already) or TimeoutError."""
+        """Connect once; raises OSError (also where this process is connected there already) or TimeoutError."""
         self._address.claim()
         async with asyncio.timeout(timeout_s):
             transport: asyncio.Transport = (await self._client.ctx.call_create())[0]
