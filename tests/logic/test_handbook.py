@@ -94,3 +94,13 @@ def test_the_architecture_tells_of_every_file_and_of_none_that_is_gone() -> None
     wild = [name.rstrip("*") for name in told if name.endswith("*")]
     assert {stem for stem in stems - told if not stem.startswith(tuple(wild))} == set(), "not told of"
     assert {name for name in told if (name not in stems) and not name.endswith("*")} - set(WHOLE) == set(), "gone"
+
+
+def test_each_of_the_known_field_problems_has_a_test() -> None:
+    """The 28 problems of Modbus and MQTT instruments in the field that the drivers are made for (`devices/PROFILES.md`)."""
+    told = {
+        int(row)
+        for path in (ROOT / "tests").rglob("*.py")
+        for row in re.findall(r"Row (\d+):", path.read_text("utf-8"))
+    }
+    assert told == set(range(1, 29))

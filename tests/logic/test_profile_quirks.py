@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from devices.document import DocumentError
-from devices.instrument import CommandRefused, DeviceState, Priority, ReadFailed
+from devices.instrument import CommandRefused, DeviceState, NotApplied, Priority, ReadFailed
 from devices.kept import Kept
 from devices.modbus.bus import ModbusBus
 from devices.modbus.driver import ModbusDevice
@@ -207,7 +207,8 @@ def test_commands_keep_their_distance(tmp_path: Path):
     served(device, tmp_path, work)
 
 
-def test_bits_are_kept_of_a_control_word_and_a_stop_goes_out_without_them(tmp_path: Path):
+def test_bits_are_kept_of_a_control_word_that_is_written_whole(tmp_path: Path):
+    """Row 24: bits are not written one by one; the word is written whole, by its one owner."""
     stop = """  halt:
     write: {fc: 6, addr: 25, fields: [{value: 0, type: uint16, keep: {point: word, mask: 0x10}}]}
     idempotent: true
@@ -224,6 +225,7 @@ def test_bits_are_kept_of_a_control_word_and_a_stop_goes_out_without_them(tmp_pa
 
 
 def test_a_setting_that_an_operator_changed_is_a_fault_at_the_next_look(tmp_path: Path):
+    """Row 26: units and modes are looked at when it connects, and every hour."""
     asserts = "asserts: [{fc: 3, addr: 40, type: uint16, in: [15, 16], why: unit must be degrees C}]\nfailsafe:"
     device = simulated(profile(tmp_path, ("failsafe:", asserts)))
     turned = simulated(profile(tmp_path, ("failsafe:", asserts.replace("[15, 16]", "[30]"))))
@@ -260,3 +262,85 @@ def test_every_modbus_profile_says_where_it_comes_from_and_denies_nothing_that_i
         if found.evidence != "simulated":
             assert found.open_checks, f"{path.name}: nothing of it was seen on a bench"
         assert data["profile"]["id"] == path.stem
+
+
+def test_an_address_that_is_not_there_names_the_block(tmp_path: Path):
+    """Row 9: blocks are those of the profile, never merged; one with a gap fails by itself and says where."""
+    device = simulated(profile(tmp_path, ("sim: {model: registers}", "sim: {model: registers, unlisted: exception}")))
+    gap = profile(tmp_path, ("addr: 20, count: 8", "addr: 20, count: 12"))
+
+    async def work(it: ModbusDevice, clock: VirtualClock) -> None:
+        it.profile = gap
+        with pytest.raises(ReadFailed, match=r"reading 12 registers from 20 .* illegal data address"):
+            await it.read("flow")
+        assert (await it.read("status"))["health"].quality is Quality.GOOD
+
+    served(device, tmp_path, work)
+
+
+def test_a_block_is_one_request_of_its_own_length(tmp_path: Path):
+    """Row 10: composite registers are read at once, and never more at a time than the instrument can."""
+    asked: list[tuple[int, int, int]] = []
+    device = simulated(profile(tmp_path))
+    plain = device.read_bytes
+    device.read_bytes = lambda fc, addr, count: asked.append((fc, addr, count)) or plain(fc, addr, count)  # type: ignore[method-assign,func-returns-value]
+
+    async def work(it: ModbusDevice, clock: VirtualClock) -> None:
+        await it.read_all()
+        assert asked[-2:] == [(3, 10, 1), (3, 20, 8)]
+
+    served(device, tmp_path, work)
+    assert "8 registers are more than limits.max_read" in refusal(
+        tmp_path, ("codec: {word_order: CDAB}", "codec: {word_order: CDAB}\nlimits: {max_read: 7}")
+    )
+
+
+def test_a_wrong_word_order_is_found_at_connect(tmp_path: Path):
+    """Row 20: what the profile asserts of a register of two words proves the order of its words."""
+    asserts = (
+        "asserts: [{fc: 3, addr: 40, type: uint32, equals: 4, why: the unit code proves the word order}]\nfailsafe:"
+    )
+    right = profile(tmp_path, ("failsafe:", asserts))
+    other = profile(tmp_path, ("failsafe:", asserts), ("word_order: CDAB", "word_order: ABCD"))
+
+    async def work(it: ModbusDevice, clock: VirtualClock) -> None:
+        it.profile = right
+        with pytest.raises(ReadFailed, match="register 40 reads 262144, expected 4"):
+            await it.read_all()
+        assert it.status.state is DeviceState.FAULT
+
+    served(simulated(other), tmp_path, work)
+
+
+def test_addresses_are_those_of_the_wire(tmp_path: Path):
+    """Row 21: no 4xxxx notation and no numbers that begin with 1; the manual's number is text beside it."""
+    assert "less than or equal to 65535" in refusal(tmp_path, ("addr: 20, count: 8", "addr: 400021, count: 8"))
+    found = profile(tmp_path, ("type: uint16, stale_ms", 'type: uint16, doc: "man. 40025", stale_ms'))
+    assert (found.points["mode"].addr, found.points["mode"].doc) == (24, "man. 40025")
+
+
+def test_a_value_ages(tmp_path: Path):
+    """Row 22: a value carries its time and its quality; what is old turns stale by itself."""
+    device = simulated(profile(tmp_path), {"health": lambda: 0, "flow": lambda: 3.0})
+
+    async def work(it: ModbusDevice, clock: VirtualClock) -> None:
+        readings = await it.read_all()
+        flow = readings["flow"]
+        assert flow.quality is Quality.GOOD
+        assert flow.aged(clock.monotonic() + 6.0, 5.0).quality is Quality.STALE
+
+    served(device, tmp_path, work)
+
+
+def test_a_write_that_is_discarded_is_not_taken_for_done(tmp_path: Path):
+    """Row 23: acknowledged is not applied. Row 25: the read-back may stand at another register."""
+    other = ("verify: {points: [{point: setpoint", "verify: {within_ms: 500, points: [{point: flow")
+    device = simulated(profile(tmp_path, other), {"health": lambda: 0, "flow": lambda: 3.0})
+
+    async def work(it: ModbusDevice, clock: VirtualClock) -> None:
+        await it.read_all()
+        with pytest.raises(NotApplied, match=r"it shows flow = 3\.0"):
+            await it.command("set_flow", {"value": 50.0})
+        await it.command("set_flow", {"value": 3.0})
+
+    served(device, tmp_path, work)
