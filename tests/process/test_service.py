@@ -20,7 +20,7 @@ from mosquitto import Mosquitto
 from tilctl.cli.exits import Exit
 from tilctl.gateway.broker import EmbeddedBroker
 
-LABELS = {"bus", "code", "le", "part", "priority", "queue", "result", "status", "tag", "unit", "version"}
+LABELS = {"bus", "device", "code", "le", "part", "priority", "queue", "result", "status", "tag", "unit", "version"}
 PATIENT = "COI-920851"
 
 

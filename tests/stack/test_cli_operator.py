@@ -129,7 +129,7 @@ async def operator(url: str, port: int, *words: str) -> AsyncIterator[asyncio.su
 
 
 async def ended(process: asyncio.subprocess.Process) -> int:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         return await process.wait()
 
 

@@ -47,6 +47,7 @@ CASES = [
         {"temperature": 36.875, "setpoint_now": 37.0},
         (
             ("set_temperature", {"value": 37.5}),
+            ("set_ramp_units", {"program": 2}),
             ("ramp_segment", {"program": 2, "segment": 3, "target": -40.0, "rate": 10.0}),
             ("dwell_segment", {"program": 2, "segment": 4, "time": 90.0}),
             ("select_program", {"program": 2}),
@@ -56,6 +57,7 @@ CASES = [
             (FLOAT, 0x8000 + 2 * 1, ABCD, 36.875),  # n=1 Loop.Main.PV
             (FLOAT, 0x8000 + 2 * 5, ABCD, 37.0),  # n=5 WorkingSP
             (FLOAT, 0x8000 + 2 * 24, ABCD, 37.5),  # n=24 SP1
+            (HOLDING, 8330 + 136 * 1, ABCD, 1),  # programme 2, RampUnits: 1 is a minute
             (HOLDING, 22, ABCD, 2),  # n=22 ProgramNumber
             (HOLDING, 23, ABCD, 2),  # n=23 Run.Mode: 2 is run
             (HOLDING, 0x8000 + 2 * (8336 + 136 * 1 + 8 * 2), ABCD, 1),  # programme 2, segment 3: 1 is ramp-rate
@@ -76,10 +78,17 @@ CASES = [
     Case(
         "watlow-f4t",
         {"temperature": 36.875},
-        (("set_temperature", {"value": 37.5}), ("standby", {})),
+        (
+            ("set_temperature", {"value": 37.5}),
+            ("select_program", {"program": 7}),
+            ("program_run", {}),
+            ("standby", {}),
+        ),
         (
             (FLOAT, 2820, CDAB, 36.875),
             (FLOAT, 2782, CDAB, 37.5),
+            (HOLDING, 16558, ABCD, 7),
+            (HOLDING, 16568, ABCD, 149),  # running
             (HOLDING, 2730, ABCD, 62),
             (HOLDING, 2814, ABCD, 62),  # 62 is off
             (HOLDING, 6730, ABCD, 15),  # degrees C
