@@ -126,6 +126,17 @@ class DoseOracle:
         key = (pump, run.sequence)
         return self.tied.get(key, self._ours.get(key, 0))
 
+    def run_of(self, state: BatchState, sequence: int) -> int:
+        """Return the number by which a pump knows the last dose that we gave the number `sequence`.
+
+        A pump that takes our numbers knows it by that; of others it is the run that was tied to it, 0 where none was.
+        """
+        doses = [intent for intent in state.intents.values() if intent.args.get("sequence") == sequence]
+        if not doses or doses[-1].device not in {device for device, _ in self.tied}:
+            return sequence
+        runs = [run for (_, run), number in self.tied.items() if number == doses[-1].number]
+        return runs[-1] if runs else 0
+
     def conserved(self) -> None:
         """Volume is neither made nor lost in the plant."""
         total, brought = self.plant.volume_total(), self.plant.aside.brought_ml

@@ -351,6 +351,8 @@ class World:
             off = (record_now - self.clock.now()).total_seconds()
             moment = datetime.fromisoformat(args["at"]) - timedelta(seconds=off)
             args = args | {"at": moment.isoformat()}
+        if name == "moved" and args.get("sequence") is not None:
+            args = args | {"sequence": self.invariants.doses.run_of(self.invariants.state, int(args["sequence"]))}
         return self.bench.call(name, self.harness.at_the_bench(name, args))
 
     def _record_now(self) -> datetime:
