@@ -101,6 +101,22 @@ def parts_of(spec: Spec) -> dict[str, str]:
     return found | {source.part: "" for source in others if source is not None and source.part not in found}
 
 
+def contacts_of(spec: Spec) -> list[tuple[str, str]]:
+    """Return the outputs and inputs of modules that equipment uses, each as part and point (`do_0`, `di_1`)."""
+    match spec:
+        case PumpSpec():
+            return [] if spec.enable is None else [(spec.enable.part, f"do_{spec.enable.channel}")]
+        case ValvesSpec():
+            return [(o.part, f"do_{o.channel}") for side in (spec.suction, spec.delivery) for o in side.values()]
+        case ContactFreezerSpec():
+            contacts = spec.contacts
+            outputs = [*contacts.starts.values(), *(() if contacts.hold is None else (contacts.hold,))]
+            used = [f"do_{channel}" for channel in outputs] + [f"di_{contacts.running}", f"di_{contacts.alarm}"]
+            return [(contacts.part, point) for point in used]
+        case _:
+            return []
+
+
 def sources_of(spec: Spec) -> dict[str, Source]:
     """Return the points of parts that equipment names, by the key under which the site file has them."""
     match spec:

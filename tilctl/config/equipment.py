@@ -23,6 +23,7 @@ from devices.equipment.spec import (
     Spec,
     ValvesSpec,
     build,
+    contacts_of,
     parts_of,
     planned,
     sources_of,
@@ -132,6 +133,7 @@ class EquipmentCheck:
         self.specs: dict[str, Spec] = {}
         self.profiles: dict[str, Profile] = {}
         self.parts: dict[str, str] = {}
+        self._contacts: dict[tuple[str, str], str] = {}
         for name, entry in entries.items():
             where: Where = ("equipment", name)
             if name in profiles:
@@ -166,6 +168,16 @@ class EquipmentCheck:
             # An I/O module serves several: each of them has outputs of its own.
             if owner != name and (not role or role != "digital_io"):
                 self._findings.add(where, "site-two-owners", f"{part} is a part of {owner} already", "one owner each")
+        for contact in contacts_of(spec):
+            part, point = contact
+            if part in self._profiles:
+                self._findings.known(where, point, self._profiles[part].points, f"contact of {part}")
+            user = self._contacts.setdefault(contact, name)
+            if user != name or contacts_of(spec).count(contact) > 1:
+                # Invariant: one relay moves one thing.
+                text = f"{part}.{point} is used by {user} already"
+                self._findings.add(where, "site-two-owners", text, "one contact for each purpose")
+                break
         for key, source in sources_of(spec).items():
             if source.part in self._profiles:
                 points = {**self._profiles[source.part].points, **self._profiles[source.part].bits}
