@@ -23,6 +23,8 @@ from devices.role import BOOL
 PULSE_S = 0.5  # s that a start contact is closed
 RUNNING_WITHIN_S = 10.0  # s from the start until the running contact must have closed
 LOOK_EVERY_S = 0.5
+OPEN_FOR_S = 10.0  # s that the running contact stands open before a run has ended
+WARM_ENOUGH = 1.0  # degC: below this something may be frozen in it, and no run begins
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,7 @@ class ContactFreezer(PartsFreezer):
     def __init__(self, name: str, parts: Parts, contacts: Contacts, probes: Probes, kept: Kept) -> None:
         """Build it."""
         self._contacts = contacts
-        self._ran = False  # the running contact was seen closed since the last start
+        self._open_since: float | None = None  # monotonic s, since when the running contact is open
         super().__init__(name, parts, (contacts.part,), probes, kept)
 
     def program_state(self) -> tuple[str | None, float]:
@@ -68,19 +70,21 @@ class ContactFreezer(PartsFreezer):
         if alarm.value is True:
             return FAULT, at
         if running.value is True:
-            self._ran = True
+            self._open_since = None
             return RUNNING, at
+        if self.run.ended_as == RUNNING and self.ran:
+            # Invariant: a contact that bounces ends no run.
+            self._open_since = running.at if self._open_since is None else self._open_since
+            return (COMPLETE if running.at - self._open_since >= OPEN_FOR_S else RUNNING), at
         if self.run.ended_as == RUNNING:
-            return (COMPLETE if self._ran else IDLE), at
+            return IDLE, at
         return (self.run.ended_as if self.run.ended_as in (COMPLETE, ABORTED) else IDLE), at
 
     def ready(self, state: str | None) -> bool:
-        """Tell whether neither contact is closed: it runs nothing and complains of nothing."""
-        return state in (IDLE, COMPLETE, ABORTED)
-
-    def taken(self, state: str | None) -> bool:
-        """Tell whether the running contact closed after the last start."""
-        return self._ran or state == RUNNING or self.run.ended_as != RUNNING
+        """Tell whether neither contact is closed, and our own probe says that nothing in it is frozen."""
+        probe = self._probes.chamber or self._probes.sample
+        cold = self.number(probe)
+        return state in (IDLE, COMPLETE, ABORTED) and cold is not None and cold > WARM_ENOUGH
 
     async def load(self, rows: list[Mapping[str, Any]], priority: Priority) -> None:
         """Compare the programme with what is stored in the freezer: nothing can be written into it."""
@@ -95,7 +99,7 @@ class ContactFreezer(PartsFreezer):
     async def begin(self, priority: Priority) -> None:
         """Close the start contact for a moment; the running contact is the proof."""
         contacts = self._contacts
-        self._ran = False
+        self._open_since = None
         await self.order(contacts.part, "set_output", {"channel": float(self.run.slot), "value": 1.0}, priority)
         try:
             await self.clock.sleep(PULSE_S)

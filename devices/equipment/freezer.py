@@ -77,6 +77,8 @@ class PartsFreezer(Equipment):
         self._probes = probes
         self._kept = kept
         self.run = _restored(kept.data.get(name))
+        self._begun = 0  # the run whose start this program sent; of one of an earlier life nobody knows what became
+        self.ran = False  # that run was seen under way
         super().__init__(name, parts, (*used, *probes.parts))
 
     def acts(self) -> Mapping[str, Act]:
@@ -126,11 +128,15 @@ class PartsFreezer(Equipment):
 
     def sequence(self, state: str | None) -> int:
         """Return the number of the last run that the device took."""
-        return self.run.sequence if self.taken(state) else self.run.before
+        if state == RUNNING:
+            self.ran = True
+        # Invariant: that a start was not heard can be said only by who sent it and has looked since.
+        heard = self.ran or self._begun != self.run.sequence or self.run.ended_as != RUNNING
+        return self.run.sequence if heard and self.fits(state) else self.run.before
 
-    @abstractmethod
-    def taken(self, state: str | None) -> bool:
-        """Tell whether the parts show that the start of the last run was heard."""
+    def fits(self, state: str | None) -> bool:
+        """Tell whether what the parts show can be the last run, and not another's."""
+        return True
 
     @abstractmethod
     async def load(self, rows: list[Mapping[str, Any]], priority: Priority) -> None:
@@ -169,6 +175,7 @@ class PartsFreezer(Equipment):
         self.run = Run(int(sequence), self.sequence(state), self.clock.now().timestamp(), slot=slot, ended_as=RUNNING)
         # Invariant: intent before act: the number is on disk before the device hears of the start.
         await self.keep()
+        self._begun, self.ran = self.run.sequence, False
         await self.begin(priority)
 
     async def _abort(self, _args: Args, priority: Priority) -> None:

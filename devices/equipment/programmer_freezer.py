@@ -60,11 +60,10 @@ class ProgrammerFreezer(PartsFreezer):
         chamber = self.number(Source(self._programmer, "temperature"))
         return state not in (None, RUNNING) and chamber is not None and abs(chamber - IDLE_AT) <= IDLE_WITHIN
 
-    def taken(self, state: str | None) -> bool:
-        """Tell whether the programme that was started last is the one of the last run."""
+    def fits(self, state: str | None) -> bool:
+        """Tell whether the programme that is chosen is the one of the last run."""
         slot = self.number(Source(self._programmer, "program"))
-        fits = slot is None or self._slots == (1, 1) or int(slot) == self.run.slot
-        return fits and (state != IDLE or self.run.ended_as != RUNNING)
+        return slot is None or self._slots == (1, 1) or int(slot) == self.run.slot
 
     def setpoint(self) -> Reading:
         """Return the set point that the programmer works with."""

@@ -10,9 +10,12 @@ from typing import Any
 
 import pytest
 
+from devices.document import parse, validate
 from devices.instrument import CommandRefused, DeviceState, OutcomeUnknown, Priority
 from devices.reading import Quality
 from recipes import shelf
+from recipes.freezing import program
+from recipes.freezing_model import FreezeProfile
 from simulators.memory import memory_links
 from simulators.physics.contents import Contents
 from simulators.physics.fluid import Container
@@ -133,18 +136,18 @@ def test_a_stored_set_point_is_written_on_change_only_and_within_its_budget(tmp_
         for _ in range(5):
             await incubator.command("set_temperature", {"value": 37.0})
         assert wear.total("heater", "set_temperature") == 1
-        for i in range(19):
-            await incubator.command("set_temperature", {"value": 30.0 + i / 10})
-        with pytest.raises(CommandRefused, match="20 times today, its budget is 20 a day"):
+        for i in range(99):
+            await incubator.command("set_temperature", {"value": 30.0 + i / 20})
+        with pytest.raises(CommandRefused, match="100 times today, its budget is 100 a day"):
             await incubator.command("set_temperature", {"value": 37.0})
         await at.clock.sleep(86_400)
         await incubator.command("set_temperature", {"value": 37.0})
-        assert wear.total("heater", "set_temperature") == 21
+        assert wear.total("heater", "set_temperature") == 101
 
     in_lab(tmp_path, "lab-eurotherm", work)
 
     async def later(at: Lab) -> None:
-        assert at.suite.wear.total("heater", "set_temperature") == 21  # over a restart
+        assert at.suite.wear.total("heater", "set_temperature") == 101  # over a restart
 
     in_lab(tmp_path, "lab-eurotherm", later)
 
@@ -326,3 +329,72 @@ def test_no_batch_starts_on_a_calibration_that_has_expired(tmp_path: Path):
             check_devices(at.suite, unit, bound)
 
     in_lab(tmp_path, "", work, tmp_path / "site.yaml")
+
+
+async def started(at: Lab) -> None:
+    """Start a run of the contact freezer, with the programme that stands in it."""
+    freezer = at.suite.instruments["freezer"]
+    await freezer.read_all()
+    rows = program(frozen("S1-quick"))
+    await freezer.command("load_program", {"rows": rows})
+    await freezer.command("start", {"sequence": 7.0})
+
+
+def frozen(name: str) -> FreezeProfile:
+    return validate(parse(shelf.read(name, shelf.FREEZING).text, name), FreezeProfile, "schema")
+
+
+def test_a_running_contact_that_bounces_ends_no_run(tmp_path: Path):
+    async def work(at: Lab) -> None:
+        freezer, io = at.suite.instruments["freezer"], at.plant.devices["freezer_io"]
+        await started(at)
+        assert (await freezer.read("now"))["program_state"].value == "running"
+        io.bend("di_0", lambda _: False)
+        for _ in range(4):
+            await at.clock.sleep(2)
+            assert (await freezer.read("now"))["program_state"].value == "running"
+        io.bend("di_0")
+        await at.clock.sleep(2)
+        assert (await freezer.read("now"))["program_state"].value == "running"
+        io.bend("di_0", lambda _: False)
+        for _ in range(7):
+            await at.clock.sleep(2)
+            state = (await freezer.read("now"))["program_state"].value
+        assert state == "complete"
+
+    in_lab(tmp_path, "lab-eurotherm", work)
+
+
+def test_what_an_earlier_life_started_is_never_said_not_to_have_been_heard(tmp_path: Path):
+    async def first(at: Lab) -> None:
+        await started(at)
+
+    async def second(at: Lab) -> None:
+        freezer = at.suite.instruments["freezer"]
+        readings = await freezer.read_all()  # its running contact is open now, and nobody saw when it opened
+        assert (readings["program_state"].value, readings["sequence"].value) == ("idle", 7.0)
+
+    in_lab(tmp_path, "lab-eurotherm", first)
+    in_lab(tmp_path, "lab-eurotherm", second)
+
+
+def test_a_start_that_was_not_heard_is_known_by_who_sent_it(tmp_path: Path):
+    async def work(at: Lab) -> None:
+        freezer = at.suite.instruments["freezer"]
+        await freezer.read_all()
+        at.plant.devices["freezer_io"].bend("di_0", lambda _: False)
+        await started(at)
+        readings = await freezer.read("now")
+        assert (readings["program_state"].value, readings["sequence"].value) == ("idle", 0.0)
+
+    in_lab(tmp_path, "lab-eurotherm", work)
+
+
+def test_no_run_begins_in_a_cold_freezer(tmp_path: Path):
+    async def work(at: Lab) -> None:
+        at.plant.devices["freezer_chamber"].bend("temperature", lambda _: -60.0)
+        assert (await at.suite.instruments["freezer"].read_all())["ready"].value is False
+        with pytest.raises(CommandRefused, match="it is not ready"):
+            await started(at)
+
+    in_lab(tmp_path, "lab-eurotherm", work)
