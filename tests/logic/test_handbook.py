@@ -10,6 +10,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from pydantic import TypeAdapter
+
 from devices import document
 from devices.clock import SystemClock
 from recipes.check import check
@@ -17,6 +19,7 @@ from recipes.steps import VERBS as STEPS
 from tilctl.cli.exits import Exit
 from tilctl.cli.main import COMMANDS
 from tilctl.commands.verbs import VERBS
+from tilctl.config.schema import CalibrationEntry, EquipmentEntry
 from tilctl.journal.events import BatchHead, SiteOpened
 from tilctl.journal.store import Journal
 
@@ -48,7 +51,7 @@ def test_the_commands_that_are_shown_exist() -> None:
 
 
 def test_the_recipe_has_nothing_wrong_and_its_mistakes_are_found_as_told() -> None:
-    (text,) = blocks("yaml")
+    (text,) = [block for block in blocks("yaml") if "procedure:" in block]
     recipe, found = check(document.parse(text, "top-up.yaml"))
     assert recipe is not None
     assert found == []
@@ -59,6 +62,14 @@ def test_the_recipe_has_nothing_wrong_and_its_mistakes_are_found_as_told() -> No
     told = [line for block in blocks("text") for line in block.splitlines() if line.startswith("top-up.yaml:")]
     assert len(told) == 2
     assert set(told) <= set(shown)
+
+
+def test_the_equipment_is_as_a_site_file_takes_it() -> None:
+    (text,) = [block for block in blocks("yaml") if "equipment:" in block]
+    data = document.parse(text, "site.yaml").data
+    equipment = TypeAdapter(dict[str, EquipmentEntry]).validate_python(data["equipment"])
+    assert {entry.kind for entry in equipment.values()} == {"climate", "pump", "valves", "freezer-programmer"}
+    TypeAdapter(dict[str, list[CalibrationEntry]]).validate_python(data["calibrations"])
 
 
 async def make_record(path: Path) -> str:
