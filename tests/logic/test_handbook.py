@@ -65,7 +65,7 @@ def test_the_recipe_has_nothing_wrong_and_its_mistakes_are_found_as_told() -> No
 
 
 def test_the_equipment_is_as_a_site_file_takes_it() -> None:
-    (text,) = [block for block in blocks("yaml") if "equipment:" in block]
+    (text,) = [block for block in blocks("yaml") if "calibrations:" in block]
     data = document.parse(text, "site.yaml").data
     equipment = TypeAdapter(dict[str, EquipmentEntry]).validate_python(data["equipment"])
     assert {entry.kind for entry in equipment.values()} == {"climate", "pump", "valves", "freezer-programmer"}
