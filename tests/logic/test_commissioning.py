@@ -47,7 +47,7 @@ def test_what_is_kept_worn_or_repeated_is_said_before():
     assert any("with bits of control as they then read" in line for line in start)
     assert any("it does it again" in line for line in start)
     worn = planned("t", WORN, command_of(WORN, "set_temperature"), {"value": 37.0}, "unit 1 on line")
-    assert any("20 writes a day" in line for line in worn)
+    assert any("100 writes a day" in line for line in worn)
 
 
 def test_a_time_is_written_with_or_without_a_space():

@@ -365,7 +365,7 @@ def test_memory_that_wears_has_a_budget():
         if command.storage is not None
     }
     for profile in ("eurotherm-epc3016", "eurotherm-3216p"):
-        assert budgets[profile, "set_temperature"] == (20, 100_000)
+        assert budgets[profile, "set_temperature"] == (100, 100_000)
         assert load_profile(profile).commands["set_temperature"].only_on_change
         assert (profile, "set_remote") not in budgets, "the remote set point is volatile"
     assert not [key for key in budgets if key[0] in ("vaisala-gmp251", "alicat-mc")]
