@@ -166,13 +166,20 @@ def test_the_same_seed_gives_the_same_order_of_everything_on_a_busy_machine(busy
 
 
 def test_without_the_grace_a_late_kernel_would_look_like_a_late_device() -> None:
-    """A thread plays the loaded kernel: it hands the reply over only after a while of real time."""
+    """A thread plays the loaded kernel: it hands the reply over only after a while of real time.
+
+    On a starved machine that thread may itself miss the grace now and then; without any grace it always would.
+    """
+
+    def send(far: socket.socket) -> None:
+        with contextlib.suppress(OSError):  # nobody waits any more
+            far.send(b"!")
 
     async def main(clock: VirtualClock) -> tuple[bytes, float]:
         near, far = socket.socketpair()
         near.setblocking(False)
         with contextlib.closing(near), contextlib.closing(far):
-            thread = threading.Timer(0.0005, far.send, (b"!",))
+            thread = threading.Timer(0.0005, send, (far,))
             with clock.hold("modbus:x"):
                 reading = asyncio.ensure_future(asyncio.get_running_loop().sock_recv(near, 1))
                 await asyncio.sleep(0)
@@ -181,7 +188,13 @@ def test_without_the_grace_a_late_kernel_would_look_like_a_late_device() -> None
             thread.join()
             return data, clock.monotonic()
 
-    assert run(main) == (b"!", 0.0)
+    def in_time() -> bool:
+        try:
+            return run(main) == (b"!", 0.0)
+        except TimeoutError:
+            return False
+
+    assert any(in_time() for _ in range(5))
 
 
 def test_of_messages_of_one_moment_the_order_is_ours_and_not_the_kernels() -> None:
