@@ -18,6 +18,8 @@ from devices.reading import Quality, Reading, Value, made
 from devices.role import BOOL
 
 _Converter = Callable[[Any], Value]
+_Rules = tuple[tuple[int, Container[object], bool], ...]
+_More = tuple[_Rules, _Rules, tuple[tuple[str, int], ...]]
 _GOOD, _BAD, _UNCERTAIN = Quality.GOOD, Quality.BAD, Quality.UNCERTAIN
 
 
@@ -40,9 +42,7 @@ class BlockDecoder:
                 p.unit,
                 places[p.name],
                 _converter(p),
-                _rules(p.bad_when, places),
-                _rules(p.uncertain_when, places),
-                tuple((n, 1 << i) for i, n in p.bits.items()),
+                _more(p, places),
             )
             for p in block.points
         ]
@@ -57,8 +57,12 @@ class BlockDecoder:
         for swaps, unpack_all in self._layers:
             raws += unpack_all(data if swaps is None else bytes([data[i] for i in swaps]))
         readings: dict[str, Reading] = {}
-        for name, unit, place, convert, rules, doubts, bits in self._steps:
+        for name, unit, place, convert, more in self._steps:
             value = convert(raws[place])
+            if more is None:
+                readings[name] = made(value, unit, _BAD if value is None else _GOOD, at)
+                continue
+            rules, doubts, bits = more
             for other, values, inside in rules:
                 if (raws[other] in values) is inside:
                     value = None
@@ -112,8 +116,16 @@ class _Masked:
         return isinstance(raw, int) and bool(raw & self._mask)
 
 
-def _rules(rules: Sequence[Rule], places: Mapping[str, int]) -> tuple[tuple[int, Container[object], bool], ...]:
+def _rules(rules: Sequence[Rule], places: Mapping[str, int]) -> _Rules:
     return tuple((places[r.point], _Masked(r.mask) if r.mask else r.values, r.inside) for r in rules)
+
+
+def _more(point: Point, places: Mapping[str, int]) -> _More | None:
+    """Return the rules that make a point bad, those that make it uncertain, and its bits; None where it has none."""
+    if not (point.bad_when or point.uncertain_when or point.bits):
+        return None
+    bits = tuple((name, 1 << i) for i, name in point.bits.items())
+    return _rules(point.bad_when, places), _rules(point.uncertain_when, places), bits
 
 
 def _converter(point: Point) -> _Converter:

@@ -13,6 +13,7 @@ import itertools
 import logging
 import random
 import socket
+import struct
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from weakref import WeakValueDictionary
 from pymodbus.client import AsyncModbusTcpClient
 from pymodbus.exceptions import ModbusException
 from pymodbus.pdu import ModbusPDU
+from pymodbus.pdu.register_message import ReadHoldingRegistersResponse
 
 KEEPALIVE_S = 10
 USER_TIMEOUT_MS = 15_000
@@ -109,6 +111,21 @@ def watch_peer(transport: asyncio.Transport) -> None:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
 
 
+class _Registers(ReadHoldingRegistersResponse):
+    """The registers of a reply, unpacked at one stroke; pymodbus does so word by word, and prints each for a log."""
+
+    def decode(self, data: bytes) -> None:
+        """Take the words of a reply that was inspected already; raises struct.error where it is short."""
+        self.registers = list(struct.unpack_from(f">{data[0] // 2}H", data, 1))
+
+    def __str__(self) -> str:
+        return f"{len(self.registers)} registers"
+
+
+class _InputRegisters(_Registers):
+    function_code = 4
+
+
 class Link:
     """One connection; used by one task at a time, made anew after every failure. `lost`: the peer ended it."""
 
@@ -125,6 +142,8 @@ class Link:
             trace_packet=self._inspect,
             trace_connect=self._connection_changed,
         )
+        self._client.register(_Registers)
+        self._client.register(_InputRegisters)
         self.lost = False
         self._address = Address(host, port)
         self._on_lost = on_lost

@@ -11,18 +11,20 @@ import os
 import resource
 import statistics
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from pymodbus.client import AsyncModbusTcpClient
 
-from devices.clock import SystemClock
+from devices.clock import Clock, SystemClock
 from devices.modbus.bus import ModbusBus
 from devices.modbus.driver import ModbusDevice
 from devices.profile import load_profile
+from devices.profile_types import Profile
 from simulators.memory import memory_links
 from simulators.parts import simulated
 from simulators.server import ModbusServer
@@ -33,7 +35,7 @@ from tilctl.plant.image import ProcessImage
 from tilctl.plant.scanning import Scanner, ScanPeriods
 
 POINTS, WIDE, INSTRUMENTS = 20, 60, 16
-ROUNDS = 9
+ROUNDS = 15
 REAL_S = float(os.environ.get("BENCH_REAL_S", "300"))
 VIRTUAL_S = 3600.0
 
@@ -47,7 +49,7 @@ points:
 """
 
 
-def bench_profile(folder: Path, points: int = POINTS):
+def bench_profile(folder: Path, points: int = POINTS) -> Profile:
     """Return a profile of so many points in one block."""
     more = "".join(
         f"  p{i}: {{block: all, addr: {2 * i}, type: float32, unit: g, stale_ms: 5000}}\n" for i in range(1, points)
@@ -76,7 +78,7 @@ def _serve(pipe: Connection, folder: str) -> None:
 
 
 @contextmanager
-def served(folder: Path) -> Iterator[list[int]]:
+def served(folder: Path) -> Generator[list[int]]:
     """Serve sixteen instruments in a process of their own; give their ports."""
     ours, theirs = multiprocessing.Pipe()
     process = multiprocessing.get_context("spawn").Process(target=_serve, args=(theirs, str(folder)))
@@ -97,36 +99,50 @@ async def per_second(work: Callable[[], Awaitable[object]], times: int) -> float
 
 
 async def round_trips(ports: list[int], folder: Path) -> None:
-    """Compare reads of one block, and of twenty points one by one; turn by turn, so that both meet the same machine."""
+    """Compare reads of one block, and of its values one by one; turn by turn, so that all meet the same machine."""
     clock = SystemClock()
-    profile = bench_profile(folder, WIDE)
-    client = AsyncModbusTcpClient("127.0.0.1", port=ports[-2], retries=0, reconnect_delay=0)
-    await client.connect()
-    bus = ModbusBus("bench", "127.0.0.1", ports[-1], clock)
-    await bus.open()
-    device = ModbusDevice("bench", profile, bus, 1, clock)
-    await device.read("all")
+    for points, port, other in ((POINTS, ports[0], ports[1]), (WIDE, ports[-2], ports[-1])):
+        profile = bench_profile(folder, points)
+        client = AsyncModbusTcpClient("127.0.0.1", port=other, retries=0, reconnect_delay=0)
+        await client.connect()
+        bus = ModbusBus("bench", "127.0.0.1", port, clock)
+        await bus.open()
+        device = ModbusDevice("bench", profile, bus, 1, clock)
+        await device.read("all")
 
-    async def one_by_one() -> None:
-        for i in range(WIDE):
-            await client.read_holding_registers(2 * i, count=2, device_id=1)
+        async def one_by_one(client: AsyncModbusTcpClient = client, points: int = points) -> None:
+            for i in range(points):
+                await client.read_holding_registers(2 * i, count=2, device_id=1)
 
-    raw, asked, ours, points = [], [], [], []
-    for _ in range(ROUNDS):
-        raw.append(await per_second(lambda: client.read_holding_registers(0, count=2 * WIDE, device_id=1), 300))
-        asked.append(await per_second(lambda: bus.read(1, 3, 0, 2 * WIDE), 300))
-        ours.append(await per_second(lambda: device.read("all"), 300))
-        points.append(await per_second(one_by_one, 10))
-    base, bare, mine, single = (statistics.median(series) for series in (raw, asked, ours, points))
-    print(f"round trips a second: pymodbus {base:.0f}, bus {bare:.0f}, ratio {bare / base:.2f}")
-    print(f"  with {WIDE} values decoded, judged and stamped: {mine:.0f}, ratio {mine / base:.2f}")
-    print(f"values a second: by blocks {WIDE * mine:.0f}, point by point {WIDE * single:.0f}, x{mine / single:.1f}")
-    client.close()
-    await bus.close()
+        async def by_pymodbus(client: AsyncModbusTcpClient = client, points: int = points) -> None:
+            reply = await client.read_holding_registers(0, count=2 * points, device_id=1)
+            client.convert_from_registers(reply.registers, client.DATATYPE.FLOAT32)
+
+        ways: dict[str, tuple[Callable[[], Awaitable[object]], int]] = {
+            "pymodbus": (partial(client.read_holding_registers, 0, count=2 * points, device_id=1), 300),
+            "values": (by_pymodbus, 300),
+            "bus": (partial(bus.read, 1, 3, 0, 2 * points), 300),
+            "driver": (partial(device.read, "all"), 300),
+            "point by point": (one_by_one, 10),
+        }
+        rounds = [{way: await per_second(work, times) for way, (work, times) in ways.items()} for _ in range(ROUNDS)]
+
+        def median(of: Callable[[dict[str, float]], float], rounds: list[dict[str, float]] = rounds) -> float:
+            return statistics.median(of(turn) for turn in rounds)
+
+        print(
+            f"a block of {points} values: {median(lambda turn: turn['pymodbus']):.0f} round trips a second by pymodbus"
+        )
+        print(f"  ratio of the checked bus {median(lambda turn: turn['bus'] / turn['pymodbus']):.2f}")
+        print(f"  ratio of the driver (decoded, judged, stamped) {median(lambda t: t['driver'] / t['pymodbus']):.2f}")
+        print(f"  the same against pymodbus with its values decoded {median(lambda t: t['driver'] / t['values']):.2f}")
+        print(f"  values a second against point by point x{median(lambda t: t['driver'] / t['point by point']):.1f}")
+        client.close()
+        await bus.close()
     clock.close()
 
 
-async def _scanned(clock, buses: list[ModbusBus], folder: Path, period: float, seconds: float) -> list[float]:
+async def _scanned(clock: Clock, buses: list[ModbusBus], folder: Path, period: float, seconds: float) -> list[float]:
     """Scan for a while; return how late each scan was, in s."""
     image = ProcessImage(clock)
     scanner = Scanner(clock, image, ScanPeriods(period, period, period))
