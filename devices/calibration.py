@@ -14,7 +14,7 @@ class Calibration:
     """One calibration: `what` it is of (tubing set, probe, load cell), and who made it when; it holds until `expires`.
 
     `points` are pairs of what was set or shown and what was measured: for a pump rpm and mL/min, for a probe or load
-    cell what it showed and what the reference said, in the unit of the point.
+    cell what it showed and what the reference said, in the unit of the point. `units` are those of both.
     """
 
     what: str
@@ -22,6 +22,7 @@ class Calibration:
     made: date
     by: str
     expires: date
+    units: tuple[str, str] = ("", "")
 
     def expired(self, today: date) -> bool:
         """Tell whether it holds no more."""

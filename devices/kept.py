@@ -20,6 +20,8 @@ class Kept:
     def __init__(self, clock: Clock, path: Path | None = None) -> None:
         """Begin with what `path` holds; a file that cannot be read is set aside, and that is logged."""
         self.data: dict[str, Any] = {}
+        self.lost = False
+        """There was a file and it could not be read: what it said is not known."""
         self._clock = clock
         self._path = path
         self._log = structlog.get_logger("kept")
@@ -43,7 +45,7 @@ class Kept:
             why = f"it is no JSON object of at most {MOST_BYTES} bytes"
         except (OSError, ValueError) as error:
             why = str(error)
-        aside = path.with_suffix(".broken")
+        aside, self.lost = path.with_suffix(".broken"), True
         self._log.error("kept_file_unreadable", path=str(path), error=why, kept_as=str(aside))
         try:
             path.replace(aside)

@@ -383,7 +383,8 @@ class Fittings:
 
         def start(digest: str, on: bool) -> None:
             with place.change() as t:
-                if on and not freezer.running and digest in self._stored:
+                held = contacts.hold is not None and module.outputs.get(contacts.hold, False)
+                if on and not held and not freezer.running and digest in self._stored:
                     freezer.rows = self._stored[digest]
                     freezer.start(freezer.sequence % 65_535 + 1, t)
 

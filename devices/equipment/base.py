@@ -21,6 +21,7 @@ from devices.instrument import (
     DeviceStatus,
     Instrument,
     Priority,
+    ReadFailed,
 )
 from devices.profile_types import Block, Command, Point, Profile, Slot, Verify
 from devices.quantity import CANONICAL
@@ -172,10 +173,14 @@ class Equipment:
             for block in blocks:
                 self._keep(name, await part.read(block.id, priority))
         except DeviceError as error:
-            self._trouble[name] = error
-            self._told(name, None)
-            return error
-        return None
+            trouble = error
+        except Exception as error:  # noqa: BLE001 - Invariant: a driver that fails by itself harms its own part only
+            trouble = ReadFailed(name, f"its driver failed: {error!r:.200}", "report it")
+        else:
+            return None
+        self._trouble[name] = trouble
+        self._told(name, None)
+        return trouble
 
     def _keep(self, part: str, readings: Mapping[str, Reading]) -> None:
         self._trouble.pop(part, None)

@@ -15,7 +15,7 @@ from typing import Any
 
 from devices.equipment.base import Parts, Source
 from devices.equipment.freezer import ABORTED, COMPLETE, FAULT, IDLE, RUNNING, PartsFreezer, Probes, named
-from devices.instrument import CommandRefused, DeviceError, OutcomeUnknown, Priority
+from devices.instrument import CommandRefused, DeviceError, DeviceOffline, NotApplied, OutcomeUnknown, Priority
 from devices.kept import Kept
 from devices.reading import Quality
 from devices.role import BOOL
@@ -100,10 +100,12 @@ class ContactFreezer(PartsFreezer):
         """Close the start contact for a moment; the running contact is the proof."""
         contacts = self._contacts
         self._open_since = None
-        await self.order(contacts.part, "set_output", {"channel": float(self.run.slot), "value": 1.0}, priority)
+        if contacts.hold is not None:  # it is closed since the last run was held
+            await self._contact(contacts.hold, 0.0, priority)
+        await self._contact(self.run.slot, 1.0, priority)
         try:
             await self.clock.sleep(PULSE_S)
-            await self.order(contacts.part, "set_output", {"channel": float(self.run.slot), "value": 0.0}, priority)
+            await self._contact(self.run.slot, 0.0, priority)
         except DeviceError as error:  # the start was sent: whatever comes now, nobody may take it for not sent
             raise OutcomeUnknown(
                 self.name, f"start: the contact did not open again: {error}", "look at it", {}
@@ -120,5 +122,12 @@ class ContactFreezer(PartsFreezer):
         contacts = self._contacts
         if contacts.hold is None:
             raise CommandRefused(self.name, "it has no hold contact: end the run at its panel", "go there now")
-        self.run.ended_as = ABORTED
-        await self.order(contacts.part, "set_output", {"channel": float(contacts.hold), "value": 1.0}, priority)
+        before, self.run.ended_as = self.run.ended_as, ABORTED
+        try:
+            await self._contact(contacts.hold, 1.0, priority)
+        except (CommandRefused, DeviceOffline, NotApplied):  # it runs on
+            self.run.ended_as = before
+            raise
+
+    async def _contact(self, channel: int, value: float, priority: Priority) -> None:
+        await self.order(self._contacts.part, "set_output", {"channel": float(channel), "value": value}, priority)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from devices.equipment.base import Act, Equipment, Parts, Source
-from devices.instrument import Args, CommandRefused, Priority
+from devices.instrument import Args, CommandRefused, DeviceState, DeviceStatus, Priority
 from devices.kept import Kept
 from devices.reading import Quality, Reading, bad
 from devices.role import BOOL, SYMBOL
@@ -17,6 +17,7 @@ IDLE, RUNNING, COMPLETE, ABORTED, FAULT = "idle", "running", "complete", "aborte
 
 
 KINDS = ("end", "hold", "ramp")  # the codes of a row are places in these, as in the programme of a profile
+_LOST = "the number of its last run is lost: look at the freezer, take its entry out of runs.json, start anew"
 LISTENS = ("chamber", "sample")
 ENDS = ("target", "time", "exotherm_or_time")
 
@@ -76,10 +77,19 @@ class PartsFreezer(Equipment):
         """Build it; `kept` outlives this program."""
         self._probes = probes
         self._kept = kept
-        self.run = _restored(kept.data.get(name))
+        restored = _restored(kept.data.get(name))
+        self.run = restored or Run()
+        # Invariant: unknown is not false: where the number of the last run is lost, none is said until one is written.
+        self._lost = restored is None and (kept.lost or name in kept.data)
         self._begun = 0  # the run whose start this program sent; of one of an earlier life nobody knows what became
         self.ran = False  # that run was seen under way
         super().__init__(name, parts, (*used, *probes.parts))
+
+    @property
+    def status(self) -> DeviceStatus:
+        """The worst of its parts; a fault of its own where the number of its last run is lost."""
+        status = super().status
+        return DeviceStatus(DeviceState.FAULT, _LOST) if self._lost and status.state is DeviceState.ONLINE else status
 
     def acts(self) -> Mapping[str, Act]:
         """Return what carries out each command."""
@@ -106,7 +116,7 @@ class PartsFreezer(Equipment):
             "setpoint": self.setpoint(),
             "segment": self.segment(),
             "elapsed": Reading(lasted, "s", Quality.UNCERTAIN, now),
-            "sequence": Reading(float(self.sequence(state)), "", quality, at) if known else bad("", at),
+            "sequence": bad("", at) if self._lost or not known else Reading(self.sequence(state), "", quality, at),
             "nucleated": bad(BOOL, now),  # nobody here detects an exotherm
         }
 
@@ -126,13 +136,13 @@ class PartsFreezer(Equipment):
         """Return the row under way; bad where nobody shows it."""
         return bad("", self.clock.monotonic())
 
-    def sequence(self, state: str | None) -> int:
+    def sequence(self, state: str | None) -> float:
         """Return the number of the last run that the device took."""
         if state == RUNNING:
             self.ran = True
         # Invariant: that a start was not heard can be said only by who sent it and has looked since.
         heard = self.ran or self._begun != self.run.sequence or self.run.ended_as != RUNNING
-        return self.run.sequence if heard and self.fits(state) else self.run.before
+        return float(self.run.sequence if heard and self.fits(state) else self.run.before)
 
     def fits(self, state: str | None) -> bool:
         """Tell whether what the parts show can be the last run, and not another's."""
@@ -172,7 +182,9 @@ class PartsFreezer(Equipment):
                 self.name, f"start was not sent: run {sequence:g} was taken already", "use a new number"
             )
         slot = self.run.slot
-        self.run = Run(int(sequence), self.sequence(state), self.clock.now().timestamp(), slot=slot, ended_as=RUNNING)
+        self.run = Run(
+            int(sequence), int(self.sequence(state)), self.clock.now().timestamp(), slot=slot, ended_as=RUNNING
+        )
         # Invariant: intent before act: the number is on disk before the device hears of the start.
         await self.keep()
         self._begun, self.ran = self.run.sequence, False
@@ -186,15 +198,16 @@ class PartsFreezer(Equipment):
         self._kept.data[self.name] = vars(self.run).copy()
         try:
             await self._kept.save()
+            self._lost = False
         except OSError as error:
             raise CommandRefused(self.name, f"its run cannot be written down: {error}", "see to the disk") from error
 
 
-def _restored(data: object) -> Run:
+def _restored(data: object) -> Run | None:
     if not isinstance(data, dict):
-        return Run()
+        return None
     given = cast("dict[str, Any]", data)
     try:
         return Run(**{key: type(default)(given[key]) for key, default in vars(Run()).items()})
     except (KeyError, TypeError, ValueError):
-        return Run()
+        return None

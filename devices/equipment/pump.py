@@ -13,6 +13,7 @@ closed by mass alone, and what the scales cannot tell from nothing is not dosed 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -25,7 +26,7 @@ from devices.reading import Quality, Reading, bad
 from devices.role import BOOL
 
 STOP_AGAIN_S = 0.5
-STOP_TRIES = 20
+STOP_AGAIN_MOST_S = 5.0
 LEAST_RATE = 0.1  # mL/min
 MOST_ML = 10_000.0
 
@@ -40,12 +41,25 @@ class Enable:
 
 @dataclass
 class _Run:
-    """What is being dispensed: since when (monotonic s), at which rate (mL/min), how much (mL)."""
+    """What is being dispensed: since when (monotonic s), at which rate (mL/min), how much (mL).
+
+    `answered` is when the start was answered, or not: what the drive showed before that says nothing of this run.
+    """
 
     began: float
     rate: float
     volume: float
+    answered: float | None = None
     ended: float | None = None
+
+    def saw(self, running: Reading) -> None:
+        """Note whether the drive turns.  Invariant: one that turns again has not ended: never too little is said."""
+        if self.answered is None or running.at < self.answered:
+            return
+        if running.value is True:
+            self.ended = None
+        elif running.value is False and self.ended is None:
+            self.ended = running.at
 
     def moved(self, now: float) -> float:
         """Return the volume (mL) that speed and time make until `now`."""
@@ -101,8 +115,8 @@ class PeristalticPump(Equipment):
         rate = bad("mL/min", speed.at)
         if speed.value is not None and running.value is not None:
             rate = Reading(self._curve.rate(turns) if turns else 0.0, "mL/min", speed.quality, speed.at)
-        if self._run is not None and self._run.ended is None and running.value is False:
-            self._run.ended = running.at
+        if self._run is not None:
+            self._run.saw(running)
         estimate = bad("mL", now)  # of a run of an earlier life of this program nothing is known
         if self._run is not None:
             estimate = Reading(self._run.moved(now), "mL", Quality.UNCERTAIN, now)
@@ -120,24 +134,19 @@ class PeristalticPump(Equipment):
             _within(self.name, args, "volume", 0.0, MOST_ML),
         )
         sequence = int(_within(self.name, args, "sequence", 1, 65_535))
-        drive, speed = self._drive, self._curve.speed(rate)
         await self._at_rest(priority)
-        if self.counts_itself:
-            await self._count_to(volume, speed, priority)
-        await self.order(drive, "set_speed", {"value": speed}, priority)
+        await self._prepare(volume, self._curve.speed(rate), priority)
         self._sequence = sequence
-        self._run = _Run(self.clock.monotonic(), rate, volume)
+        run = self._run = _Run(self.clock.monotonic(), rate, volume)
+        if not self.counts_itself:  # before the start: whatever becomes of its answer, it is stopped in time
+            self._stop_from(run.began + run.volume / run.rate * 60.0)
         try:
-            if self._enable is not None:
-                await self.order(
-                    self._enable.part, "set_output", {"channel": self._enable.channel, "value": 1.0}, priority
-                )
-            if not self.counts_itself:  # before the start: whatever becomes of its answer, it is stopped in time
-                self._ending = asyncio.create_task(self._end_in_time(self._run), name=f"dose:{self.name}")
-            await self.order(drive, "start", {}, priority)
+            await self.order(self._drive, "start", {}, priority)
         except CommandRefused:
-            self._run.ended = self._run.began
+            run.ended = run.began
             raise
+        finally:
+            run.answered = self.clock.monotonic()
 
     async def _at_rest(self, priority: Priority) -> None:
         """Invariant: a drive that turns, or of which that is not known, is not commanded."""
@@ -152,46 +161,73 @@ class PeristalticPump(Equipment):
             await asyncio.wait((self._ending,))
             self._ending = None
 
+    async def _prepare(self, volume: float, speed: float, priority: Priority) -> None:
+        """Bring the drive and its relay to where only the start is missing; raises CommandRefused.
+
+        Whatever fails here, the drive has not been started: its power is taken again, and nothing has flowed.
+        """
+        try:
+            if self.counts_itself:
+                await self._count_to(volume, speed, priority)
+            await self.order(self._drive, "set_speed", {"value": speed}, priority)
+            if self._enable is not None:
+                await self._switch(self._enable, 1.0, priority)
+        except DeviceError as error:
+            if self._enable is not None:
+                with contextlib.suppress(DeviceError):
+                    await self._switch(self._enable, 0.0, Priority.STOP)
+            raise CommandRefused(self.name, f"dispense was not sent: {error.what}", error.hint) from error
+
     async def _count_to(self, volume: float, speed: float, priority: Priority) -> None:
         """Tell the drive to stop by itself after the steps that `volume` mL take."""
         per_turn = self.number(Source(self._drive, "steps_per_turn"))
         if not per_turn:
-            raise CommandRefused(self.name, "dispense was not sent: steps_per_turn is not known", "see the drive")
+            raise CommandRefused(self.name, "steps_per_turn is not known", "see the drive")
         steps = round(volume / self._curve.per_turn(speed) * per_turn)
         await self.order(self._drive, "set_steps", {"value": float(steps)}, priority)
         await self.order(self._drive, "dispense_mode", {"value": 1.0}, priority)
 
-    async def _end_in_time(self, run: _Run) -> None:
-        """Stop the drive when its time is over, and try until it says that it stands."""
-        await self.clock.sleep_until(run.began + run.volume / run.rate * 60.0)
-        for attempt in range(STOP_TRIES):
+    async def _switch(self, relay: Enable, value: float, priority: Priority) -> dict[str, Reading]:
+        return await self.order(relay.part, "set_output", {"channel": relay.channel, "value": value}, priority)
+
+    def _stop_from(self, at: float) -> None:
+        """Stop the drive from `at` (monotonic s) on, until it says that it stands."""
+        if self._ending is not None:
+            self._ending.cancel()
+        self._ending = asyncio.create_task(self._end(at), name=f"dose:{self.name}")
+
+    async def _end(self, at: float) -> None:
+        """Wait and stop the drive.  Invariant: nobody gives up on a drive that may turn."""
+        await self.clock.sleep_until(at)
+        pause = STOP_AGAIN_S
+        while True:
             try:
                 await self._halt(Priority.STOP)
             except DeviceError as error:
-                self._log.error("dose_not_ended", attempt=attempt + 1, error=str(error))
+                self._log.error("dose_not_ended", error=str(error), again_s=pause)
             else:
                 return
-            await self.clock.sleep(STOP_AGAIN_S)
+            await self.clock.sleep(pause)
+            pause = min(2 * pause, STOP_AGAIN_MOST_S)
 
     async def _stop(self, _args: Args, priority: Priority) -> None:
-        if self._ending is not None and self._ending is not asyncio.current_task():
+        try:
+            await self._halt(priority)
+        except DeviceError:
+            self._stop_from(self.clock.monotonic() + STOP_AGAIN_S)
+            raise
+        if self._ending is not None:  # only now: a stop that fails leaves the other in force
             self._ending.cancel()
-        await self._halt(priority)
 
     async def _halt(self, priority: Priority) -> None:
         """Stop the drive and take its power, beside each other; raises when neither is known to have worked."""
         work = [self.order(self._drive, "stop", {}, priority)]
         if self._enable is not None:
-            work.append(
-                self.order(self._enable.part, "set_output", {"channel": self._enable.channel, "value": 0.0}, priority)
-            )
+            work.append(self._switch(self._enable, 0.0, priority))
         results = await asyncio.gather(*work, return_exceptions=True)
-        for result in results:
-            if isinstance(result, BaseException) and not isinstance(result, DeviceError):
-                raise result
-        failed = [result for result in results if isinstance(result, DeviceError)]
-        if failed:
-            text = "; ".join(map(str, failed))
+        failed = [result for result in results if isinstance(result, BaseException)]
+        if failed:  # also where a driver fails by itself: it is as little known to stand
+            text = "; ".join(str(error) or repr(error) for error in failed)
             raise OutcomeUnknown(self.name, f"stop: {text}", "look at the pump", {}) from failed[0]
 
 

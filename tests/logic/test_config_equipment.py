@@ -98,6 +98,12 @@ PLUG = "  enables: {profile: shelly-gen2-plug, bus: plugs, prefix: shellyplus1pm
         ),
         (
             EUROTHERM,
+            [(f"{HEATER}, unit: 1}}", f"{HEATER}, unit: 1, corrections: {{temperature: tubing_media}}}}")],
+            "tubing_media is in rpm and mL/min, expected degC and degC",
+        ),
+        (EUROTHERM, [("[100 rpm, 198 mL/min]", "[100 degC, 198 mL/min]")], "its pairs are not in the same units"),
+        (
+            EUROTHERM,
             [(f"{HEATER}, unit: 1}}", f"{HEATER}, unit: 1, corrections: {{program_mode: tubing_media}}}}")],
             "no number of heater",
         ),

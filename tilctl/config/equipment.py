@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from datetime import date
 from itertools import pairwise
@@ -59,10 +60,14 @@ def calibrations_of(
             days = [
                 _day(text, (*where, key), findings) for key, text in (("made", entry.made), ("expires", entry.expires))
             ]
-            points = tuple(_pair(pair, (*where, "points", j), findings) for j, pair in enumerate(entry.points))
+            pairs = [_pair(pair, (*where, "points", j), findings) for j, pair in enumerate(entry.points)]
+            points = tuple((first[0], second[0]) for first, second in pairs)
+            units = dict.fromkeys((first[1], second[1]) for first, second in pairs)
+            if len(units) > 1:
+                findings.add((*where, "points"), "site-calibration", "its pairs are not in the same units")
             if days[1] < days[0]:
                 findings.add((*where, "expires"), "site-calibration", "it expires before it was made")
-            made.append(Calibration(entry.what, points, days[0], entry.by, days[1]))
+            made.append(Calibration(entry.what, points, days[0], entry.by, days[1], next(iter(units))))
         found[name] = tuple(made)
     return found
 
@@ -75,19 +80,17 @@ def _day(text: str, where: Where, findings: Findings) -> date:
         return date(1970, 1, 1)
 
 
-def _pair(pair: Sequence[str], where: Where, findings: Findings) -> tuple[float, float]:
-    values: list[float] = []
+def _pair(pair: Sequence[str], where: Where, findings: Findings) -> list[tuple[float, str]]:
+    values: list[tuple[float, str]] = []
     for text in pair:
         for unit in ("rpm", "mL/min", "degC", "g", "pH", "%"):
-            try:
-                values.append(parse_as(text, unit))
+            with contextlib.suppress(QuantityError):
+                values.append((parse_as(text, unit), unit))
                 break
-            except QuantityError:
-                continue
         else:
             findings.add(where, "site-calibration", f"{text!r} is no quantity of a calibration", "such as 10 rpm")
-            values.append(1.0)
-    return values[0], values[1]
+            values.append((1.0, ""))
+    return values
 
 
 def corrections_of(
@@ -111,10 +114,18 @@ def corrections_of(
                 continue
             newest = newest_of(calibrations[name])
             shown = [pair[0] for pair in newest.points]
+            _of_unit(name, newest, (numeric[point].unit, numeric[point].unit), where, findings)
             if any(b <= a for a, b in pairwise(shown)):
                 findings.add(where, "site-calibration", f"{name}: what was shown must rise from pair to pair")
             found.setdefault(device, {})[point] = name
     return found
+
+
+def _of_unit(name: str, newest: Calibration, units: tuple[str, str], where: Where, findings: Findings) -> None:
+    """Report a calibration in other units than what it is used for."""
+    if newest.units != units:
+        text = f"{name} is in {' and '.join(newest.units)}, expected {' and '.join(units)}"
+        findings.add(where, "site-calibration", text, "another calibration was meant, or another point")
 
 
 class EquipmentCheck:
@@ -223,6 +234,7 @@ class EquipmentCheck:
         if not self._findings.known(where, name, self._calibrations, "calibration"):
             return ((1.0, 1.0),)
         newest = newest_of(self._calibrations[name])
+        _of_unit(name, newest, ("rpm", "mL/min"), where, self._findings)
         try:
             Curve(newest.points)
         except ValueError as error:

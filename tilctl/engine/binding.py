@@ -113,13 +113,15 @@ def check_devices(suite: Suite, unit: UnitPlant, bound: Bound) -> None:
         raise NotBindable("not_ready", "; ".join(silent))
     # Invariant: no batch starts on a calibration that holds no more.
     today = suite.clock.now().date()
-    expired = [
-        f"calibration {name} expired on {calibration.expires}"
-        for name in calibrations_for(suite.site, needed)
-        if (calibration := newest_of(suite.site.calibrations[name])).expired(today)
-    ]
-    if expired:
-        raise NotBindable("not_ready", f"{'; '.join(expired)}: calibrate anew, and add it to the site file")
+    unfit: list[str] = []
+    for name in calibrations_for(suite.site, needed):
+        newest = newest_of(suite.site.calibrations[name])
+        if newest.expired(today):
+            unfit.append(f"calibration {name} expired on {newest.expires}: calibrate anew, and add it to the site file")
+        elif newest.made > today:
+            unfit.append(f"calibration {name} was made on {newest.made}, which is to come: mend its date, or the clock")
+    if unfit:
+        raise NotBindable("not_ready", "; ".join(unfit))
 
 
 def calibrations_for(site: Site, instruments: Iterable[str]) -> list[str]:

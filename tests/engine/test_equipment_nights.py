@@ -1,0 +1,212 @@
+"""Equipment of parts on unlucky nights: orders that fail half-way, drives that do not stop, contacts left closed."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from devices.equipment.base import Source
+from devices.equipment.pump import STOP_AGAIN_MOST_S
+from devices.instrument import CommandRefused, DeviceError, DeviceState, OutcomeUnknown, Priority
+from devices.reading import Quality
+from recipes import shelf
+from tests.engine.labs import Lab, dosed, filled, in_lab, started
+from tilctl.cli.simulated import site_for
+from tilctl.engine.binding import NotBindable, bind, check_devices
+
+DEVICE_FAILURE = 4  # the Modbus exception
+DOSE = {"sequence": 4, "rate": 100.0, "volume": 50.0}
+
+
+def test_a_drive_whose_dose_is_over_is_stopped_however_long_that_takes(tmp_path: Path):
+    """Drive and relay answer and obey nothing when its time is over: it stands as soon as one of them hears again."""
+
+    async def work(at: Lab) -> None:
+        await dosed(at)
+        drive, relays, pump = at.fault("drive_media"), at.fault("enables"), at.plant.pumps["pump_media"]
+        drive.refuse = relays.refuse = DEVICE_FAILURE
+        for _ in range(300):  # as the scanner does, so that the module hears its host
+            await at.clock.sleep(1.0)
+            with contextlib.suppress(DeviceError):
+                await at.suite.instruments["pump_media"].read("now")
+        assert pump.run is not None
+        drive.refuse = 0
+        await at.clock.sleep(2 * STOP_AGAIN_MOST_S)
+        assert pump.run is None
+
+    in_lab(tmp_path, "lab-watlow", work)
+
+
+def test_a_stop_that_fails_is_tried_again_before_the_dose_is_over(tmp_path: Path):
+    async def work(at: Lab) -> None:
+        await dosed(at, 400.0)
+        faults = [at.fault(name) for name in ("drive_media", "enables") if name in at.plant.devices]
+        for fault in faults:
+            fault.refuse = DEVICE_FAILURE
+        with pytest.raises(OutcomeUnknown):
+            await at.suite.instruments["pump_media"].command("stop", {}, Priority.STOP)
+        for fault in faults:
+            fault.refuse = 0
+        await at.clock.sleep(2 * STOP_AGAIN_MOST_S)
+        assert at.plant.pumps["pump_media"].run is None
+
+    for name in ("lab-watlow", "lab-eurotherm"):
+        in_lab(tmp_path / name, name, work)
+
+
+def test_what_fails_before_the_start_is_a_dose_that_was_not_sent(tmp_path: Path):
+    async def work(at: Lab) -> None:
+        filled(at, 7, 500.0)
+        pump = at.suite.instruments["pump_media"]
+        await pump.read_all()
+        at.fault("enables").silent = True
+        with pytest.raises(CommandRefused, match="dispense was not sent"):
+            await pump.command("dispense", DOSE)
+        readings = await pump.read("now")
+        assert readings["sequence"].value == 0.0
+        assert readings["dispensed"].quality is Quality.BAD
+        assert at.plant.pumps["pump_media"].run is None
+
+    in_lab(tmp_path, "lab-watlow", work)
+
+
+def test_a_look_between_order_and_start_ends_no_dose(tmp_path: Path):
+    """The drive stands when it is looked at just before it starts; that is not the end of its dose."""
+
+    async def work(at: Lab) -> None:
+        pump: Any = at.suite.instruments["pump_media"]
+        order = pump.order
+
+        async def looked_at(part: str, command: str, args: Any, priority: Any = Priority.COMMAND) -> Any:
+            if command == "start":
+                await at.clock.sleep(0.2)
+                await pump.read("now")  # the scan
+                await at.clock.sleep(0.2)
+            return await order(part, command, args, priority)
+
+        pump.order = looked_at
+        await dosed(at)
+        await at.clock.sleep(10.0)
+        moved = (await pump.read("now"))["dispensed"].value
+        assert moved == pytest.approx(16.7, abs=1.5)
+
+    for name in ("lab-watlow", "lab-eurotherm"):
+        in_lab(tmp_path / name, name, work)
+
+
+def test_a_drive_that_turns_again_has_not_ended_its_dose(tmp_path: Path):
+    async def work(at: Lab) -> None:
+        pump = at.suite.instruments["pump_media"]
+        await dosed(at)
+        await at.clock.sleep(5.0)
+        drive = at.plant.devices["drive_media"]
+        drive.bend("control", lambda _: [])
+        await pump.read("now")
+        drive.bend("control")
+        await at.clock.sleep(5.0)
+        assert (await pump.read("now"))["dispensed"].value == pytest.approx(16.7, abs=1.5)
+
+    in_lab(tmp_path, "lab-watlow", work)
+
+
+def test_a_driver_that_fails_by_itself_harms_its_own_part_only(tmp_path: Path):
+    async def work(at: Lab) -> None:
+        incubator: Any = at.suite.instruments["incubator"]
+        await incubator.read_all()
+
+        async def broken(*_: object) -> None:
+            raise ValueError("a defect of a driver")
+
+        incubator.parts["co2_probe"].read = broken
+        readings = await incubator.read("now")
+        assert readings["co2"].quality is Quality.BAD
+        assert readings["temperature"].quality is Quality.GOOD
+
+        pump: Any = at.suite.instruments["pump_media"]
+        await dosed(at, 200.0)
+        pump.parts["drive_media"].command = broken
+        with pytest.raises(OutcomeUnknown, match="a defect of a driver"):
+            await pump.command("stop", {}, Priority.STOP)
+        assert at.plant.pumps["pump_media"].run is None  # by its relay
+
+    in_lab(tmp_path, "lab-watlow", work)
+
+
+def test_the_hold_contact_opens_before_the_next_run(tmp_path: Path):
+    async def work(at: Lab) -> None:
+        freezer: Any = at.suite.instruments["freezer"]
+        await started(at)
+        await freezer.command("abort", {}, Priority.STOP)
+        await freezer.look("freezer_io")
+        assert freezer.latest[Source("freezer_io", "do_1")].value is True
+        await at.clock.sleep(5.0)  # before the host watchdog opens it
+        assert (await freezer.read_all())["program_state"].value == "aborted"
+        await started(at, 8)
+        assert (await freezer.read_all())["program_state"].value == "running"
+
+    in_lab(tmp_path, "lab-eurotherm", work)
+
+
+def test_a_hold_that_was_refused_is_no_end_of_the_run(tmp_path: Path):
+    async def work(at: Lab) -> None:
+        freezer: Any = at.suite.instruments["freezer"]
+        await started(at)
+        await freezer.read_all()
+        at.fault("freezer_io").refuse = 1  # illegal function
+        with pytest.raises(CommandRefused):
+            await freezer.command("abort", {}, Priority.STOP)
+        at.fault("freezer_io").refuse = 0
+        at.plant.devices["freezer_io"].bend("di_0", lambda _: False)  # it runs to its end
+        for _ in range(12):
+            await at.clock.sleep(1.0)
+            readings = await freezer.read_all()
+        assert readings["program_state"].value == "complete"
+
+    in_lab(tmp_path, "lab-eurotherm", work)
+
+
+@pytest.mark.parametrize("kept", ["", "{", "[]", '{"freezer": 3}', '{"freezer": {"sequence": "x"}}'])
+def test_a_lost_run_number_is_not_known_rather_than_nought(kept: str, tmp_path: Path):
+    """A start whose number was lost may not be taken for one that was never heard: it would be sent again."""
+
+    async def first(at: Lab) -> None:
+        await started(at)
+
+    async def second(at: Lab) -> None:
+        freezer = at.suite.instruments["freezer"]
+        readings = await freezer.read_all()
+        assert readings["sequence"].quality is Quality.BAD
+        assert readings["program_state"].quality is Quality.GOOD
+        assert (freezer.status.state, "runs.json" in freezer.status.text) == (DeviceState.FAULT, True)
+
+    in_lab(tmp_path, "lab-eurotherm", first)
+    next(tmp_path.rglob("runs.json")).write_text(kept, "utf-8")
+    in_lab(tmp_path, "lab-eurotherm", second)
+
+
+def test_a_run_that_cannot_be_written_down_is_not_started(tmp_path: Path):
+    async def work(at: Lab) -> None:
+        (at.site.data / "runs.new").mkdir(parents=True)  # where the file is made before it takes its place
+        with pytest.raises(CommandRefused, match="cannot be written down"):
+            await started(at)
+        assert not at.plant.freezer.running
+
+    in_lab(tmp_path, "lab-eurotherm", work)
+
+
+def test_no_batch_starts_on_a_calibration_of_days_to_come(tmp_path: Path):
+    text = site_for("lab-eurotherm").read_text("utf-8").replace("made: 2026-01-05", "made: 2090-01-05")
+    (tmp_path / "site.yaml").write_text(text, "utf-8")
+
+    async def work(at: Lab) -> None:
+        for instrument in at.suite.instruments.values():
+            await instrument.read_all()
+        unit = at.suite.units["cell1"]
+        bound = bind(shelf.read("shakedown", shelf.RECIPES), at.site, unit, [])
+        with pytest.raises(NotBindable, match="calibration tubing_media was made on 2090-01-05"):
+            check_devices(at.suite, unit, bound)
+
+    in_lab(tmp_path, "", work, tmp_path / "site.yaml")
