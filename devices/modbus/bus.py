@@ -266,8 +266,8 @@ class ModbusBus:
         try:
             with self._clock.hold(f"modbus:{self.name}"):
                 await link.connect(patience)
-                if self.pause_after_connect > 0:
-                    await self._clock.sleep(self.pause_after_connect)
+            if self.pause_after_connect > 0:  # outside the hold: a hold stops virtual time
+                await self._clock.sleep(self.pause_after_connect)
         except TimeoutError:
             reason = f"no answer within {patience:g} s"
         except OSError as error:

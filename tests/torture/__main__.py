@@ -16,6 +16,8 @@ from devices.document import DocumentError
 from recipes.catalog import load
 from tests.torture.batch import FRESH
 from tests.torture.workers import Order, Total, torture
+from tilctl.cli.exits import CommandFailed
+from tilctl.cli.simulated import add_site, site_for
 
 MOST_POINTS = 100_000  # boundaries of one batch; there are some hundreds
 
@@ -26,6 +28,7 @@ def main() -> int:
     parser.add_argument("--kills", type=_positive, default=100, help="SIGKILLs to be made, over all batches")
     parser.add_argument("--seed", type=int, default=1, help="of plants, operators and instants")
     parser.add_argument("--recipe", default="shakedown", help="a recipe of the library")
+    add_site(parser)
     parser.add_argument("--jobs", type=_positive, default=os.cpu_count() or 1, help="suites side by side")
     parser.add_argument("--out", type=Path, help="where batches with findings are left")
     parser.add_argument("--keep", action="store_true", help="leave every batch there")
@@ -39,10 +42,11 @@ def main() -> int:
     out = args.out or Path(tempfile.mkdtemp(prefix="torture-"))
     try:
         load(args.recipe)
+        site_for(args.site)
         out.mkdir(parents=True, exist_ok=True)
         (out / ".probe").touch()
         (out / ".probe").unlink()
-    except (DocumentError, OSError) as error:
+    except (CommandFailed, DocumentError, OSError) as error:
         print(f"torture: {error}", file=sys.stderr)
         return 2
     order = Order(
@@ -51,6 +55,7 @@ def main() -> int:
         out.resolve(),
         1 if args.points else args.jobs,
         args.recipe,
+        args.site,
         starve=args.starve,
         wrong=args.wrong,
         points=args.points,

@@ -173,6 +173,7 @@ class Torture:
             truth,
             self._outages,
             State.COMPLETE,
+            self._rig.pumps,
         )
         found.other = [*self.result.findings.other, *found.other]
         found.other += [f"the operator: {text}" for text in self._rig.trouble]

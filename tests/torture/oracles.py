@@ -6,13 +6,13 @@ Only the devices' own counts show a dose that was given twice; so the plant's tr
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from simulators.virtual import EPOCH
+from tests.torture.ties import number_of, seconds
 from tests.torture.witness import Heard
 from tilctl.engine.machine import FINAL, State
 from tilctl.engine.state import BatchState, fold
@@ -60,8 +60,12 @@ def examine(
     truth: dict[str, Any],
     outages: Sequence[Outage],
     wanted: State | None,
+    unnumbered: Collection[str] = (),
 ) -> Findings:
-    """Judge one batch by its record, what was heard of it, and what the plant knows."""
+    """Judge one batch by its record, what was heard of it, and what the plant knows.
+
+    The drives of the pumps `unnumbered` know no numbers of doses; their runs are tied to doses by time.
+    """
     found = Findings()
     records, verdict = read(batch)
     site_records, site_verdict = read(site)
@@ -75,7 +79,7 @@ def examine(
     _acknowledged(found, records, site_records, heard)
     _once(found, records)
     found.in_doubt = sum(isinstance(r.event, ev.IntentClosed) and r.event.outcome == "in_doubt" for r in records)
-    _doses(found, state, truth)
+    _doses(found, state, truth, unnumbered)
     _volumes(found, truth)
     _outages(found, records, outages)
     return found
@@ -126,12 +130,15 @@ def _once(found: Findings, records: Sequence[Record]) -> None:
             found.doubled.append(f"{event.path} was begun again after it was complete ({event.kind})")
 
 
-def _doses(found: Findings, state: BatchState, truth: dict[str, Any]) -> None:
+def _doses(found: Findings, state: BatchState, truth: dict[str, Any], unnumbered: Collection[str]) -> None:
     """Each number that a pump took was ordered once; each step moved what was ordered, by the plant's own count."""
     runs: dict[tuple[str, int], list[dict[str, Any]]] = {}
     for pump, what in truth["pumps"].items():
         for run in what["log"]:
-            runs.setdefault((pump, int(run["sequence"])), []).append(run)
+            number = number_of(pump, run, state.intents.values(), unnumbered)
+            runs.setdefault((pump, number), []).append(run)
+            if run["ended"] is None:
+                found.other.append(f"{pump} still turns")
     ordered: dict[tuple[str, int], Any] = {}
     moved: dict[str, float] = {}
     starts = 0
@@ -207,7 +214,7 @@ def _outages(found: Findings, records: Sequence[Record], outages: Sequence[Outag
 
 
 def _seconds(text: str) -> float:
-    return (datetime.fromisoformat(text) - EPOCH) / timedelta(seconds=1)
+    return seconds(datetime.fromisoformat(text))
 
 
 def _acting(records: Sequence[Record], t: float) -> bool:

@@ -9,19 +9,20 @@ from pathlib import Path
 
 from simulators.bench import Bench
 from simulators.page import Page, PageClock
-from simulators.plant import Plant
 from simulators.remote import BenchServer
-from simulators.suite import Suite, wire
 from simulators.virtual import EPOCH
 from tests.torture.orphan import die_with_parent
+from tilctl.cli.simulated import plant_of, servers_of
+from tilctl.config import load_site
 
 
 @dataclass(frozen=True)
 class PlantOrder:
-    """What a plant needs: the page with the time, and the seed of its donor, pumps and noise."""
+    """What a plant needs: the page with the time, the seed of its donor, pumps and noise, and the file of its site."""
 
     page: Path
     seed: int
+    site: Path
 
 
 def serve(order: PlantOrder, told: Connection) -> None:
@@ -32,8 +33,9 @@ def serve(order: PlantOrder, told: Connection) -> None:
 
 async def _serve(order: PlantOrder, told: Connection) -> None:
     clock = PageClock(Page(order.page), EPOCH)
-    plant = Plant(clock, order.seed)
-    suite = Suite(wire(plant.devices), clock)
+    site = load_site(order.site)
+    plant = plant_of(site, clock, order.seed)
+    suite = servers_of(site, plant.devices, clock)
     ports = await suite.start()
     bench = await BenchServer(Bench(plant)).start()
     told.send((ports, bench))

@@ -21,6 +21,7 @@ from typing import Any
 from tests.torture.batch import FRESH, Plan, Result, Torture
 from tests.torture.orphan import die_with_parent
 from tests.torture.rig import Rig, forks
+from tilctl.cli.simulated import SITES
 from tilctl.gateway.broker import EmbeddedBroker
 
 
@@ -33,6 +34,7 @@ class Order:
     out: Path
     jobs: int
     recipe: str = "shakedown"
+    site: str = SITES[0]
     starve: bool = False
     wrong: str = ""
     points: bool = False
@@ -76,6 +78,7 @@ class Total:
             "wall_seconds": round(self.wall_s, 1),
             "killed_in": dict(where.most_common()),
             "seed": self.order.seed,
+            "site": self.order.site,
             "findings": [
                 *(
                     {"seed": seed, "folder": folder, "text": text}
@@ -161,7 +164,7 @@ def _batch(
     """Torture one batch; `like`: the times that its steps must have."""
     folder = order.out / f"{name}-{seed}"
     shutil.rmtree(folder, ignore_errors=True)
-    with Rig(folder, url, name, seed, context, order.wrong) as rig:
+    with Rig(folder, url, name, seed, context, order.wrong, order.site) as rig:
         result = Torture(rig, plan, seed).run()
     if like is not None:
         different = [path for path in like | result.times if like.get(path) != result.times.get(path)]
