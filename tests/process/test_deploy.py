@@ -24,11 +24,12 @@ import yaml
 sys.path.insert(0, str(Path(__file__).parent))
 from cell import Cell, free_port, until
 
+from devices.mqtt.connection import BrokerRefusedError
 from tilctl.cli import run
 from tilctl.cli.exits import Exit
 from tilctl.commands.verbs import VERBS
 from tilctl.config import load_site
-from tilctl.gateway.connection import BrokerRefusedError, Connection
+from tilctl.gateway.connection import Connection
 from tilctl.gateway.mqtt import USER
 from tilctl.gateway.topics import Topics
 from tilctl.journal.verify import read

@@ -664,7 +664,7 @@ async def test_without_a_file_a_gap_is_counted_and_delivery_goes_on():
 
 
 async def test_a_broker_that_accepts_and_never_speaks_leaves_no_socket(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("tilctl.gateway.connection.TIMEOUT", 0.2)
+    monkeypatch.setattr("devices.mqtt.connection.TIMEOUT", 0.2)
     async with frozen_broker() as (url, accepted):
         before = descriptors()
         core = Core(url)
@@ -742,7 +742,7 @@ async def test_an_access_list_without_events_stops_events_only(tmp_path: Path):
 
 @pytest.mark.debian("mosquitto")
 async def test_a_broker_that_freezes_holds_nobody_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("tilctl.gateway.connection.TIMEOUT", 0.2)
+    monkeypatch.setattr("devices.mqtt.connection.TIMEOUT", 0.2)
     broker = Mosquitto(tmp_path)
     broker.start()
     core = Core(broker.url)

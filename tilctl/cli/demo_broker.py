@@ -11,9 +11,10 @@ from pathlib import Path
 
 import aiomqtt
 
+from devices.mqtt.connection import address
 from tilctl.cli.exits import CommandFailed, Exit
 from tilctl.config import load_site
-from tilctl.gateway.connection import Connection, address
+from tilctl.gateway.connection import Connection
 from tilctl.gateway.mqtt import USER
 from tilctl.gateway.topics import Topics
 

@@ -12,9 +12,9 @@ from importlib.resources import as_file, files
 from pathlib import Path
 
 from devices.document import DocumentError
+from devices.mqtt.connection import address
 from tilctl.cli.exits import CommandFailed, Exit
 from tilctl.config import Site, load_site
-from tilctl.gateway.connection import address
 from tilctl.gateway.topics import Topics
 
 

@@ -1,208 +1,27 @@
-"""One connection to a broker, as MQTT 5 and this project want it, around aiomqtt.
-
-What is added was measured on aiomqtt 2.5.1: it drops the reason code of a PUBACK (a publish that the broker's access
-list forbids looks delivered), leaves the socket of a connection that was never acknowledged, and has Nagle's
-algorithm on (44 ms for each answer). A client object serves one connection and is not entered again: a second
-`__aenter__` repeats what timed out before. Used by the gateway and by stations alike.
-"""
+"""What the gateway and whoever speaks with it need of MQTT beyond a connection; a refused subscription is an error."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import random
-import socket
 from collections.abc import Sequence
-from types import TracebackType
-from typing import Any, Self
-from urllib.parse import urlsplit
 
-import aiomqtt
-from aiomqtt.types import PahoSocket
-from paho.mqtt.client import MQTT_ERR_SUCCESS
-from paho.mqtt.client import Client as PahoClient
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
-from paho.mqtt.reasoncodes import ReasonCode
-from paho.mqtt.subscribeoptions import SubscribeOptions
 
-TIMEOUT = 5.0
-"""Longest wait for the broker's answer to anything, s."""
-CONNECT_TIMEOUT = 3.0
-"""Longest wait for the TCP connection, s; closing may have to wait this long."""
-KEEPALIVE = 10
-"""Keep-alive, s: a frozen broker is noticed after twice this at the latest."""
-QUEUE = 1000
-"""Messages that may wait to be read; more are dropped and counted."""
-SESSION_EXPIRY = 10
-"""How long a broker keeps the session, s: longer than the delay of the will, or the delay would have no effect."""
+from devices.mqtt import connection
+from devices.mqtt.connection import BrokerRefusedError
 
 
-class BrokerRefusedError(aiomqtt.MqttError):
-    """The broker answered, and the answer was no; says what was refused and why."""
+class Connection(connection.Connection):
+    """A connection whose subscriptions are all granted: nobody can do without one of them."""
 
-
-class _Queue(asyncio.Queue[aiomqtt.Message]):
-    """The queue of messages that have come; counts what did not fit."""
-
-    dropped = 0
-
-    def put_nowait(self, item: aiomqtt.Message) -> None:
-        if self.full():
-            self.dropped += 1
-        super().put_nowait(item)
-
-
-class Connection(aiomqtt.Client):
-    """An MQTT 5 connection that looks at every reason code and leaves no socket behind."""
-
-    def __init__(
-        self,
-        url: str,
-        identifier: str,
-        will: aiomqtt.Will | None = None,
-        user: str | None = None,
-        room: int = QUEUE,
-    ) -> None:
-        """Prepare a connection to `mqtt://host:port`; must be made inside the loop that uses it.
-
-        `user` is who the broker's access list takes us for: its rules bind topics to it.  `room` is how many messages
-        may wait for whoever reads them; what comes beyond is dropped and counted.
-        """
-        host, port = address(url)
-        properties = Properties(PacketTypes.CONNECT)
-        properties.SessionExpiryInterval = SESSION_EXPIRY
-        super().__init__(
-            host,
-            port,
-            identifier=identifier,
-            username=user,
-            protocol=aiomqtt.ProtocolVersion.V5,
-            will=will,
-            timeout=TIMEOUT,
-            keepalive=KEEPALIVE,
-            clean_start=True,
-            properties=properties,
-            queue_type=_Queue,
-            max_queued_incoming_messages=room,
-            max_inflight_messages=64,
-            socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
-        )
-        self._client.connect_timeout = CONNECT_TIMEOUT
-        self._acknowledged: dict[int, asyncio.Future[ReasonCode]] = {}
-
-    @property
-    def dropped(self) -> int:
-        """Return how many messages came while the queue was full."""
-        return self._queue.dropped if isinstance(self._queue, _Queue) else 0
-
-    async def __aenter__(self) -> Self:
-        entered = False
-        try:
-            await super().__aenter__()
-            entered = True
-        finally:
-            if not entered:
-                self._abandon()
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        try:
-            await super().__aexit__(exc_type, exc, tb)
-        finally:
-            self._abandon()
-
-    async def send(
-        self,
-        topic: str,
-        payload: bytes,
-        qos: int = 1,
-        *,
-        retain: bool = False,
-        properties: Properties | None = None,
-    ) -> None:
-        """Publish, and with QoS 1 wait until the broker has it.
-
-        Raises BrokerRefusedError when the broker says no, MqttError when it says nothing or the connection is gone.
-        """
-        info = self._client.publish(topic, payload, qos, retain, properties)
-        if info.rc != MQTT_ERR_SUCCESS:
-            raise aiomqtt.MqttCodeError(info.rc, f"could not publish to {topic}")
-        if qos == 0:
-            return
-        answer: asyncio.Future[ReasonCode] = asyncio.get_running_loop().create_future()
-        self._acknowledged[info.mid] = answer
-        try:
-            ends: set[asyncio.Future[Any]] = {answer, self._disconnected}
-            await asyncio.wait(ends, timeout=TIMEOUT, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            self._acknowledged.pop(info.mid, None)
-        if not answer.done():
-            raise aiomqtt.MqttError(f"the broker did not acknowledge {topic} within {TIMEOUT:.0f} s, or is gone")
-        reason = answer.result()
-        if reason.is_failure:
-            raise BrokerRefusedError(f"the broker refused a publish to {topic}: {reason}")
-
-    async def listen(self, topics: Sequence[str], *, old: bool = True) -> None:
-        """Subscribe with QoS 1; `old` asks for retained messages too, whose retain flag says that they are old.
-
-        Without `old` the flag is passed as the sender set it. Raises BrokerRefusedError.
-        """
-        handling = SubscribeOptions.RETAIN_SEND_ON_SUBSCRIBE if old else SubscribeOptions.RETAIN_DO_NOT_SEND
-        options = SubscribeOptions(qos=1, retainAsPublished=not old, retainHandling=handling)
-        codes = await self.subscribe([(topic, options) for topic in topics])
-        for topic, code in zip(topics, codes, strict=False):
-            if isinstance(code, ReasonCode) and code.is_failure:
-                raise BrokerRefusedError(f"the broker refused the subscription to {topic}: {code}; see its access list")
-
-    def _on_publish(
-        self,
-        client: PahoClient,
-        userdata: Any,
-        mid: int,
-        reason_code: ReasonCode,
-        properties: Properties,
-    ) -> None:
-        answer = self._acknowledged.get(mid)
-        if answer is not None and not answer.done():
-            answer.set_result(reason_code)
-        super()._on_publish(client, userdata, mid, reason_code, properties)
-
-    def _on_socket_register_write(self, client: PahoClient, userdata: Any, sock: PahoSocket) -> None:
-        # aiomqtt takes the descriptor now and registers it a turn later, when it may be closed or another's
-        def register() -> None:
-            if sock.fileno() >= 0:
-                self._loop.add_writer(sock.fileno(), client.loop_write)
-
-        self._loop.call_soon_threadsafe(register)
-
-    def _abandon(self) -> None:
-        """Close what a failed or broken connection left open."""
-        self._client.disconnect()
-        self._client.loop_write()
-        left = self._client.socket()
-        if isinstance(left, socket.socket):  # a frozen broker does not even take the farewell
-            with contextlib.suppress(OSError):
-                left.shutdown(socket.SHUT_RDWR)
-            self._client.loop_write()
-        if self._misc_task is not None:
-            self._misc_task.cancel()
-        for ended in (self._connected, self._disconnected):
-            if ended.done() and not ended.cancelled():
-                ended.exception()  # looked at, so that asyncio does not report it as lost
-
-
-def address(url: str) -> tuple[str, int]:
-    """Return host and port of `mqtt://host:port`; raises ValueError for anything else."""
-    parts = urlsplit(url)
-    if parts.scheme != "mqtt" or not parts.hostname:
-        raise ValueError(f"{url!r} is not a broker address: expected mqtt://host:1883")
-    return parts.hostname, parts.port or 1883
+    async def listen(self, topics: Sequence[str], *, old: bool = True) -> dict[str, str]:
+        """Subscribe as `devices.mqtt.connection.Connection.listen` does; raises BrokerRefusedError."""
+        for refusal in (await super().listen(topics, old=old)).values():
+            raise BrokerRefusedError(refusal)
+        return {}
 
 
 def properties_for_publish(

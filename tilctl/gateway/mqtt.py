@@ -25,10 +25,11 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from devices.clock import Clock
+from devices.mqtt.connection import BrokerRefusedError
 from devices.reading import Reading
 from devices.storage import StorageThread
 from tilctl.commands.door import Door
-from tilctl.gateway.connection import Backoff, BrokerRefusedError, Connection, properties_for_publish
+from tilctl.gateway.connection import Backoff, Connection, properties_for_publish
 from tilctl.gateway.cursor import CursorFile
 from tilctl.gateway.intake import Intake, MqttCounts
 from tilctl.gateway.outbox import Outbox, Post, Stream

@@ -15,7 +15,8 @@ from uuid import uuid4
 import aiomqtt
 import structlog
 
-from tilctl.gateway.connection import BrokerRefusedError, Connection, properties_for_publish
+from devices.mqtt.connection import BrokerRefusedError
+from tilctl.gateway.connection import Connection, properties_for_publish
 from tilctl.gateway.topics import Topics
 
 WITHIN = 5.0
