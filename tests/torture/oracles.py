@@ -6,7 +6,7 @@ Only the devices' own counts show a dose that was given twice; so the plant's tr
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -60,11 +60,12 @@ def examine(
     truth: dict[str, Any],
     outages: Sequence[Outage],
     wanted: State | None,
-    unnumbered: Collection[str] = (),
+    unnumbered: Mapping[str, float] | None = None,
 ) -> Findings:
     """Judge one batch by its record, what was heard of it, and what the plant knows.
 
-    The drives of the pumps `unnumbered` know no numbers of doses; their runs are tied to doses by time.
+    The drives of the pumps `unnumbered` know no numbers of doses; their runs are tied to doses by time.  Each may
+    outlive its controller for so many s.
     """
     found = Findings()
     records, verdict = read(batch)
@@ -79,7 +80,7 @@ def examine(
     _acknowledged(found, records, site_records, heard)
     _once(found, records)
     found.in_doubt = sum(isinstance(r.event, ev.IntentClosed) and r.event.outcome == "in_doubt" for r in records)
-    _doses(found, state, truth, unnumbered)
+    _doses(found, state, truth, unnumbered or {})
     _volumes(found, truth)
     _outages(found, records, outages)
     return found
@@ -130,7 +131,7 @@ def _once(found: Findings, records: Sequence[Record]) -> None:
             found.doubled.append(f"{event.path} was begun again after it was complete ({event.kind})")
 
 
-def _doses(found: Findings, state: BatchState, truth: dict[str, Any], unnumbered: Collection[str]) -> None:
+def _doses(found: Findings, state: BatchState, truth: dict[str, Any], unnumbered: Mapping[str, float]) -> None:
     """Each number that a pump took was ordered once; each step moved what was ordered, by the plant's own count."""
     runs: dict[tuple[str, int], list[dict[str, Any]]] = {}
     for pump, what in truth["pumps"].items():
@@ -141,6 +142,7 @@ def _doses(found: Findings, state: BatchState, truth: dict[str, Any], unnumbered
                 found.other.append(f"{pump} still turns")
     ordered: dict[tuple[str, int], Any] = {}
     moved: dict[str, float] = {}
+    overrun: dict[str, float] = {}  # mL that drives may have moved after their controller died
     starts = 0
     for intent in state.intents.values():
         if intent.action != "dispense":
@@ -153,6 +155,8 @@ def _doses(found: Findings, state: BatchState, truth: dict[str, Any], unnumbered
         found.doses += 1
         done = sum(run["moved_ml"] for run in runs.get(key, []))
         moved[intent.path] = moved.get(intent.path, 0.0) + done
+        outlives = unnumbered.get(intent.device, 0.0) * float(intent.args["rate"]) / 60.0
+        overrun[intent.path] = overrun.get(intent.path, 0.0) + outlives
         _evidence(found, intent, done)
     for key, log in runs.items():
         if key not in ordered:
@@ -160,7 +164,7 @@ def _doses(found: Findings, state: BatchState, truth: dict[str, Any], unnumbered
         elif len(log) > 1:
             found.doubled.append(f"{key[0]} ran number {key[1]} {len(log)} times")
     for path, volume in moved.items():
-        _total(found, state, path, volume)
+        _total(found, state, path, volume, overrun[path])
     if truth["freezer_run"] > starts:
         found.doubled.append(f"the freezer was started {truth['freezer_run']} times, ordered {starts} times")
 
@@ -179,8 +183,11 @@ def _evidence(found: Findings, intent: Any, done: float) -> None:
         found.other.append(f"{text}, and the intent is {intent.outcome or 'open'}")
 
 
-def _total(found: Findings, state: BatchState, path: str, volume: float) -> None:
-    """Over all intents of a step, no more was moved than was ordered; after it was completed, no less either."""
+def _total(found: Findings, state: BatchState, path: str, volume: float, overrun: float) -> None:
+    """Over all intents of a step, no more was moved than was ordered; after it was completed, no less either.
+
+    `overrun` (mL) is what drives that do not count may have moved beyond it.
+    """
     phase = state.nodes[path].phases.get("ordered")
     if phase is None:
         found.other.append(f"{path} moved {volume:.1f} mL without an order")
@@ -188,7 +195,7 @@ def _total(found: Findings, state: BatchState, path: str, volume: float) -> None
     wanted, tolerance = float(phase[1]["volume"]), float(phase[1]["tolerance"])
     slack = max(tolerance, CLOSES_ML, CLOSES_SHARE * wanted)
     empty = 0.02 * wanted + 2.0 if phase[1]["empty"] else 0.0
-    if volume > wanted + slack + empty:
+    if volume > wanted + slack + empty + overrun:
         found.doubled.append(f"{path}: {volume:.1f} mL were moved, {wanted:.1f} were ordered")
     if state.complete(path) and volume < wanted - 2.0 * slack:
         found.other.append(f"{path}: only {volume:.1f} of {wanted:.1f} mL were moved, and it is complete")

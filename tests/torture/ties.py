@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from devices.equipment.spec import PumpSpec
+from simulators.fittings import HOST_LOST_S
 from simulators.virtual import EPOCH
 from tilctl.config import Site
 from tilctl.engine.state import BatchState, Intent
@@ -14,9 +15,13 @@ from tilctl.engine.state import BatchState, Intent
 EARLIER_S = 0.002  # the record writes whole ms
 
 
-def unnumbered(site: Site) -> frozenset[str]:
-    """Return the pumps of parts: their drives know no numbers of doses."""
-    return frozenset(name for name, spec in site.equipment.items() if isinstance(spec, PumpSpec))
+def unnumbered(site: Site) -> dict[str, float]:
+    """Return the pumps of parts, whose drives know no numbers of doses, and how long (s) each outlives its controller.
+
+    One that does not count runs on until the host watchdog of its relay opens; the time since the last request counts.
+    """
+    pumps = {name: spec for name, spec in site.equipment.items() if isinstance(spec, PumpSpec)}
+    return {name: HOST_LOST_S if spec.enable is not None else 0.0 for name, spec in pumps.items()}
 
 
 def number_of(pump: str, run: Mapping[str, Any], intents: Iterable[Intent], pumps: Collection[str]) -> int:
