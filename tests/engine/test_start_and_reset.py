@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 import pytest
 from story import UNIT, Story
-from test_safe_mode import in_safe_mode
 
+from tests.engine.test_safe_mode import in_safe_mode
 from tilctl.engine.controller import COMMANDS_AN_HOUR
 from tilctl.engine.port import Command, Outcome
 from tilctl.journal import events as ev

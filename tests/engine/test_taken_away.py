@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from story import UNIT, LifeClock, Story
-from test_safe_mode import in_safe_mode
+
+from tests.engine.test_safe_mode import in_safe_mode
 
 
 def take_the_bag(suite: Story) -> None:
