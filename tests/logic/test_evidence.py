@@ -74,6 +74,22 @@ def test_a_pump_that_counted_something_else_closes_nothing_but_a_dry_end(moved: 
         assert dry.delivered_ml == approx(moved, abs=1e-6), "what the scales say is the truth"
 
 
+@given(st.floats(20.0, 6000.0), st.booleans())
+def test_a_source_that_gave_nothing_has_not_run_dry(ordered: float, counts: bool) -> None:
+    """Scales that stand still show nothing; a pump that turned for it all the same goes to a person."""
+    begun, ended = (BEFORE, after(0.0, ordered)) if counts else (uncounted(BEFORE), uncounted(after(0.0, 0.0), ordered))
+    found = close_evidence(begun, ended, DENSITY, may_run_dry=True, ordered=ordered)
+    assert not found.closes
+    assert "the scales say 0.0 mL" in found.why
+
+
+def uncounted(evidence: Evidence, turned: float | None = None) -> Evidence:
+    """Return it as of a pump without a totaliser, that turned for so many mL."""
+    number = None if evidence.sequence is None else evidence.sequence + (turned is not None)
+    idle = replace(evidence, counter=False, total_ml=None, boots=None, running=False)
+    return replace(idle, sequence=number, turned_ml=turned)
+
+
 @given(st.floats(0.0, 4000.0), st.floats(0.0, 1.0))
 def test_a_totaliser_that_rolls_over_goes_on_counting(counted: float, share: float) -> None:
     start = TOTAL_ROLLS_AT - counted * share

@@ -155,7 +155,8 @@ def close_evidence(
     if counted < NOTHING_ML and moved <= CLOSES_ML:
         moved = 0.0  # the pump did not turn: what the scales show is their noise
     apart = max(WATCH_ML, WATCH_SHARE * counted)
-    if abs(counted - moved) > apart and not (may_run_dry and counted > moved):
+    # Invariant: a source that ran dry gave something first; scales that show nothing at all may only stand still.
+    if abs(counted - moved) > apart and not (may_run_dry and counted > moved > CLOSES_ML):
         return open_(f"the pump counted {counted:.1f} mL, the scales say {moved:.1f} mL")
     return Closure(moved, counted, left, came, closes=True, why="")
 
@@ -172,7 +173,7 @@ def _unproven(before: Evidence, after: Evidence, moved: float, ordered: float, *
         least = ordered - max(CLOSES_ML, CLOSES_SHARE * ordered)
         return "" if moved >= least else f"the scales say {moved:.1f} mL, and nobody knows how long the pump turned"
     apart = max(WATCH_ML, TURNED_SHARE * turned)
-    if abs(turned - moved) > apart and not (may_run_dry and turned > moved):
+    if abs(turned - moved) > apart and not (may_run_dry and turned > moved > CLOSES_ML):
         return f"the pump turned for {turned:.1f} mL, the scales say {moved:.1f} mL"
     return ""
 
