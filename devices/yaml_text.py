@@ -181,10 +181,11 @@ class _Builder:
 
     def _check_tab(self, event: yaml.Event) -> None:
         """Refuse a tab before a value: one of the two parsers takes it, the other does not."""
-        index, line, column = _mark(event.start_mark)
+        index = _mark(event.start_mark)[0]
         while index and self._text[index - 1] in " \t":
-            index, column = index - 1, column - 1
+            index -= 1
             if self._text[index] == "\t":
+                line, column = line_column(self._text, index)  # at the end of a text the parser's mark is one line on
                 self._refuse("yaml-tab", "a tab before a value", line, column, "write a space")
                 return
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, RootModel, field_validator
 
@@ -122,6 +122,7 @@ def test_what_a_yaml_writer_wrote_is_read_back_and_every_entry_has_its_place(
             assert lines[line - 1][column - 1 :].startswith(value)
 
 
+@example("{0\t")
 @given(st.text(max_size=60) | st.text("{}[]:,-&*!|>?'\"\\\t\n #%@`a1", max_size=40))
 def test_any_text_is_a_document_or_a_document_error(text: str) -> None:
     try:

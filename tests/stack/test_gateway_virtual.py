@@ -95,7 +95,10 @@ async def rehearse(clock: VirtualClock, url: str) -> list[tuple[str, str]]:
     gateway.close()
     await door.close()
     assert troubles == []
-    return controller.times
+    first: dict[str, str] = {}  # on a busy machine a command may be sent again, in real time, with its id
+    for name, at in controller.times:
+        first.setdefault(name, at)
+    return [*first.items()]
 
 
 def test_twelve_days_of_prompts_take_the_same_virtual_time_in_every_run():
