@@ -16,7 +16,8 @@ import aiomqtt
 import structlog
 
 from devices.clock import Clock
-from devices.mqtt.connection import BrokerRefusedError, Connection, address
+from devices.mqtt.connection import BrokerRefusedError, Connection
+from devices.mqtt.login import NOBODY, Login, address
 
 BACKOFF_MIN_S = 0.2
 BACKOFF_MAX_S = 5.0
@@ -27,6 +28,8 @@ ROOM = 1000
 MOST_BYTES = 256 * 1024
 """Largest packet that the broker may send us."""
 MOST_TOPICS = 2000
+MOST_REASONS = 8
+"""So many different reasons are logged until a connection stands again."""
 MOST_SENDING = 32
 """Publishes that may wait for the broker at once; a stop may go beyond."""
 _CHUNK = 50  # topics in one SUBSCRIBE
@@ -90,13 +93,13 @@ class MqttBroker:
         clock: Clock,
         *,
         identifier: str,
-        user: str | None = None,
-        password: str | None = None,
+        login: Login = NOBODY,
         room: int = ROOM,
     ) -> None:
-        """Describe a broker at `mqtt://host:port`; nothing is opened before `open`.
+        """Describe a broker at `mqtt://host:port` or `mqtts://...`; nothing is opened before `open`.
 
-        `identifier` is our client id, of which the broker must have only one.  Raises ValueError for a wrong address.
+        `identifier` is our client id, of which the broker must have only one; `login` is who we are there.  Raises
+        ValueError for a wrong address.
         """
         address(url)
         self.name = name
@@ -104,7 +107,7 @@ class MqttBroker:
         self.statistics = BrokerStatistics()
         self._url = url
         self._clock = clock
-        self._login = (user, password)
+        self._login = login
         self._room = room
         self._listeners: dict[str, list[Listener]] = {}
         self._topics: dict[Listener, list[str]] = {}
@@ -182,7 +185,7 @@ class MqttBroker:
 
     async def _own(self) -> None:
         """Own the connection until cancelled."""
-        pause, told = BACKOFF_MIN_S, False
+        pause, told = BACKOFF_MIN_S, set[str]()
         while True:
             began = self._clock.monotonic()
             try:
@@ -191,20 +194,18 @@ class MqttBroker:
             except (aiomqtt.MqttError, OSError, TimeoutError) as error:
                 reason = str(error) or type(error).__name__
             self._down = f"broker {self.name} at {self._url}: {reason}"
-            if not told:
-                self._log.warning("mqtt_broker_away", broker=self.name, error=reason)
-            told = True
             if self._clock.monotonic() - began >= SETTLED_S:
-                pause, told = BACKOFF_MIN_S, False
+                pause = BACKOFF_MIN_S
+                told.clear()
+            if reason not in told and len(told) < MOST_REASONS:  # a refusal is another thing than a broker away
+                self._log.warning("mqtt_broker_away", broker=self.name, error=reason)
+                told.add(reason)
             await self._clock.sleep(pause * self._jitter.uniform(0.8, 1.2))
             pause = min(2 * pause, BACKOFF_MAX_S)
 
     async def _session(self) -> None:
         """Connect, subscribe, hand out messages until the connection ends."""
-        user, password = self._login
-        connection = Connection(
-            self._url, self.identifier, user=user, password=password, room=self._room, most_bytes=MOST_BYTES
-        )
+        connection = Connection(self._url, self.identifier, login=self._login, room=self._room, most_bytes=MOST_BYTES)
         stood = False
         try:
             async with contextlib.AsyncExitStack() as stack:

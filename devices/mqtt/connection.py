@@ -4,6 +4,8 @@ What is added was measured on aiomqtt 2.5.1: it drops the reason code of a PUBAC
 list forbids looks delivered), leaves the socket of a connection that was never acknowledged, and has Nagle's
 algorithm on (44 ms for each answer). A client object serves one connection and is not entered again: a second
 `__aenter__` repeats what timed out before. Used by instruments, by simulators and by whoever speaks MQTT here.
+
+What a login needs is read anew for each connection, beside the loop; a refusal says what was refused and what to do.
 """
 
 from __future__ import annotations
@@ -11,19 +13,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Sequence
+import ssl
+from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self
-from urllib.parse import urlsplit
+from typing import Any, Self, cast
 
 import aiomqtt
+from aiomqtt.exceptions import MqttConnectError
 from aiomqtt.types import PahoSocket
-from paho.mqtt.client import MQTT_ERR_SUCCESS
+from paho.mqtt.client import MQTT_ERR_SUCCESS, DisconnectFlags
 from paho.mqtt.client import Client as PahoClient
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
+
+from devices.mqtt.login import NOBODY, Login, LoginError, TlsContext, address, encrypted, failed_tls, refused_login
 
 TIMEOUT = 5.0
 """Longest wait for the broker's answer to anything, s."""
@@ -35,6 +40,9 @@ QUEUE = 1000
 """Messages that may wait to be read; more are dropped and counted."""
 SESSION_EXPIRY = 10
 """How long a broker keeps the session, s: longer than the delay of the will, or the delay would have no effect."""
+
+_NOT_THIS_LOGIN = (4, 5, 0x86, 0x87, 0x8C)
+"""Reason codes of a broker that does not want this user, password or way to say who one is."""
 
 
 class BrokerRefusedError(aiomqtt.MqttError):
@@ -60,16 +68,15 @@ class Connection(aiomqtt.Client):
         url: str,
         identifier: str,
         will: aiomqtt.Will | None = None,
-        user: str | None = None,
+        login: Login = NOBODY,
         room: int = QUEUE,
-        password: str | None = None,
         most_bytes: int | None = None,
     ) -> None:
-        """Prepare a connection to `mqtt://host:port`; must be made inside the loop that uses it.
+        """Prepare a connection to `mqtt://host:port` or `mqtts://...`; must be made inside the loop that uses it.
 
-        `user` is who the broker's access list takes us for: its rules bind topics to it.  `room` is how many messages
-        may wait for whoever reads them; what comes beyond is dropped and counted.  `most_bytes` is the largest packet
-        that the broker may send us; a larger one it drops without a word.
+        `login` is who the broker's access list takes us for, and has the files that prove it.  `room` is how many
+        messages may wait for whoever reads them; what comes beyond is dropped and counted.  `most_bytes` is the largest
+        packet that the broker may send us; a larger one it drops without a word.
         """
         host, port = address(url)
         properties = Properties(PacketTypes.CONNECT)
@@ -80,8 +87,7 @@ class Connection(aiomqtt.Client):
             host,
             port,
             identifier=identifier,
-            username=user,
-            password=password,
+            username=login.user or None,
             protocol=aiomqtt.ProtocolVersion.V5,
             will=will,
             timeout=TIMEOUT,
@@ -95,6 +101,15 @@ class Connection(aiomqtt.Client):
         )
         self._client.connect_timeout = CONNECT_TIMEOUT
         self._acknowledged: dict[int, asyncio.Future[ReasonCode]] = {}
+        self._url = url
+        self._login = login
+        self._tls: TlsContext | None = None
+
+    @property
+    def certificate(self) -> Mapping[str, Any]:
+        """Return the broker's certificate as `ssl.SSLSocket.getpeercert` does; empty without TLS."""
+        there = self._client.socket()
+        return (there.getpeercert() or {}) if isinstance(there, ssl.SSLSocket) else {}
 
     @property
     def dropped(self) -> int:
@@ -104,12 +119,47 @@ class Connection(aiomqtt.Client):
     async def __aenter__(self) -> Self:
         entered = False
         try:
+            await self._prepare()
             await super().__aenter__()
             entered = True
+        except aiomqtt.MqttError as error:
+            raise self._explained(error) from error
         finally:
             if not entered:
                 self._abandon()
         return self
+
+    async def _prepare(self) -> None:
+        """Read what the login needs; a disk that hangs keeps nobody but this connection."""
+        if self._login.password_file is None and not encrypted(self._url):
+            return
+        try:
+            async with asyncio.timeout(TIMEOUT):
+                password = await asyncio.to_thread(self._login.password)
+                if encrypted(self._url):
+                    self._tls = await asyncio.to_thread(self._login.context)
+        except LoginError as error:
+            raise aiomqtt.MqttError(str(error)) from error
+        except TimeoutError as error:
+            raise aiomqtt.MqttError(f"the files of the login were not read within {TIMEOUT:.0f} s") from error
+        # without a name no password is sent at all
+        self._client.username_pw_set(self._login.user or ("" if password is not None else None), password)
+        if self._tls is not None:
+            cast("Any", self._client).tls_set_context(self._tls)
+
+    def _explained(self, error: aiomqtt.MqttError) -> aiomqtt.MqttError:
+        """Return the error that says what to do, where this one is about who we are."""
+        if isinstance(error, MqttConnectError):
+            code = error.rc
+            number = code.value if isinstance(code, ReasonCode) else code
+            if number in _NOT_THIS_LOGIN:
+                return BrokerRefusedError(refused_login(str(code), self._url, self._login))
+            return error
+        cause = error.__context__
+        if self._tls is not None and isinstance(cause, ConnectionResetError):
+            return aiomqtt.MqttError("the broker ended the connection; is this its port for TLS (else mqtt://)?")
+        trouble = cause if isinstance(cause, ssl.SSLError) else self._tls.trouble if self._tls is not None else None
+        return error if trouble is None else aiomqtt.MqttError(failed_tls(trouble, self._url, self._login))
 
     async def __aexit__(
         self,
@@ -187,6 +237,22 @@ class Connection(aiomqtt.Client):
             answer.set_result(reason_code)
         super()._on_publish(client, userdata, mid, reason_code, properties)
 
+    def _on_disconnect(
+        self,
+        client: PahoClient,
+        userdata: Any,
+        flags: DisconnectFlags,
+        reason_code: ReasonCode,
+        properties: Properties | None = None,
+    ) -> None:
+        if not self._connected.done():  # aiomqtt would wait for it until the time is over
+            text = "the broker ended the connection before it took us in" + (
+                "" if encrypted(self._url) else "; is this its port for TLS (mqtts://)?"
+            )
+            self._connected.set_exception(aiomqtt.MqttError(text))
+            return
+        super()._on_disconnect(client, userdata, flags, reason_code, properties)
+
     def _on_socket_register_write(self, client: PahoClient, userdata: Any, sock: PahoSocket) -> None:
         # aiomqtt takes the descriptor now and registers it a turn later, when it may be closed or another's
         def register() -> None:
@@ -209,11 +275,3 @@ class Connection(aiomqtt.Client):
         for ended in (self._connected, self._disconnected):
             if ended.done() and not ended.cancelled():
                 ended.exception()  # looked at, so that asyncio does not report it as lost
-
-
-def address(url: str) -> tuple[str, int]:
-    """Return host and port of `mqtt://host:port`; raises ValueError for anything else."""
-    parts = urlsplit(url)
-    if parts.scheme != "mqtt" or not parts.hostname:
-        raise ValueError(f"{url!r} is not a broker address: expected mqtt://host:1883")
-    return parts.hostname, parts.port or 1883

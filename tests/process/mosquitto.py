@@ -21,13 +21,13 @@ PREFIX = "til/v1/demo/suite1"
 class Mosquitto:
     """A broker on one port of the loopback that keeps sessions and retained topics over a restart."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, settings: str = "allow_anonymous true\n", scheme: str = "mqtt") -> None:
         self.port = free_port()
-        self.url = f"mqtt://127.0.0.1:{self.port}"
+        self.url = f"{scheme}://127.0.0.1:{self.port}"
         self._configuration = folder / "mosquitto.conf"
         self._configuration.write_text(
-            f"listener {self.port} 127.0.0.1\nallow_anonymous true\nuser root\nset_tcp_nodelay true\n"
-            f"max_queued_messages 100000\npersistence true\npersistence_location {folder}/\n"
+            f"listener {self.port} 127.0.0.1\nuser root\nset_tcp_nodelay true\n"
+            f"max_queued_messages 100000\npersistence true\npersistence_location {folder}/\n{settings}"
         )
         self._process: subprocess.Popen[bytes] | None = None
 

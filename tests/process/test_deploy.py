@@ -22,18 +22,19 @@ import pytest
 import yaml
 
 sys.path.insert(0, str(Path(__file__).parent))
-from cell import Cell, free_port, until
+from cell import TILCTL, Cell, free_port, tilctl, until
 
 from devices.mqtt.connection import BrokerRefusedError
+from devices.mqtt.login import Login
 from tilctl.cli import run
 from tilctl.cli.exits import Exit
 from tilctl.commands.verbs import VERBS
-from tilctl.config import load_site
+from tilctl.config import CONTROLLER, load_site
 from tilctl.gateway.connection import Connection
-from tilctl.gateway.mqtt import USER
 from tilctl.gateway.topics import Topics
 from tilctl.journal.verify import read
 
+USER = CONTROLLER.user
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 TOPICS = Topics("til/v1/demo/suite1")
@@ -91,7 +92,7 @@ def broker(tmp_path: Path) -> Iterator[Shipped]:
 
 
 async def may_write(broker: Shipped, user: str | None, topic: str) -> bool:
-    async with Connection(broker.url, f"writer-{user}", user=user) as connection:
+    async with Connection(broker.url, f"writer-{user}", login=Login(user or "")) as connection:
         try:
             await connection.send(topic, b"{}")
         except BrokerRefusedError:
@@ -102,9 +103,12 @@ async def may_write(broker: Shipped, user: str | None, topic: str) -> bool:
 async def heard_by(broker: Shipped, user: str | None, said: list[tuple[str, str]]) -> set[str]:
     """Return which topics reach a user that asks for everything; `said` has who publishes where."""
     heard: set[str] = set()
-    async with Connection(broker.url, "listener", user=user) as listener:
+    async with Connection(broker.url, "listener", login=Login(user or "")) as listener:
         await listener.listen(["til/v1/#"])
-        for speaker, topic in [*said, (USER, TOPICS.status)]:  # the last one is for everyone: all before it was heard
+        for speaker, topic in [
+            *said,
+            (USER, TOPICS.status),
+        ]:  # the last one is for everyone: all before it was heard
             assert await may_write(broker, speaker, topic), (speaker, topic)
         async for message in listener.messages:
             if str(message.topic) == TOPICS.status:
@@ -153,7 +157,7 @@ async def test_everyone_may_look_and_answers_are_for_those_who_asked(broker: Shi
 
 @pytest.mark.debian("mosquitto")
 async def test_what_is_retained_outlives_the_broker(broker: Shipped) -> None:
-    async with Connection(broker.url, "writer", user=USER) as connection:
+    async with Connection(broker.url, "writer", login=CONTROLLER) as connection:
         await connection.send(TOPICS.status, b'{"status":"online"}', retain=True)
     broker.stop()
     broker.start()
@@ -218,8 +222,9 @@ def certificate(folder: Path, name: str, *, authority: bool = False) -> tuple[Pa
     return key, cert
 
 
-@pytest.mark.debian("mosquitto", "mosquitto_pub", "openssl")
-def test_the_tls_listener_knows_people_by_their_certificates(tmp_path: Path) -> None:
+@pytest.fixture
+def tls_port(tmp_path: Path) -> Iterator[int]:
+    """Give the port of the shipped TLS listener, its comment signs taken off."""
     certificate(tmp_path, "ca", authority=True)
     broker_key, broker_cert = certificate(tmp_path, "localhost")
     broker, port = Shipped(tmp_path), free_port()
@@ -230,7 +235,13 @@ def test_the_tls_listener_knows_people_by_their_certificates(tmp_path: Path) -> 
     broker.replace("/etc/mosquitto/certs/broker.pem", str(broker_cert))
     broker.replace("/etc/mosquitto/certs/broker.key", str(broker_key))
     broker.start()
-    words = ["mosquitto_pub", "-V", "5", "-q", "1", "-h", "localhost", "-p", str(port), "-m", "{}"]
+    yield port
+    broker.stop()
+
+
+@pytest.mark.debian("mosquitto", "mosquitto_pub", "openssl")
+def test_the_tls_listener_knows_people_by_their_certificates(tmp_path: Path, tls_port: int) -> None:
+    words = ["mosquitto_pub", "-V", "5", "-q", "1", "-h", "localhost", "-p", str(tls_port), "-m", "{}"]
     words += ["--cafile", str(tmp_path / "ca.pem"), "-t", TOPICS.command("anna", "cell1", "hold")]
 
     def publish(*more: str) -> str:
@@ -239,13 +250,38 @@ def test_the_tls_listener_knows_people_by_their_certificates(tmp_path: Path) -> 
 
     papers = {name: certificate(tmp_path, name) for name in PEOPLE}
     anna, bert = (("--key", str(papers[name][0]), "--cert", str(papers[name][1])) for name in PEOPLE)
+    assert publish(*anna) == ""
+    assert "Not authorized" in publish(*bert)
+    assert "Not authorized" in publish(*bert, "-u", "anna"), "a name that is only claimed counts nothing here"
+    assert publish() != "", "nobody comes in without a certificate"
+
+
+@pytest.mark.debian("mosquitto", "openssl")
+def test_controller_and_stations_prove_themselves_by_certificate(tmp_path: Path, tls_port: int) -> None:
+    for name in (USER, *PEOPLE):
+        certificate(tmp_path, name)
+    text, port = (DEPLOY / "site.yaml").read_text(), free_port()
+    plain = 'mqtt: {url: "mqtt://127.0.0.1:1883"}'
+    assert plain in text
+    entry = (
+        f"mqtt:\n  url: mqtts://localhost:{tls_port}\n  tls: {{ca: ca.pem, cert: tilctl.pem, key: tilctl.key}}\n"
+        "  stations: {anna: {cert: anna.pem, key: anna.key}, bert: {cert: anna.pem, key: anna.key}}"
+    )
+    site = tmp_path / "site.yaml"
+    site.write_text(text.replace(plain, entry).replace("port: 9464", f"port: {port}"))
+    with (tmp_path / "run.log").open("w") as log:
+        controller = subprocess.Popen([*TILCTL, "run", "--site", str(site)], stdout=log, stderr=log)
     try:
-        assert publish(*anna) == ""
-        assert "Not authorized" in publish(*bert)
-        assert "Not authorized" in publish(*bert, "-u", "anna"), "a name that is only claimed counts nothing here"
-        assert publish() != "", "nobody comes in without a certificate"
+        done = tilctl("batch", "status", "--site", site, "--client", "anna", "--timeout", "30")
+        assert done.returncode == Exit.OK, done.stderr + (tmp_path / "run.log").read_text()
+        done = tilctl("batch", "status", "--site", site, "--client", "bert", "--timeout", "3")
+        assert done.returncode == Exit.UNAVAILABLE, "with the certificate of another nobody is heard"
+        done = tilctl("batch", "status", "--site", site, "--client", "carl", "--timeout", "3")
+        assert done.returncode == Exit.UNAVAILABLE
+        assert "it wants a certificate of ours" in done.stderr
     finally:
-        broker.stop()
+        controller.terminate()
+        assert controller.wait(timeout=30) == 0
 
 
 # --- metrics ----------------------------------------------------------------------------------------------------------

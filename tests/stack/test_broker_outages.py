@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "process"))
 from cell import Cell, until
 from mosquitto import Mosquitto
 
+from devices.mqtt.login import Login
 from tilctl.gateway.connection import Connection
 from tilctl.gateway.cursor import read_cursor
 
@@ -88,7 +89,7 @@ class Consumer:
     async def _run(self) -> None:
         while not self._stop.is_set():
             with contextlib.suppress(aiomqtt.MqttError, OSError):
-                async with Connection(self.url, "consumer", user="consumer") as connection:
+                async with Connection(self.url, "consumer", login=Login("consumer")) as connection:
                     await connection.listen(["til/v1/demo/suite1/evt/cell1"])
                     reading = asyncio.create_task(self._read(connection))
                     while not self._stop.is_set() and not reading.done():

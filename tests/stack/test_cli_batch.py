@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from devices.clock import SystemClock
+from devices.mqtt.login import Login
 from tilctl.cli import batch, station
 from tilctl.cli.exits import CommandFailed, Exit
 from tilctl.cli.main import main
@@ -426,7 +427,7 @@ def test_a_site_file_that_is_wrong_is_2(capsys: pytest.CaptureFixture[str], site
 
 
 def test_a_site_of_two_units_wants_to_know_which():
-    target = station.Target("mqtt://127.0.0.1:1883", TOPICS, "desk", ("cell7", "cell8"))
+    target = station.Target("mqtt://127.0.0.1:1883", TOPICS, "desk", ("cell7", "cell8"), Login("desk"))
     assert station.unit_of(target, "cell8") == "cell8"
     with pytest.raises(CommandFailed, match="--unit; the site file has cell7, cell8") as failed:
         station.unit_of(target, None)

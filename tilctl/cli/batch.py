@@ -115,7 +115,7 @@ async def _ask(
     if getattr(args, "batch", None):
         data["batch"] = args.batch
     command = str(getattr(args, "id", None) or f"{target.client[:40]}-{uuid4()}")
-    async with StationClient(target.url, target.topics, target.client) as client:
+    async with StationClient(target.url, target.topics, target.client, login=target.login) as client:
         try:
             await client.online(end - loop.time())
         except NoAnswerError as error:

@@ -11,11 +11,10 @@ from pathlib import Path
 
 import aiomqtt
 
-from devices.mqtt.connection import address
+from devices.mqtt.login import address
 from tilctl.cli.exits import CommandFailed, Exit
-from tilctl.config import load_site
+from tilctl.config import CONTROLLER, load_site
 from tilctl.gateway.connection import Connection
-from tilctl.gateway.mqtt import USER
 from tilctl.gateway.topics import Topics
 
 WITHIN_S = 3.0  # of real time: a broker that takes longer is no good for a demonstration
@@ -43,7 +42,7 @@ def require_free(url: str) -> None:
 
 
 async def _look(url: str, topics: Topics) -> None:
-    async with asyncio.timeout(WITHIN_S), Connection(url, f"tilctl-demo-{os.getpid()}", user=USER) as connection:
+    async with asyncio.timeout(WITHIN_S), Connection(url, f"tilctl-demo-{os.getpid()}", login=CONTROLLER) as connection:
         await connection.listen([topics.status, *topics.kept])
         found = await _retained(connection)
         status = found.pop(topics.status, b"")

@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     configure(json=False, level="critical")
     findings, site = [], None
     try:
-        site = load_site(args.site)
+        site = load_site(args.site, logins=True)
     except DocumentError as error:
         if any(each.code in _UNREADABLE for each in error.diagnostics):
             raise CommandFailed(Exit.BAD_INPUT, lines(error)) from error
@@ -71,13 +71,13 @@ async def _checked(site: Site, clock: SystemClock, *, gmp: bool) -> AsyncGenerat
         yield finding
     yield machine.record(site, runs=runs)
     yield machine.clock(clock.synchronised(), gmp=gmp)
-    yield await reachable.broker("broker", site.mqtt_url, clock)
-    for finding in reachable.transport_security(site):
+    for finding in await reachable.broker("broker", site.mqtt_url, site.mqtt_login, clock):
         yield finding
     yield machine.metrics_port(site, runs=runs)
     for bus in site.buses.values():
         if bus.kind == "mqtt":
-            yield await reachable.broker(f"bus {bus.name}", bus.url, clock)
+            for finding in await reachable.broker(f"bus {bus.name}", bus.url, bus.login, clock):
+                yield finding
         elif bus.kind == "modbus-rtu":
             for finding in machine.serial_port(bus):
                 yield finding

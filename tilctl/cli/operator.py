@@ -91,6 +91,7 @@ async def _work(args: argparse.Namespace, target: station.Target, bench: BenchCl
         target.topics,
         answer,
         name=target.client,
+        login=target.login,
         scheduled=False,
         on_trouble=lambda text: log.warning("trouble", text=text),
     )

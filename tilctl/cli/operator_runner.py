@@ -18,6 +18,7 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from devices.clock import SystemClock
+from devices.mqtt.login import Login
 from simulators.operator import Answer as Habitual
 from tilctl.commands.envelope import rfc3339
 from tilctl.commands.verbs import Code
@@ -58,6 +59,7 @@ class OperatorRunner:
         answer: Policy,
         *,
         name: str = "operator",
+        login: Login | None = None,
         scheduled: bool = True,
         on_trouble: Callable[[str], None] | None = None,
     ) -> None:
@@ -71,6 +73,7 @@ class OperatorRunner:
         self._topics = topics
         self._policy = answer
         self._name = name
+        self._login = login
         self._scheduled = scheduled
         self._on_trouble = on_trouble
         self._ready = threading.Event()
@@ -116,7 +119,8 @@ class OperatorRunner:
 
     async def _main(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        async with StationClient(self._url, self._topics, self._name, watch_prompts=True) as station:
+        client = StationClient(self._url, self._topics, self._name, login=self._login, watch_prompts=True)
+        async with client as station:
             self._station = station
             self._ready.set()
             work = asyncio.create_task(self._answer_prompts(station))

@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
 def read_site(path: Path) -> Site:
     """Return the site of a file; raises CommandFailed with every finding."""
     try:
-        return load_site(path)
+        return load_site(path, logins=True)
     except DocumentError as error:
         raise CommandFailed(Exit.BAD_INPUT, f"the site file cannot be used:\n{error}") from error
 

@@ -63,6 +63,7 @@ class Service:
             self._door,
             clock,
             self._outbox,
+            login=site.mqtt_login,
             identity={"boot": boot, "version": __version__, "config": site.sha256},
             cursor=cursor,
             reader=EventReader(self.topics, tuple(site.units), self._file_of, self._outbox.latest, wall),

@@ -12,7 +12,7 @@ from importlib.resources import as_file, files
 from pathlib import Path
 
 from devices.document import DocumentError
-from devices.mqtt.connection import address
+from devices.mqtt.login import Login, address
 from tilctl.cli.exits import CommandFailed, Exit
 from tilctl.config import Site, load_site
 from tilctl.gateway.topics import Topics
@@ -26,6 +26,7 @@ class Target:
     topics: Topics
     client: str
     units: tuple[str, ...]
+    login: Login
 
 
 def arguments(parser: argparse.ArgumentParser, client: str = "") -> None:
@@ -64,7 +65,11 @@ def target_of(args: argparse.Namespace) -> Target:
     client = str(args.client or f"cli-{_user()}")
     if not is_level(client):
         raise CommandFailed(Exit.BAD_INPUT, f"--client: {client!r} is no name: expected letters, digits, '.', '_', '-'")
-    return Target(url, topics, client, tuple(site.units))
+    # Invariant: what proves us to one broker is not shown to another.
+    login = Login(client, ca=site.mqtt_login.ca)
+    if url == site.mqtt_url:
+        login = site.stations.get(client, login)
+    return Target(url, topics, client, tuple(site.units), login)
 
 
 def unit_of(target: Target, given: str | None) -> str:

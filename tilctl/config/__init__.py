@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from tilctl.config.loading import load_site
-from tilctl.config.site import Bus, Device, Line, Place, PlaceClass, RoleBinding, Safe, Scan, Site, UnitSite
+from tilctl.config.site import CONTROLLER, Bus, Device, Line, Place, PlaceClass, RoleBinding, Safe, Scan, Site, UnitSite
 
 __all__ = [
+    "CONTROLLER",
     "Bus",
     "Device",
     "Line",

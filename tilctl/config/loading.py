@@ -14,19 +14,24 @@ from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from devices.document import DocumentError, load, validate
+from devices.mqtt.login import PORTS
 from devices.profile import Profile, load_profile
 from tilctl.config.equipment import EquipmentCheck, calibrations_of, corrections_of
+from tilctl.config.logins import Logins
 from tilctl.config.references import Findings, References, Where
 from tilctl.config.schema import MqttBusEntry, SerialBusEntry, SiteFile, TcpBusEntry
 from tilctl.config.site import Bus, Device, Scan, Site
 
 _ADDRESSES = ("port", "host", "url", "data")
+_OF_THAT_BROKER = ("user", "password_file", "tls", "stations")
 
 
-def load_site(path: Path, overrides: Mapping[str, str] | None = None) -> Site:
+def load_site(path: Path, overrides: Mapping[str, str] | None = None, *, logins: bool = False) -> Site:
     """Read and check a site file; `overrides` sets single entries first (`{"mqtt.url": "mqtt://..."}`).
 
-    A relative `data` is meant from the folder of the file. Raises DocumentError with every finding.
+    A relative path is meant from the folder of the file. An override of a broker's `url` drops who we are at the one in
+    the file. `logins`: look at the files of passwords and certificates too, as whoever connects has to. Raises
+    DocumentError with every finding.
     """
     document = load(path)
     findings = Findings(document)
@@ -35,7 +40,7 @@ def load_site(path: Path, overrides: Mapping[str, str] | None = None) -> Site:
     if findings.list:
         raise DocumentError(tuple(findings.list))
     model = validate(document, SiteFile, "site")
-    site = _compile(model, path, _sha256(document.text, overrides or {}), findings)
+    site = _compile(model, path, _sha256(document.text, overrides or {}), findings, check_logins=logins)
     if findings.list:
         raise DocumentError(tuple(findings.list))
     return site
@@ -51,6 +56,9 @@ def _override(data: dict[str, Any], dotted: str, text: str, findings: Findings) 
             return
         node = cast("dict[str, Any]", below)
     node[last] = text
+    if last == "url":
+        for key in _OF_THAT_BROKER:
+            node.pop(key, None)
 
 
 def _sha256(text: str, overrides: Mapping[str, str]) -> str:
@@ -60,7 +68,7 @@ def _sha256(text: str, overrides: Mapping[str, str]) -> str:
     return hashlib.sha256((text + changes).encode()).hexdigest()
 
 
-def _compile(model: SiteFile, path: Path, sha256: str, findings: Findings) -> Site:
+def _compile(model: SiteFile, path: Path, sha256: str, findings: Findings, *, check_logins: bool) -> Site:
     _check_time_zone(model.time_zone, findings)
     check_mqtt_url(model.mqtt.url, findings)
     scan = Scan(
@@ -69,7 +77,8 @@ def _compile(model: SiteFile, path: Path, sha256: str, findings: Findings) -> Si
             for name in ("active", "quiet", "idle", "trend")
         ),
     )
-    buses = {name: _bus(name, entry, findings) for name, entry in model.buses.items()}
+    logins = Logins(path.resolve().parent, findings, files=check_logins)
+    buses = {name: _bus(name, entry, findings, logins) for name, entry in model.buses.items()}
     folders = [path.resolve().parent / model.profiles] if model.profiles else []
     profiles = _load_profiles(model, folders, findings)
     calibrations = calibrations_of(model.calibrations, findings)
@@ -101,14 +110,16 @@ def _compile(model: SiteFile, path: Path, sha256: str, findings: Findings) -> Si
         profiles=profiles,
         equipment=equipment.specs,
         calibrations=calibrations,
+        mqtt_login=logins.controller(model.mqtt),
+        stations=logins.stations(model.mqtt),
     )
 
 
-def _bus(name: str, entry: TcpBusEntry | SerialBusEntry | MqttBusEntry, findings: Findings) -> Bus:
+def _bus(name: str, entry: TcpBusEntry | SerialBusEntry | MqttBusEntry, findings: Findings, logins: Logins) -> Bus:
     where: Where = ("buses", name)
     if isinstance(entry, MqttBusEntry):
         check_mqtt_url(entry.url, findings, (*where, "url"))
-        return Bus(name, entry.kind, url=entry.url)
+        return Bus(name, entry.kind, url=entry.url, login=logins.instruments(where, entry))
     timeout = findings.number((*where, "timeout"), entry.timeout, "s", positive=True)
     turnaround = findings.number((*where, "turnaround"), entry.turnaround, "s")
     host, port, path = (entry.host, entry.port, "") if isinstance(entry, TcpBusEntry) else ("", 0, entry.path)
@@ -130,14 +141,16 @@ def _check_time_zone(name: str, findings: Findings) -> None:
 def check_mqtt_url(url: str, findings: Findings, where: Where = ("mqtt", "url")) -> None:
     """Report a broker address that cannot be used; a password is refused, for site files are copied and printed."""
     parts = urlsplit(url)
+    hint = "mqtt://host:1883, or mqtts://host:8883 with TLS"
     try:
         port_ok = parts.port is None or parts.port > 0
     except ValueError:
         port_ok = False
-    if parts.scheme != "mqtt" or not parts.hostname or not port_ok or parts.path not in ("", "/"):
-        findings.add(where, "site-mqtt-url", f"{url!r} is not a broker address", "mqtt://host:1883")
+    if parts.scheme not in PORTS or not parts.hostname or not port_ok or parts.path not in ("", "/"):
+        findings.add(where, "site-mqtt-url", f"{url!r} is not a broker address", hint)
     elif parts.username or parts.password:
-        findings.add(where, "site-mqtt-url", "a name or password does not belong in the site file", "mqtt://host:1883")
+        text = "a name or password does not belong into the address"
+        findings.add(where, "site-mqtt-url", text, f"{hint}; with `user` and `password_file` beside it")
 
 
 def _load_profiles(model: SiteFile, folders: Sequence[Path], findings: Findings) -> dict[str, Profile]:

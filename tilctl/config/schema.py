@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from tilctl.config.site import PlaceClass
+from tilctl.config.site import CONTROLLER, PlaceClass
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
 TopicLevel = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=40)]
@@ -21,10 +21,30 @@ class Entry(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class TlsEntry(Entry):
+    """Files for TLS, as PEM: the CA of the broker, and our own certificate with its key."""
+
+    ca: str | None = None
+    cert: str | None = None
+    key: str | None = None
+
+
+class StationEntry(Entry):
+    """How a client proves at the broker that it is the one of this name."""
+
+    password_file: str | None = None
+    cert: str | None = None
+    key: str | None = None
+
+
 class MqttEntry(Entry):
-    """The broker."""
+    """The broker, who the controller is there, and its stations by name."""
 
     url: str
+    user: TopicLevel = CONTROLLER.user
+    password_file: str | None = None
+    tls: TlsEntry = TlsEntry()
+    stations: dict[TopicLevel, StationEntry] = {}
 
 
 class HttpEntry(Entry):
@@ -79,6 +99,9 @@ class MqttBusEntry(Entry):
 
     kind: Literal["mqtt"]
     url: str
+    user: Annotated[str, Field(min_length=1, max_length=100)] | None = None
+    password_file: str | None = None
+    tls: TlsEntry = TlsEntry()
 
 
 BusEntry = Annotated[TcpBusEntry | SerialBusEntry | MqttBusEntry, Field(discriminator="kind")]

@@ -9,7 +9,11 @@ from typing import Literal
 
 from devices.calibration import Calibration
 from devices.equipment.spec import Spec
+from devices.mqtt.login import NOBODY, Login
 from devices.profile import Profile
+
+CONTROLLER = Login("tilctl")
+"""Who the controller is at its broker, where the site file does not say otherwise (`deploy/mosquitto/tilctl.acl`)."""
 
 PlaceClass = Literal["station", "hook", "waste"]
 BusKind = Literal["modbus-tcp", "modbus-rtu-tcp", "modbus-rtu", "mqtt"]
@@ -32,7 +36,8 @@ class Scan:
 class Bus:
     """One wire, or one broker; `timeout` (s) bounds each request on it, `turnaround` (s) is silence after a reply.
 
-    `kind` modbus-tcp and modbus-rtu-tcp have `host` and `port`, modbus-rtu the serial port `path`, mqtt the `url`.
+    `kind` modbus-tcp and modbus-rtu-tcp have `host` and `port`, modbus-rtu the serial port `path`, mqtt the `url`
+    and `login`.
     """
 
     name: str
@@ -46,6 +51,7 @@ class Bus:
     format: str = ""
     local_echo: bool = False
     url: str = ""
+    login: Login = NOBODY
 
     @property
     def address(self) -> str:
@@ -145,6 +151,7 @@ class Site:
     """The whole site file. `sha256` is of its text, and of overrides that are no addresses.
 
     `profiles` are those of its devices, by the device; `equipment` is built of them and takes part under its own name.
+    `mqtt_login` is who the controller is at its broker, `stations` who others are, by their name there.
     """
 
     name: str
@@ -164,6 +171,8 @@ class Site:
     profiles: Mapping[str, Profile] = field(default_factory=dict[str, Profile])
     equipment: Mapping[str, Spec] = field(default_factory=dict[str, Spec])
     calibrations: Mapping[str, tuple[Calibration, ...]] = field(default_factory=dict[str, tuple[Calibration, ...]])
+    mqtt_login: Login = CONTROLLER
+    stations: Mapping[str, Login] = field(default_factory=dict[str, Login])
 
     @property
     def topic_prefix(self) -> str:

@@ -18,6 +18,7 @@ from uuid import uuid4
 import aiomqtt
 
 from devices.clock import Clock, SystemClock
+from devices.mqtt.login import Login
 from tilctl.commands.envelope import rfc3339
 from tilctl.commands.verbs import Code
 from tilctl.gateway.connection import Backoff, Connection, properties_for_publish
@@ -41,11 +42,17 @@ class NoAnswerError(Exception):
 class StationClient:
     """One client of one controller: `async with StationClient(...) as station`."""
 
-    def __init__(self, url: str, topics: Topics, name: str, *, watch_prompts: bool = False) -> None:
-        """Prepare a client called `name`, which is its level in the topic tree; must be made inside its loop."""
+    def __init__(
+        self, url: str, topics: Topics, name: str, *, login: Login | None = None, watch_prompts: bool = False
+    ) -> None:
+        """Prepare a client called `name`, which is its level in the topic tree; must be made inside its loop.
+
+        `login` has the files that prove it to be this client.
+        """
         self._url = url
         self._topics = topics
         self._name = name
+        self._login = login or Login(name)
         self._watch = watch_prompts
         self._tag = uuid4().hex[:8]
         self._clock: Clock = SystemClock()
@@ -190,7 +197,7 @@ class StationClient:
     async def _session(self, backoff: Backoff) -> None:
         # its own for each station: a broker cuts off the elder of two with one identifier
         identifier = f"{self._topics.prefix.replace('/', '-')}-{self._name}-{self._tag}"
-        async with Connection(self._url, identifier, user=self._name) as connection, asyncio.TaskGroup() as group:
+        async with Connection(self._url, identifier, login=self._login) as connection, asyncio.TaskGroup() as group:
             reader = group.create_task(self._read(connection))
             topics = [self._topics.reply(self._name, "+"), self._topics.status]
             if self._watch:

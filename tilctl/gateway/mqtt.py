@@ -26,9 +26,11 @@ from paho.mqtt.properties import Properties
 
 from devices.clock import Clock
 from devices.mqtt.connection import BrokerRefusedError
+from devices.mqtt.login import Login
 from devices.reading import Reading
 from devices.storage import StorageThread
 from tilctl.commands.door import Door
+from tilctl.config import CONTROLLER
 from tilctl.gateway.connection import Backoff, Connection, properties_for_publish
 from tilctl.gateway.cursor import CursorFile
 from tilctl.gateway.intake import Intake, MqttCounts
@@ -40,8 +42,6 @@ from tilctl.gateway.selftest import SelfTest
 from tilctl.gateway.topics import Topics
 from tilctl.journal.chain import Record
 
-USER = "tilctl"
-"""The controller's name for the broker's access list (`deploy/mosquitto/tilctl.acl`)."""
 WINDOW = 20
 """Publishes under way at once."""
 EVENT_EXPIRY = 7 * 24 * 3600
@@ -67,6 +67,7 @@ class MqttGateway:
         clock: Clock,
         outbox: Outbox,
         *,
+        login: Login = CONTROLLER,
         identity: Mapping[str, Any],
         cursor: Path | None = None,
         reader: EventReader | None = None,
@@ -75,22 +76,24 @@ class MqttGateway:
     ) -> None:
         """Prepare; nothing is opened before `start`.
 
-        `identity` goes into the status topic (boot, version, config hash). `cursor`: the file that remembers how far
-        events were delivered. `reader` answers requests for events. Each changed value is published at most every
-        `telemetry_s`, and vanishes at the broker after `telemetry_expiry_s`: three scan periods.
+        `login` is who we are at the broker. `identity` goes into the status topic (boot, version, config hash).
+        `cursor`: the file that remembers how far events were delivered. `reader` answers requests for events. Each
+        changed value is published at most every `telemetry_s`, and vanishes at the broker after `telemetry_expiry_s`:
+        three scan periods.
         """
         self.counts = MqttCounts()
         self._url = url
+        self._login = login
         self._topics = topics
         self._outbox = outbox
         self._identity = dict(identity)
         self._cursor = CursorFile(cursor)
         self._files = StorageThread("mqtt-files")  # a disk that hangs must not keep us from telling of it
         self._reader = reader
-        self.self_test = SelfTest(topics, USER)
+        self.self_test = SelfTest(topics, login.user)
         self._telemetry = (telemetry_s, telemetry_expiry_s)
         self._intake = Intake(topics, door, clock, self.counts, reader)
-        self._line = ProtectiveLine(url, topics, USER, self._on_line, outbox.answer)
+        self._line = ProtectiveLine(url, topics, login, self._on_line, outbox.answer)
         self._session = threading.Event()
         self._thread: threading.Thread | None = None
         self._stop: Callable[[], None] | None = None
@@ -152,7 +155,7 @@ class MqttGateway:
 
     async def _connect(self, stop: asyncio.Event, wakes: Sequence[asyncio.Event], backoff: Backoff) -> None:
         identifier = self._topics.prefix.replace("/", "-")
-        async with Connection(self._url, identifier, self._will(), USER) as connection:
+        async with Connection(self._url, identifier, self._will(), self._login) as connection:
             await connection.listen([self._topics.commands, self.self_test.answers], old=False)
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(self._receive(connection))]

@@ -16,6 +16,7 @@ from collections.abc import Callable
 import aiomqtt
 import structlog
 
+from devices.mqtt.login import Login
 from tilctl.commands.verbs import VERBS
 from tilctl.gateway.connection import Backoff, Connection, properties_for_publish
 from tilctl.gateway.outbox import Post
@@ -60,12 +61,12 @@ class ProtectiveLine:
         self,
         url: str,
         topics: Topics,
-        user: str,
+        login: Login,
         take: Callable[[aiomqtt.Message], None],
         otherwise: Send,
     ) -> None:
         """Take what is called with each message, and where answers go while this connection does not stand."""
-        self._url, self._topics, self._user = url, topics, user
+        self._url, self._topics, self._login = url, topics, login
         self._take, self._otherwise = take, otherwise
         self._answers: deque[Post] = deque(maxlen=MAX_ANSWERS)
         self._wake: Callable[[], None] | None = None
@@ -105,7 +106,7 @@ class ProtectiveLine:
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to wake
                 loop.call_soon_threadsafe(woken.set)
 
-        async with Connection(self._url, identifier, user=self._user) as connection, asyncio.TaskGroup() as group:
+        async with Connection(self._url, identifier, login=self._login) as connection, asyncio.TaskGroup() as group:
             await connection.listen([self._topics.command("+", "+", verb) for verb in PROTECTIVE], old=False)
             tasks = [group.create_task(self._receive(connection)), group.create_task(self._send(connection, woken))]
             self._wake = wake

@@ -59,7 +59,7 @@ class Wires:
         for name, bus in site.buses.items():
             if bus.kind == "mqtt":
                 identifier = f"{site.name}-{site.node}-{name}"
-                self.brokers[name] = MqttBroker(name, bus.url, clock, identifier=identifier)
+                self.brokers[name] = MqttBroker(name, bus.url, clock, identifier=identifier, login=bus.login)
 
     def _over_mqtt(self, name: str, profile: MqttProfile, broker: MqttBroker, prefix: str, clock: Clock) -> Instrument:
         from devices.mqtt.driver import MqttInstrument  # noqa: PLC0415

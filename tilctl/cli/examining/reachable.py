@@ -5,16 +5,22 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import os
-from collections.abc import Iterator
+import ssl
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
 from urllib.parse import urlsplit
 
 import aiomqtt
 
 from devices.clock import Clock
+from devices.mqtt.login import Login, encrypted
 from tilctl.cli.examining.finding import Finding
-from tilctl.config import Bus, Site
+from tilctl.config import Bus
 from tilctl.gateway.connection import Connection
-from tilctl.gateway.mqtt import USER
+
+LONGEST_BATCH = timedelta(days=42)
+"""35 days of expansion, and a week for what is delivered afterwards."""
 
 
 async def tcp(bus: Bus, clock: Clock, *, runs: bool) -> Finding:
@@ -40,29 +46,34 @@ async def tcp(bus: Bus, clock: Clock, *, runs: bool) -> Finding:
     return Finding("ok", check, f"{bus.address} takes connections ({1000 * took:.1f} ms)")
 
 
-async def broker(check: str, url: str, clock: Clock) -> Finding:
+async def broker(check: str, url: str, login: Login, clock: Clock) -> list[Finding]:
     """Log in to a broker as the controller does, under another client's name, and leave again."""
     began = clock.monotonic()
     try:
-        async with Connection(url, f"tilctl-doctor-{os.getpid()}", user=USER):
+        async with Connection(url, f"tilctl-doctor-{os.getpid()}", login=login) as connection:
             took = clock.monotonic() - began
+            certificate = connection.certificate
     except (aiomqtt.MqttError, OSError) as error:
         todo = "is the broker running and is this its address? Its log says why it refuses (access list, protocol 5)"
-        return Finding("fail", check, f"{url}: {_why(error)}", todo)
-    return Finding("ok", check, f"{url} takes us in, with MQTT 5 ({1000 * took:.1f} ms)")
+        return [Finding("fail", check, f"{url}: {_why(error)}", todo)]
+    way = Finding("ok", check, f"{url} takes us in, with MQTT 5 ({1000 * took:.1f} ms)")
+    return [way, _trust(url, login, certificate, clock.now())]
 
 
-def transport_security(site: Site) -> Iterator[Finding]:
-    """Look at how the way to each broker is secured: it is not, so a broker belongs on this machine."""
-    urls = dict.fromkeys([site.mqtt_url, *(bus.url for bus in site.buses.values() if bus.kind == "mqtt")])
-    for url in urls:
-        host = urlsplit(url).hostname or ""
-        if _on_this_machine(host):
-            yield Finding("ok", "certificates", f"{url} is on this machine: none is needed")
-        else:
-            text = f"{url} is another machine, and the way to it is neither encrypted nor authenticated"
-            todo = "run the broker on this machine and let it bridge by TLS, or keep that network to itself"
-            yield Finding("warn", "certificates", text, todo)
+def _trust(url: str, login: Login, certificate: Mapping[str, Any], now: datetime) -> Finding:
+    """Judge how far a broker that took us in can be trusted to be the right one, and nobody to be listening."""
+    if encrypted(url):
+        ends = datetime.fromtimestamp(ssl.cert_time_to_seconds(certificate["notAfter"]), UTC)
+        text = f"{url}: the broker's certificate is good until {ends:%Y-%m-%d}"
+        if ends - now < LONGEST_BATCH:
+            todo = "renew it: a batch that begins now would lose its broker before its end"
+            return Finding("warn", "certificates", text, todo)
+        return Finding("ok", "certificates", text)
+    if _on_this_machine(urlsplit(url).hostname or ""):
+        return Finding("ok", "certificates", f"{url} is on this machine: none is needed")
+    proves = "a password crosses it in the clear" if login.password_file else "nobody is authenticated"
+    todo = "use mqtts:// with a CA (`tls: {ca: FILE}`), or run the broker on this machine"
+    return Finding("warn", "certificates", f"{url} is another machine, the way to it is not encrypted: {proves}", todo)
 
 
 def _on_this_machine(host: str) -> bool:
