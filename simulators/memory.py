@@ -15,21 +15,32 @@ from devices.clock import Clock
 from devices.modbus.bus import LinkMaker
 from devices.modbus.link import Ask, BadReplyError, NoReplyError, NotSentError, misfit
 from devices.modbus.pdu import decode, encode
+from devices.modbus.rtu import RtuLink
+from simulators.rtu import Gateway, RtuServer
 from simulators.server import HEADER, ModbusServer
 from simulators.suite import Suite
 
 
 def memory_links(servers: Suite, clock: Clock) -> dict[str, LinkMaker]:
-    """Return bus -> maker of connections to the servers of a suite, which need not listen."""
-    return {bus: _maker(server, clock) for bus, server in servers.servers.items()}
+    """Return bus -> maker of connections to the servers of a suite, which need not listen.
+
+    Those of an RTU line are the driver's own, with a gateway's end in place of a socket; a serial port is had in the
+    same way.
+    """
+    return {bus: _maker(bus, server, servers, clock) for bus, server in servers.servers.items()}
 
 
-def _maker(server: ModbusServer, clock: Clock) -> LinkMaker:
+def _maker(bus: str, server: ModbusServer, servers: Suite, clock: Clock) -> LinkMaker:
+    if isinstance(server, RtuServer):
+        line = servers.lines[bus]
+        return lambda _host, _port, on_lost: RtuLink(MemoryStream(server), line, clock, on_lost)
     return lambda _host, _port, on_lost: MemoryLink(server, clock, on_lost)
 
 
 class MemoryLink:
     """One connection to a server in this process; `devices.modbus.bus.Wire`, and `simulators.peer.Client`."""
+
+    free_at = 0.0
 
     def __init__(self, server: ModbusServer, clock: Clock, on_lost: Callable[[], None]) -> None:
         self.connected = False
@@ -134,3 +145,38 @@ class MemoryLink:
         if self._waiting is not None and not self._waiting.done():
             self._waiting.set_result(None)
         self._on_lost()
+
+
+class MemoryStream:
+    """The bytes between an RTU line's driver and the gateway to it (`devices.modbus.rtu.Stream`)."""
+
+    def __init__(self, server: RtuServer) -> None:
+        self._server = server
+        self._gateway: Gateway | None = None
+
+    async def open(self, heard: Callable[[bytes], None], ended: Callable[[], None], timeout_s: float) -> None:
+        """Join the gateway's clients; raises ConnectionRefusedError."""
+        if self._server.refuses:
+            raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
+        gateway = self._gateway = self._server.gateway()
+
+        def aborted() -> None:
+            gateway.leave()
+            if self._gateway is gateway:  # not by us
+                self._gateway = None
+                ended()
+
+        loop = asyncio.get_running_loop()
+        gateway.join(heard, lambda: loop.call_soon(aborted) and None)
+
+    def write(self, data: bytes) -> None:
+        """Send; raises OSError when there is no connection."""
+        if self._gateway is None:
+            raise OSError("the connection is closed")
+        self._gateway.heard(data)
+
+    def close(self) -> None:
+        """Close at once."""
+        gateway, self._gateway = self._gateway, None
+        if gateway is not None:
+            gateway.leave()

@@ -40,22 +40,18 @@ class RtuServer(ModbusServer):
         self.noise = 0
         """Frames with a wrong checksum, or broken off."""
         self._ports: list[_Port] = []
-        self._behind: _Behind | None = None
-        self._door = Door(lambda: _Gateway(self, clock))
+        self._line: _Behind | None = None
+        self._door = Door(lambda: Gateway(self, clock))
 
-    async def start_tcp(self, host: str = "127.0.0.1", port: int = 0) -> int:
-        """Serve RTU frames over TCP; return the port (0 asks for any). Raises OSError when it is taken."""
-        return await self.start(host, port)
-
-    async def start(self, host: str = "127.0.0.1", port: int = 0) -> int:
-        """Do what `start_tcp` does."""
-        self._behind = _Behind(self, self._clock)
-        return await super().start(host, port)
+    def gateway(self) -> Gateway:
+        """Return the gateway's end of a new connection, for a client in this process."""
+        return Gateway(self, self._clock)
 
     def say(self, frame: bytes, delay: float, byte_gap: float) -> None:
         """Send a reply to every client of the gateway who is there when it comes."""
-        if self._behind is not None:
-            self._behind.answer(frame, delay, byte_gap)
+        if self._line is None:
+            self._line = _Behind(self, self._clock)
+        self._line.answer(frame, delay, byte_gap)
 
     async def start_serial(self, path: str, baud: int = 9600, format: str = "8N1") -> None:  # noqa: A002
         """Serve on a serial port; raises OSError when it cannot be opened, ValueError for a speed or format."""
@@ -73,9 +69,9 @@ class RtuServer(ModbusServer):
         for port in self._ports:
             port.close()
         self._ports.clear()
-        if self._behind is not None:
-            late += self._behind.late
-            self._behind.cut()
+        if self._line is not None:
+            late += self._line.late
+            self._line.cut()
         await asyncio.gather(*late, return_exceptions=True)
         await super().close()
 
@@ -158,27 +154,32 @@ class _Behind(Peer):
 
     def _to_all(self, data: bytes) -> None:
         for peer in list(self._server.connections):
-            if isinstance(peer, _Gateway):
+            if isinstance(peer, Gateway):
                 peer.pass_on(data)
 
 
-class _Gateway(_Framing, asyncio.Protocol):
+class Gateway(_Framing, asyncio.Protocol):
     """One client of a gateway that passes RTU frames on."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Join the gateway's clients."""
         if isinstance(transport, asyncio.Transport):
             self.join(transport.write, transport.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """Leave."""
         self.leave()
 
     def pause_writing(self) -> None:
+        """Cut a client that does not read what comes from the line."""
         self.cut()
 
     def data_received(self, data: bytes) -> None:
+        """Put on the line what a client sends."""
         self.heard(data)
 
     def answer(self, frame: bytes, delay: float, byte_gap: float) -> None:
+        """Let the line carry a reply, which all clients hear."""
         self._server.say(frame, delay, byte_gap)
 
     def pass_on(self, data: bytes) -> None:

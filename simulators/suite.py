@@ -1,15 +1,19 @@
-"""The instruments of a suite on their buses: one Modbus TCP server for each bus, several units on each."""
+"""The instruments of a suite on their buses: one server for each bus, several units on each."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from devices.clock import Clock
+from devices.modbus.rtu import Line
 from simulators.device import SimDevice
 from simulators.facility import suffix_of
+from simulators.rtu import RtuServer
 from simulators.server import ModbusServer, UnitFaults
 
 Buses = Mapping[str, Mapping[int, SimDevice]]
+
+_NO_LINES: Mapping[str, Line] = {}
 
 LAYOUT: Mapping[str, Mapping[int, str]] = {
     "climate": {1: "incubator"},
@@ -46,8 +50,12 @@ def wire(devices: Mapping[str, SimDevice], layout: Mapping[str, Mapping[int, str
 class Suite:
     """Serve the instruments of an already built plant; `servers[bus].faults[unit]` makes one misbehave."""
 
-    def __init__(self, buses: Buses, clock: Clock) -> None:
-        self.servers = {bus: ModbusServer(units, clock) for bus, units in buses.items()}
+    def __init__(self, buses: Buses, clock: Clock, lines: Mapping[str, Line] = _NO_LINES) -> None:
+        """`lines` (bus -> manners of the line) are the buses that speak RTU; the others speak Modbus TCP."""
+        self.lines = dict(lines)
+        self.servers = {
+            bus: (RtuServer if bus in self.lines else ModbusServer)(units, clock) for bus, units in buses.items()
+        }
 
     def faults(self, device: SimDevice) -> UnitFaults:
         """Return what is wrong with an instrument, to be changed; raises KeyError when it is on no bus."""
@@ -57,16 +65,22 @@ class Suite:
                     return server.faults[unit]
         raise KeyError(f"{device.profile.id} is on none of the buses {sorted(self.servers)}")
 
-    async def start(self, ports: Mapping[str, int] | None = None, host: str = "127.0.0.1") -> dict[str, int]:
+    async def start(
+        self, ports: Mapping[str, int] | None = None, host: str = "127.0.0.1", serial: Collection[str] = ()
+    ) -> dict[str, int | str]:
         """Listen on a port for each bus (0 or none given: any) and return them.
 
-        Raises OSError naming the bus when a port is taken; then nothing listens.
+        Those of `serial` get a pseudo-terminal, whose path stands for the port. Raises OSError naming the bus when a
+        port is taken; then nothing listens.
         """
         wanted = dict(ports or {})
-        taken: dict[str, int] = {}
+        taken: dict[str, int | str] = {}
         for bus, server in self.servers.items():
             try:
-                taken[bus] = await server.start(host, wanted.get(bus, 0))
+                if bus in serial and isinstance(server, RtuServer):
+                    taken[bus] = await server.start_pty()
+                else:
+                    taken[bus] = await server.start(host, wanted.get(bus, 0))
             except OSError as error:
                 await self.close()
                 hint = "is another simulation running? Choose another port or end that one"

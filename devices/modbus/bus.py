@@ -68,11 +68,13 @@ class ModbusBus:
         link: LinkMaker = Link,
         *,
         pause_after_connect: float = 0.0,
+        in_memory: bool = False,
     ) -> None:
         """Describe the bus; `timeout` (s) bounds a connect and each reply (must exceed a gateway's own).
 
         `link` makes its connections: Modbus TCP, unless told otherwise; for a serial port, `host` is its path and
-        `port` 0. `pause_after_connect` (s) lets a peer come to itself before the first request.
+        `port` 0. `pause_after_connect` (s) lets a peer come to itself before the first request. `in_memory`: nothing
+        comes over a socket, so that virtual time need not stand while a reply is awaited.
         """
         self.name = name
         self.timeout = timeout
@@ -94,6 +96,7 @@ class ModbusBus:
         self._pause: asyncio.Future[None] | None = None
         self._owner: asyncio.Task[None] | None = None
         self._make_link = link
+        self._hold = None if in_memory else f"modbus:{name}"
         self._link: Wire | None = None
 
     @property
@@ -264,7 +267,7 @@ class ModbusBus:
         link = self._link = self._make_link(self._host, self._port, self._rouse)
         patience = max(map(self.timeout_of, self.latencies), default=self.timeout)  # that of the slowest unit
         try:
-            with self._clock.hold(f"modbus:{self.name}"):
+            with self._awaiting():
                 await link.connect(patience)
             if self.pause_after_connect > 0:  # outside the hold: a hold stops virtual time
                 await self._clock.sleep(self.pause_after_connect)
@@ -344,7 +347,10 @@ class ModbusBus:
         unit = request.ask.unit
         started = self._clock.monotonic()
         try:
-            with self._clock.hold(f"modbus:{self.name}"):
+            if link.free_at > started:  # outside the hold: a hold stops virtual time
+                await self._clock.sleep_until(link.free_at)
+                started = self._clock.monotonic()
+            with self._awaiting():
                 registers = await link.exchange(request.ask, self.timeout_of(unit))
         except ExceptionReplyError as error:
             statistics.exceptions += 1
@@ -375,6 +381,9 @@ class ModbusBus:
         if not request.future.done():
             request.future.set_result(registers)
         return True
+
+    def _awaiting(self) -> contextlib.AbstractContextManager[object]:
+        return contextlib.nullcontext() if self._hold is None else self._clock.hold(self._hold)
 
     def _reject_all(self) -> None:
         """Fail everything that waits: nothing is kept for a connection that may come back at any time."""

@@ -129,6 +129,8 @@ class _InputRegisters(_Registers):
 class Link:
     """One connection; used by one task at a time, made anew after every failure. `lost`: the peer ended it."""
 
+    free_at = 0.0
+
     def __init__(self, host: str, port: int, on_lost: Callable[[], None]) -> None:
         """Prepare a connection; `on_lost` is called when the peer ends it. Must be made inside the running loop."""
         # pymodbus logs every failed frame; failures are counted and reported by our own callers instead.

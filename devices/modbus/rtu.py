@@ -79,7 +79,8 @@ class RtuLink:
         self._line = line
         self._clock = clock
         self._on_lost = on_lost
-        self._free_at = 0.0  # when the silence between frames is over
+        self.free_at = 0.0
+        """When the silence between frames is over (monotonic s); whoever asks has waited for it."""
         self._heard_at: float | None = None  # while the line settles: when it last spoke
         self._exchange: _Exchange | None = None
 
@@ -112,7 +113,6 @@ class RtuLink:
         or BadReplyError (then the line has been given up); ExceptionReplyError.
         """
         request = frame(ask)
-        await self._clock.sleep_until(self._free_at)
         if not self.connected:
             raise NotSentError("not connected")
         exchange = self._exchange = _Exchange(ask, request, self._line.local_echo)
@@ -133,7 +133,7 @@ class RtuLink:
             raise
         finally:
             self._exchange = None
-        self._free_at = self._clock.monotonic() + self._line.gap_s
+        self.free_at = self._clock.monotonic() + self._line.gap_s
         return decode(ask, pdu)
 
     def drop(self) -> None:

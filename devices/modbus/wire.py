@@ -21,6 +21,11 @@ class Wire(Protocol):
         """Whether the peer has ended it."""
         ...
 
+    @property
+    def free_at(self) -> float:
+        """From when on (monotonic s) a request may be sent; 0 where no silence is asked for."""
+        ...
+
     async def connect(self, timeout_s: float) -> None:
         """Connect once; no unit is waited for longer than `timeout_s`. Raises OSError or TimeoutError."""
         ...

@@ -142,7 +142,7 @@ def test_a_relative_data_directory_is_beside_the_file(tmp_path: Path):
         ("active: 2 s", "active: 0 s", "not more than zero"),
         ("timeout: 1 s", "timeout: 1 mL", "mL"),
         ("mqtt://127.0.0.1:1883", "http://127.0.0.1:1883", "is not a broker address"),
-        ("mqtt://127.0.0.1:1883", "mqtt://me:secret@127.0.0.1", "does not belong in the site file"),
+        ("mqtt://127.0.0.1:1883", "mqtt://me:secret@127.0.0.1", "does not belong into the address"),
         ("Etc/UTC", "Mars/Olympus", "no time zone"),
         ("site: demo", "site: demo/x", "site"),
         ("port: 9464", "port: 99464", "port"),

@@ -102,7 +102,7 @@ async def line(clock: Clock, over: str, within: float = 0.25, **given: Any) -> A
     server = RtuServer({unit: Counter(unit) for unit in (1, 2, 3)}, clock)
     wanted = {"baud": 115200, **given}
     if over == "tcp":
-        where, link = ("127.0.0.1", await server.start_tcp()), rtu_tcp_links(clock, **wanted)
+        where, link = ("127.0.0.1", await server.start()), rtu_tcp_links(clock, **wanted)
     else:
         where, link = (await server.start_pty(), 0), serial_links(clock, **wanted)
     bus = ModbusBus("line", *where, clock, timeout=within, link=link)

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from devices.clock import SystemClock
+from devices.mqtt.login import Login
 from tilctl import __version__
 from tilctl.cli.examining import machine, reachable
 from tilctl.cli.main import main
@@ -254,13 +255,22 @@ def test_mosquitto_takes_us_in_or_says_why_not(
             assert "uthori" in found["broker"][0]["text"]
 
 
-def test_a_broker_elsewhere_is_told_of(tmp_path: Path, text: str, broker: EmbeddedBroker):
-    here = list(reachable.transport_security(load_site(write(tmp_path, text))))
-    assert [each.status for each in here] == ["ok"]
-    there = load_site(write(tmp_path, text, (broker.url, "mqtt://broker.lab:1883")))
-    (found,) = reachable.transport_security(there)
-    assert found.status == "warn"
-    assert "neither encrypted nor authenticated" in found.text
+def test_the_way_to_a_broker_is_judged():
+    now, named = datetime(2026, 1, 5, tzinfo=UTC), Login("tilctl")
+
+    def judged(url: str, login: Login, ends: str = "") -> tuple[str, str]:
+        found = reachable.security(url, login, {"notAfter": ends}, now)
+        assert found.check == "certificates"
+        return found.status, found.text
+
+    assert judged("mqtt://127.0.0.1:1883", named)[0] == judged("mqtt://localhost", named)[0] == "ok"
+    status, text = judged("mqtt://broker.lab:1883", named)
+    assert (status, "not encrypted: nobody is authenticated" in text) == ("warn", True)
+    status, text = judged("mqtt://broker.lab:1883", Login("tilctl", Path("secret")))
+    assert (status, "a password crosses it in the clear" in text) == ("warn", True)
+    assert judged("mqtts://broker.lab", named, "Feb 17 00:00:00 2026 GMT")[0] == "ok"
+    status, text = judged("mqtts://broker.lab", named, "Feb 15 00:00:00 2026 GMT")
+    assert (status, "good until 2026-02-15" in text) == ("warn", True), "a batch would outlive it"
 
 
 # --- this machine

@@ -18,8 +18,8 @@ from simulators.remote import threaded
 from simulators.virtual import VirtualClock
 from tilctl.cli.operator_runner import OperatorRunner
 from tilctl.cli.service import Service
-from tilctl.cli.simulated import plant_of, servers_of
-from tilctl.config import load_site
+from tilctl.cli.simulated import listening, plant_of, servers_of
+from tilctl.config import Site, load_site
 from tilctl.engine.machine import FINAL, State
 from tilctl.engine.runner import Runner
 
@@ -69,7 +69,7 @@ async def rehearse(
     site = load_site(order.site)
     plant = plant_of(site, clock, order.seed, order.folders)
     servers = servers_of(site, plant.devices, clock)
-    ports = await servers.start()
+    places = await listening(site, servers)
     trouble: list[str] = []
     ended = asyncio.Event()
 
@@ -78,7 +78,7 @@ async def rehearse(
         clock.enter(ended.set)
 
     try:
-        service = Service(_site(order, ports), clock, f"boot-{order.seed}", order.folders)
+        service = Service(_site(order, places), clock, f"boot-{order.seed}", order.folders)
         await service.open()
         operator = OperatorRunner(
             order.mqtt_url, service.topics, _policy(clock, plant, order.seed), on_trouble=in_trouble
@@ -103,10 +103,9 @@ async def _beside(clock: VirtualClock, work: Callable[[], None]) -> None:
         await asyncio.get_running_loop().run_in_executor(pool, work)
 
 
-def _site(order: Order, ports: dict[str, int]) -> Any:
-    overrides = {f"buses.{bus}.port": str(port) for bus, port in ports.items()}
-    overrides |= {"mqtt.url": order.mqtt_url, "http.port": "0", "data": str(order.out.resolve() / "data")}
-    return load_site(order.site, overrides)
+def _site(order: Order, places: dict[str, str]) -> Site:
+    overrides = {"mqtt.url": order.mqtt_url, "http.port": "0", "data": str(order.out.resolve() / "data")}
+    return load_site(order.site, places | overrides)
 
 
 def _policy(clock: VirtualClock, plant: Plant, seed: int) -> Callable[[dict[str, Any]], Any]:

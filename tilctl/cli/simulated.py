@@ -13,6 +13,8 @@ from devices.document import DocumentError, parse, validate
 from devices.equipment.contact_freezer import digest
 from devices.equipment.freezer import named
 from devices.equipment.spec import ContactFreezerSpec, PumpSpec, parts_of
+from devices.modbus.rtu import Line
+from devices.modbus.serial import char_seconds
 from devices.profile_types import Profile
 from recipes import shelf
 from recipes.freezing import program
@@ -25,6 +27,7 @@ from simulators.suite import Suite, wire
 from tilctl.cli.exits import CommandFailed, Exit
 from tilctl.config import Site, load_site
 
+RTU = ("modbus-rtu", "modbus-rtu-tcp")
 SITES = ("demo-site", "lab-eurotherm", "lab-watlow")  # that come along
 
 
@@ -77,7 +80,19 @@ def fit(site: Site, plant: Plant, folders: tuple[Path, ...] = ()) -> None:
 
 def servers_of(site: Site, devices: Mapping[str, SimDevice], clock: Clock) -> Suite:
     """Return the servers of a site's buses; raises CommandFailed for instruments that have no simulator."""
-    return Suite(wire(devices, layout_of(site, {*devices})), clock)
+    lines = {
+        bus.name: Line(char_seconds(bus.baud, bus.format), bus.turnaround, bus.local_echo)
+        for bus in site.buses.values()
+        if bus.kind in RTU
+    }
+    return Suite(wire(devices, layout_of(site, {*devices})), clock, lines)
+
+
+async def listening(site: Site, servers: Suite) -> dict[str, str]:
+    """Let the servers listen on any port; return the entries of the site file that say where."""
+    serial = [bus.name for bus in site.buses.values() if bus.kind == "modbus-rtu"]
+    places = await servers.start(serial=serial)
+    return {f"buses.{bus}.{'path' if bus in serial else 'port'}": str(place) for bus, place in places.items()}
 
 
 def layout_of(site: Site, known: set[str]) -> dict[str, dict[int, str]]:

@@ -11,6 +11,7 @@ from devices.corrected import Corrected
 from devices.instrument import Instrument
 from devices.modbus.bus import ModbusBus
 from devices.modbus.driver import ModbusDevice
+from devices.modbus.link import Link
 from devices.modbus.wire import LinkMaker
 from devices.mqtt.types import MqttProfile
 from devices.wear import WriteLedger
@@ -83,15 +84,20 @@ class Wires:
 
 def modbus_bus(bus: Bus, clock: Clock, link: LinkMaker | None = None, pause: float = 0.0) -> ModbusBus:
     """Return a Modbus bus as the site file describes it, or over the connections that `link` makes."""
-    host, port = (bus.path, 0) if bus.kind == "modbus-rtu" else (bus.host, bus.port)
-    maker = _maker(bus, clock) if link is None else link
-    if maker is None:
-        return ModbusBus(bus.name, host, port, clock, timeout=bus.timeout, pause_after_connect=pause)
-    return ModbusBus(bus.name, host, port, clock, timeout=bus.timeout, link=maker, pause_after_connect=pause)
+    return ModbusBus(
+        bus.name,
+        bus.path if bus.kind == "modbus-rtu" else bus.host,
+        bus.port,
+        clock,
+        timeout=bus.timeout,
+        link=maker_of(bus, clock) if link is None else link,
+        pause_after_connect=pause,
+        in_memory=link is not None,
+    )
 
 
-def _maker(bus: Bus, clock: Clock) -> LinkMaker | None:
-    """Return what makes RTU connections; None for Modbus TCP.  RTU is loaded by a site only that has it."""
+def maker_of(bus: Bus, clock: Clock) -> LinkMaker:
+    """Return what makes the connections of a Modbus bus.  RTU is loaded by a site only that has it."""
     baud, form, pause, echo = bus.baud, bus.format, bus.turnaround, bus.local_echo
     if bus.kind == "modbus-rtu":
         from devices.modbus.serial import serial_links  # noqa: PLC0415
@@ -101,4 +107,4 @@ def _maker(bus: Bus, clock: Clock) -> LinkMaker | None:
         from devices.modbus.gateway import rtu_tcp_links  # noqa: PLC0415
 
         return rtu_tcp_links(clock, baud=baud, format=form, turnaround=pause, local_echo=echo)
-    return None
+    return Link

@@ -6,19 +6,17 @@ import contextlib
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from devices.clock import Clock, SystemClock
+from devices.clock import SystemClock
 from devices.instrument import DeviceState, Instrument
 from devices.kept import Kept
 from devices.modbus.bus import ModbusBus
-from devices.modbus.gateway import rtu_tcp_links
-from devices.modbus.link import Ask, Link
-from devices.modbus.serial import serial_links
+from devices.modbus.link import Ask
 from devices.modbus.wire import LinkMaker, Wire
 from devices.wear import WriteLedger
 from tilctl.cli.exits import CommandFailed, Exit
 from tilctl.cli.plain import one_line
-from tilctl.config import Bus, Site
-from tilctl.plant.wires import Wires
+from tilctl.config import Site
+from tilctl.plant.wires import Wires, maker_of
 
 JOINED_WITHIN_S = 5.0  # to join a broker, and to hear from what is behind it
 LOOK_S = 0.05
@@ -57,6 +55,11 @@ class _Ear:
         """Connect once; raises OSError or TimeoutError."""
         await self._wire.connect(timeout_s)
 
+    @property
+    def free_at(self) -> float:
+        """From when on (monotonic s) a request may be sent."""
+        return self._wire.free_at
+
     def at_once(self, ask: Ask) -> list[int] | None:
         """Return None: what is not awaited cannot be timed."""
         return None
@@ -81,14 +84,6 @@ class _Ear:
 def listening(maker: LinkMaker, heard: Heard, monotonic: Callable[[], float]) -> LinkMaker:
     """Return a maker of connections that are listened to."""
     return lambda host, port, on_lost: _Ear(maker(host, port, on_lost), heard, monotonic)
-
-
-def maker_of(bus: Bus, clock: Clock) -> LinkMaker:
-    """Return what makes the connections of a Modbus bus, as its kind says."""
-    if bus.kind == "modbus-tcp":
-        return Link
-    make = serial_links if bus.kind == "modbus-rtu" else rtu_tcp_links
-    return make(clock, baud=bus.baud, format=bus.format, turnaround=bus.turnaround, local_echo=bus.local_echo)
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,10 +57,10 @@ async def broker(check: str, url: str, login: Login, clock: Clock) -> list[Findi
         todo = "is the broker running and is this its address? Its log says why it refuses (access list, protocol 5)"
         return [Finding("fail", check, f"{url}: {_why(error)}", todo)]
     way = Finding("ok", check, f"{url} takes us in, with MQTT 5 ({1000 * took:.1f} ms)")
-    return [way, _trust(url, login, certificate, clock.now())]
+    return [way, security(url, login, certificate, clock.now())]
 
 
-def _trust(url: str, login: Login, certificate: Mapping[str, Any], now: datetime) -> Finding:
+def security(url: str, login: Login, certificate: Mapping[str, Any], now: datetime) -> Finding:
     """Judge how far a broker that took us in can be trusted to be the right one, and nobody to be listening."""
     if encrypted(url):
         ends = datetime.fromtimestamp(ssl.cert_time_to_seconds(certificate["notAfter"]), UTC)

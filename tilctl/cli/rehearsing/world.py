@@ -39,7 +39,7 @@ from tilctl.cli.rehearsing.times import TimeOracle
 from tilctl.cli.rehearsing.violations import Book
 from tilctl.cli.rehearsing.warmth import WarmOracle
 from tilctl.cli.rehearsing.written import Written
-from tilctl.cli.simulated import plant_of, servers_of
+from tilctl.cli.simulated import listening, plant_of, servers_of
 from tilctl.commands.door import Door, Refusal
 from tilctl.config import Site, load_site
 from tilctl.engine.controller import Controller
@@ -143,7 +143,7 @@ class World:
         self.loop.set_exception_handler(self._lost)
         overrides = {"http.port": "0", "data": str(self.data)}
         if self.plan.sockets:
-            overrides |= {f"buses.{bus}.port": str(port) for bus, port in (await self.servers.start()).items()}
+            overrides |= await listening(self.site, self.servers)
         self.site = load_site(self.plan.site, overrides)
         self.guarding.knows(self.site.scan.quiet, self.site.units[UNIT].interlocks.values())
         judge = self.invariants
