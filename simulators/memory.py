@@ -13,8 +13,8 @@ from collections.abc import Callable
 
 from devices.clock import Clock
 from devices.modbus.bus import LinkMaker
-from devices.modbus.link import Ask, BadReplyError, NoReplyError, NotSentError, misfit
-from devices.modbus.pdu import decode, encode
+from devices.modbus.link import misfit
+from devices.modbus.pdu import Ask, BadReplyError, Deliver, NoReplyError, NotSentError, decode, encode, nobody
 from devices.modbus.rtu import RtuLink
 from simulators.rtu import Gateway, RtuServer
 from simulators.server import HEADER, ModbusServer
@@ -80,7 +80,7 @@ class MemoryLink:
         self._transaction += 1
         return decode(ask, answer[0])
 
-    async def exchange(self, ask: Ask, timeout_s: float) -> list[int]:
+    async def exchange(self, ask: Ask, timeout_s: float, deliver: Deliver = nobody) -> list[int]:
         """Carry out one request; raises what `devices.modbus.link.Link.exchange` raises, as late as that does."""
         if not self.connected:
             raise NotSentError("not connected")

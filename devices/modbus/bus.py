@@ -18,10 +18,12 @@ import random
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from devices.clock import Clock
 from devices.instrument import Priority
-from devices.modbus.link import Ask, BadReplyError, BusError, ExceptionReplyError, Link, NoReplyError, NotSentError
+from devices.modbus.link import Link
+from devices.modbus.pdu import Ask, BadReplyError, BusError, ExceptionReplyError, NoReplyError, NotSentError
 from devices.modbus.statistics import LATENCY_BOUNDS_S, BusStatistics, UnitLatency
 from devices.modbus.wire import LinkMaker, Wire
 
@@ -53,6 +55,7 @@ class _Request:
     ask: Ask
     generation: int | None
     future: asyncio.Future[list[int]]
+    answered: bool = False
 
 
 class ModbusBus:
@@ -211,7 +214,7 @@ class ModbusBus:
     def _submit(self, ask: Ask, priority: Priority, generation: int | None) -> asyncio.Future[list[int]]:
         if self._down and (priority is not Priority.STOP or self._owner is None):
             raise NotSentError(self._down)
-        known = ask.fc in FUNCTIONS and all(0 <= word <= 0xFFFF for word in ask.words)
+        known = ask.fc in FUNCTIONS and (not ask.words or (min(ask.words) >= 0 and max(ask.words) <= 0xFFFF))
         if not known or not 1 <= ask.count <= 2000 or not 1 <= ask.unit <= 255:  # unit 0 is all, and nobody answers
             raise ValueError(f"bus {self.name}: {ask} is no request of the protocol")
         if len(self._queue) >= QUEUE_LIMIT:
@@ -301,7 +304,7 @@ class ModbusBus:
             if not due:
                 await self._await_pace()
                 continue
-            request = min(due, key=self._rank)
+            request = due[0] if len(due) == 1 else min(due, key=self._rank)
             if request.ask.unit in self._silent and not gave_way:
                 gave_way = True
                 await asyncio.sleep(0)  # whoever was answered just now reads back before this one costs its time-out
@@ -351,7 +354,9 @@ class ModbusBus:
                 await self._clock.sleep_until(link.free_at)
                 started = self._clock.monotonic()
             with self._awaiting():
-                registers = await link.exchange(request.ask, self.timeout_of(unit))
+                registers = await link.exchange(
+                    request.ask, self.timeout_of(unit), partial(self._answered, request, started)
+                )
         except ExceptionReplyError as error:
             statistics.exceptions += 1
             self._silent.discard(unit)
@@ -370,17 +375,24 @@ class ModbusBus:
         finally:
             if (pace := self._paces.get(unit)) is not None:
                 pace.until = self._clock.monotonic() + pace.gap_s
-        statistics.replies += 1
+        if not request.answered:
+            self._answered(request, started, registers)
+        return True
+
+    def _answered(self, request: _Request, started: float, registers: list[int]) -> None:
+        """Count a reply, and give it to the caller unless that has gone."""
+        request.answered = True
+        unit = request.ask.unit
         self._silent.discard(unit)
         took = self._clock.monotonic() - started
         bucket = bisect_left(LATENCY_BOUNDS_S, took)
-        statistics.latency[bucket] += 1
+        self.statistics.replies += 1
+        self.statistics.latency[bucket] += 1
         if (latency := self.latencies.get(unit)) is None:
             latency = self.latencies[unit] = UnitLatency()
         latency.add(took, bucket)
         if not request.future.done():
             request.future.set_result(registers)
-        return True
 
     def _awaiting(self) -> contextlib.AbstractContextManager[object]:
         return contextlib.nullcontext() if self._hold is None else self._clock.hold(self._hold)

@@ -27,7 +27,7 @@ from devices.instrument import (
     ReadFailed,
 )
 from devices.modbus.bus import ModbusBus, ReconnectedError
-from devices.modbus.link import BadReplyError, BusError, ExceptionReplyError, NoReplyError, NotSentError
+from devices.modbus.pdu import BadReplyError, BusError, ExceptionReplyError, NoReplyError, NotSentError
 from devices.profile_types import Check, Command, Profile, Setting
 from devices.reading import Quality, Reading, Value
 from devices.wear import WriteLedger

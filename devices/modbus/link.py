@@ -1,9 +1,10 @@
 """One TCP connection to a Modbus server, through pymodbus, with every reply checked.
 
-pymodbus is used for framing and for its client; what it accepts too readily is stopped here, before it decodes:
-a reply of another unit, another transaction, another function code or another length ends the connection, and
-so does a time-out, since a reply that comes late must never be taken for the answer to the next question. Each
-connection counts its transactions from a number of its own: a gateway may send the late reply on the next one.
+pymodbus is used for its client: connecting, the transport, and noticing that the peer has gone. It is given no request
+to frame and no reply to decode, since it accepts too readily and unpacks word by word. A reply of another unit, another
+transaction, another function code or another length ends the connection, and so does a time-out, since a reply that
+comes late must never be taken for the answer to the next question. Each connection counts its transactions from a
+number of its own: a gateway may send the late reply on the next one.
 """
 
 from __future__ import annotations
@@ -15,69 +16,32 @@ import random
 import socket
 import struct
 import sys
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Callable
+from typing import Any, ClassVar, cast
 from weakref import WeakValueDictionary
 
 from pymodbus.client import AsyncModbusTcpClient
-from pymodbus.exceptions import ModbusException
-from pymodbus.pdu import ModbusPDU
-from pymodbus.pdu.register_message import ReadHoldingRegistersResponse
+
+from devices.modbus.pdu import (
+    Ask,
+    BadReplyError,
+    BusError,
+    Deliver,
+    NoReplyError,
+    NotSentError,
+    contradiction,
+    decode,
+    encode,
+    nobody,
+    reply_size,
+)
 
 KEEPALIVE_S = 10
 USER_TIMEOUT_MS = 15_000
 _SPARE_S = 30.0  # pymodbus's own time-out stands behind ours and never fires first
-_LAST_TRANSACTION = 65_000  # after it pymodbus begins again with 1
+_LAST_TRANSACTION = 65_000
+_HEADER = struct.Struct(">HHHB")  # transaction, protocol (0), bytes from the unit on, unit
 _first_transactions = itertools.count(random.randrange(_LAST_TRANSACTION), 4_099)
-
-EXCEPTION_TEXTS = {
-    1: "illegal function",
-    2: "illegal data address",
-    3: "illegal data value",
-    4: "device failure",
-    5: "acknowledged, still working on it",
-    6: "device busy",
-    7: "negative acknowledge",
-    8: "memory parity error",
-    10: "gateway path unavailable",
-    11: "gateway: the device did not answer",
-}
-
-
-class BusError(Exception):
-    """A request that brought no usable reply."""
-
-
-class NotSentError(BusError):
-    """The device cannot have seen the request."""
-
-
-class NoReplyError(BusError):
-    """The request was sent and no reply came: its effect is unknown."""
-
-
-class BadReplyError(BusError):
-    """The request was sent and the reply does not belong to it: its effect is unknown."""
-
-
-class ExceptionReplyError(BusError):
-    """The device, or a gateway before it, answered with a Modbus exception."""
-
-    def __init__(self, code: int) -> None:
-        super().__init__(f"Modbus exception {code}: {EXCEPTION_TEXTS.get(code, 'not a code of the standard')}")
-        self.code = code
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """One request: `count` registers (or coils) to read from `addr`, or `words` to write there."""
-
-    unit: int
-    fc: int
-    addr: int
-    count: int
-    words: Sequence[int] = ()
 
 
 class Address:
@@ -111,21 +75,6 @@ def watch_peer(transport: asyncio.Transport) -> None:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
 
 
-class _Registers(ReadHoldingRegistersResponse):
-    """The registers of a reply, unpacked at one stroke; pymodbus does so word by word, and prints each for a log."""
-
-    def decode(self, data: bytes) -> None:
-        """Take the words of a reply that was inspected already; raises struct.error where it is short."""
-        self.registers = list(struct.unpack_from(f">{data[0] // 2}H", data, 1))
-
-    def __str__(self) -> str:
-        return f"{len(self.registers)} registers"
-
-
-class _InputRegisters(_Registers):
-    function_code = 4
-
-
 class Link:
     """One connection; used by one task at a time, made anew after every failure. `lost`: the peer ended it."""
 
@@ -144,25 +93,16 @@ class Link:
             trace_packet=self._inspect,
             trace_connect=self._connection_changed,
         )
-        self._client.register(_Registers)
-        self._client.register(_InputRegisters)
+        self._send: Callable[[bytes], None] = cast("Any", self._client.ctx).send
         self.lost = False
         self._address = Address(host, port)
         self._on_lost = on_lost
         self._ask: Ask | None = None
-        self._error: BusError | None = None
-        self._bound: asyncio.Timeout | None = None
+        self._number = 0
+        self._reply: asyncio.Future[bytes] | None = None
+        self._surplus: BusError | None = None
+        self._deliver: Deliver = nobody
         self._transport: asyncio.Transport | None = None
-        self._calls: dict[int, Callable[[Ask], Awaitable[ModbusPDU]]] = {
-            1: lambda ask: self._client.read_coils(ask.addr, count=ask.count, device_id=ask.unit),
-            2: lambda ask: self._client.read_discrete_inputs(ask.addr, count=ask.count, device_id=ask.unit),
-            3: lambda ask: self._client.read_holding_registers(ask.addr, count=ask.count, device_id=ask.unit),
-            4: lambda ask: self._client.read_input_registers(ask.addr, count=ask.count, device_id=ask.unit),
-            5: lambda ask: self._client.write_coil(ask.addr, bool(ask.words[0]), device_id=ask.unit),
-            6: lambda ask: self._client.write_register(ask.addr, ask.words[0], device_id=ask.unit),
-            15: lambda ask: self._client.write_coils(ask.addr, [bool(w) for w in ask.words], device_id=ask.unit),
-            16: lambda ask: self._client.write_registers(ask.addr, list(ask.words), device_id=ask.unit),
-        }
 
     @property
     def connected(self) -> bool:
@@ -175,46 +115,40 @@ class Link:
         async with asyncio.timeout(timeout_s):
             transport: asyncio.Transport = (await self._client.ctx.call_create())[0]
         self._transport = transport
-        self._client.ctx.next_tid = next(_first_transactions) % _LAST_TRANSACTION
+        self._number = next(_first_transactions) % _LAST_TRANSACTION
         watch_peer(transport)
 
     def at_once(self, ask: Ask) -> list[int] | None:
         """Return None: over a network every reply has to be awaited."""
         return None
 
-    async def exchange(self, ask: Ask, timeout_s: float) -> list[int]:
+    async def exchange(self, ask: Ask, timeout_s: float, deliver: Deliver = nobody) -> list[int]:
         """Send one request and return the registers (coils as 0 and 1) of its checked reply; [] for a write.
 
+        `deliver` is given them at once, a turn of the loop or two before they are returned.
         Raises NotSentError, NoReplyError, BadReplyError (then the connection has been dropped) or
         ExceptionReplyError. The request is sent at most once.
         """
-        if not self.connected:
+        if self._transport is None or not self.connected:
             raise NotSentError("not connected")
-        self._ask, self._error = ask, None
+        pdu = encode(ask)
+        self._number = self._number % _LAST_TRANSACTION + 1
+        self._ask, self._surplus, self._deliver = ask, None, deliver
+        loop = asyncio.get_running_loop()
+        reply = self._reply = loop.create_future()
+        bound = loop.call_later(timeout_s, _expire, reply, timeout_s)
         try:
-            async with asyncio.timeout(timeout_s) as self._bound:
-                reply = await self._calls[ask.fc](ask)
-        except TimeoutError:
-            self.drop()
-            raise self._error or NoReplyError(f"no reply within {timeout_s:g} s") from None
-        except ModbusException as error:
-            self.drop()
-            raise NoReplyError(str(error)) from None
-        except asyncio.CancelledError:
+            self._send(_HEADER.pack(self._number, 0, len(pdu) + 1, ask.unit) + pdu)
+            answer = await reply
+            if self._surplus is not None:  # it came before the reply was looked at: what is the reply, nobody knows
+                raise self._surplus
+            return decode(ask, answer)
+        except (NoReplyError, BadReplyError, asyncio.CancelledError):
             self.drop()
             raise
         finally:
-            self._ask = self._bound = None
-        if self._error is not None:
-            self.drop()
-            raise self._error
-        if reply.isError():
-            raise ExceptionReplyError(reply.exception_code)
-        if ask.fc in (3, 4):
-            return list(reply.registers)
-        if ask.fc in (1, 2):
-            return [int(bit) for bit in reply.bits[: ask.count]]
-        return []
+            bound.cancel()
+            self._ask = self._reply = None
 
     def drop(self) -> None:
         """End the connection at once; what may still arrive on it is lost, on purpose."""
@@ -233,22 +167,33 @@ class Link:
 
     def _fail(self, error: BusError) -> None:
         """End the exchange under way, now and not at its time-out."""
-        if self._bound is not None and self._error is None and not self._bound.expired():
-            self._error = error
-            self._bound.reschedule(asyncio.get_running_loop().time())
+        if self._reply is not None and not self._reply.done():
+            self._reply.set_exception(error)
+        else:
+            self._surplus = error
 
     def _inspect(self, sending: bool, data: bytes) -> bytes:
-        """Look at every packet before pymodbus decodes it; a reply that does not fit is not passed on."""
-        if sending:
-            return data
-        if self._ask is None:
+        """Look at everything that has come since the request; pymodbus is given nothing to decode."""
+        if self._ask is None or self._reply is None:
             self.drop()
             self._on_lost()
-            return b""
-        if fault := misfit(data, self._ask, self._client.ctx.request_transaction_id):
+        elif fault := misfit(data, self._ask, self._number):
             self._fail(BadReplyError(fault))
-            return b""
-        return data
+        elif not self._reply.done() and whole(data):
+            if not data[7] & 0x80:
+                self._deliver(decode(self._ask, data[7:]))
+            self._reply.set_result(data[7:])
+        return b""
+
+
+def _expire(reply: asyncio.Future[bytes], timeout_s: float) -> None:
+    if not reply.done():
+        reply.set_exception(NoReplyError(f"no reply within {timeout_s:g} s"))
+
+
+def whole(data: bytes) -> bool:
+    """Tell whether received bytes, which fit so far, are all of a reply."""
+    return len(data) > 8 and len(data) == 6 + int.from_bytes(data[4:6], "big")
 
 
 def misfit(data: bytes, ask: Ask, transaction: int) -> str:
@@ -271,29 +216,3 @@ def misfit(data: bytes, ask: Ask, transaction: int) -> str:
     if len(data) > size:
         return f"{len(data) - size} bytes after the reply"
     return "" if len(data) < size else contradiction(ask, data[7:])
-
-
-def reply_size(ask: Ask, fc: int) -> int:
-    """Return the size (bytes) of the right reply from its function code `fc` on, without checksum."""
-    if fc & 0x80:
-        return 2
-    if ask.fc in (3, 4):
-        return 2 + 2 * ask.count
-    if ask.fc in (1, 2):
-        return 2 + (ask.count + 7) // 8
-    return 5
-
-
-def contradiction(ask: Ask, pdu: bytes) -> str:
-    """Tell where a whole reply (from its function code on) of the right size contradicts its request; "" if nowhere."""
-    if pdu[0] & 0x80:
-        return ""
-    if ask.fc <= 4:
-        return "" if pdu[1] == len(pdu) - 2 else f"byte count {pdu[1]} instead of {len(pdu) - 2}"
-    if int.from_bytes(pdu[1:3], "big") != ask.addr:
-        return f"the reply names address {int.from_bytes(pdu[1:3], 'big')} instead of {ask.addr}"
-    echo = int.from_bytes(pdu[3:5], "big")
-    if ask.fc in (15, 16):
-        return "" if echo == len(ask.words) else f"the reply confirms {echo} values instead of {len(ask.words)}"
-    value = ask.words[0] if ask.fc == 6 else 0xFF00 if ask.words[0] else 0
-    return "" if echo == value else f"the reply confirms the value {echo} instead of {value}"

@@ -14,16 +14,19 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from devices.clock import Clock
-from devices.modbus.link import (
+from devices.modbus.pdu import (
     Ask,
     BadReplyError,
     BusError,
+    Deliver,
     NoReplyError,
     NotSentError,
     contradiction,
+    decode,
+    encode,
+    nobody,
     reply_size,
 )
-from devices.modbus.pdu import decode, encode
 
 LONGEST = 256
 """Bytes of the longest frame, by the standard."""
@@ -106,7 +109,7 @@ class RtuLink:
         """Return None: every reply has to be awaited."""
         return None
 
-    async def exchange(self, ask: Ask, timeout_s: float) -> list[int]:
+    async def exchange(self, ask: Ask, timeout_s: float, deliver: Deliver = nobody) -> list[int]:
         """Send one request, at most once, and return the registers (coils as 0 and 1) of its checked reply.
 
         `timeout_s` bounds the unit; the frames' own time on the line comes on top. Raises NotSentError; NoReplyError

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from devices.modbus.link import Ask
+from devices.modbus.pdu import Ask, Deliver, nobody
 
 
 class Wire(Protocol):
@@ -34,8 +34,11 @@ class Wire(Protocol):
         """Return the checked reply where none has to be awaited; None: nothing was sent, use `exchange`."""
         ...
 
-    async def exchange(self, ask: Ask, timeout_s: float) -> list[int]:
-        """Send one request, at most once, and return its checked reply; raises what `Link.exchange` raises."""
+    async def exchange(self, ask: Ask, timeout_s: float, deliver: Deliver = nobody) -> list[int]:
+        """Send one request, at most once, and return its checked reply; raises what `Link.exchange` raises.
+
+        A wire on which a reply has a number of its own may give it to `deliver` before it returns.
+        """
         ...
 
     def drop(self) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devices.clock import SystemClock
-from devices.modbus.link import Ask, BadReplyError, NoReplyError
+from devices.modbus.pdu import Ask, BadReplyError, NoReplyError
 from devices.modbus.rtu import Line, RtuLink, crc16, frame, misfit
 
 READ = Ask(7, 3, 0x0200, 2)

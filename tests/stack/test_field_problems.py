@@ -15,7 +15,7 @@ from devices.instrument import DeviceOffline, DeviceState, OutcomeUnknown, Prior
 from devices.modbus.bus import ModbusBus
 from devices.modbus.driver import ModbusDevice
 from devices.modbus.gateway import rtu_tcp_links
-from devices.modbus.link import BadReplyError, ExceptionReplyError, NoReplyError, NotSentError
+from devices.modbus.pdu import BadReplyError, ExceptionReplyError, NoReplyError, NotSentError
 from devices.modbus.rtu import crc16
 from devices.modbus.statistics import ENOUGH
 from simulators.memory import memory_links

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
-from collections.abc import Mapping
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "process"))
+from cell import TILCTL, free_port, tilctl
 
 from tests.stack.told import told
 from tilctl.cli.rehearsing.worker import Job
@@ -40,6 +47,63 @@ def test_til_22d_runs_unchanged_on_a_lab_whose_pumps_do_not_count(tmp_path: Path
     result = told(tmp_path, recipe="til-22d", site=site_for("lab-eurotherm"))
     assert (result.outcome, result.violations, result.held_s) == ("complete", [], 0.0)
     assert result.commanded >= 25
+
+
+def on_a_serial_port(folder: Path, port: Path) -> Path:
+    """Write the site of the second lab with its flow controllers on a serial port."""
+    lines = site_for("lab-watlow").read_text("utf-8").splitlines()
+    (at,) = (i for i, line in enumerate(lines) if line.startswith("  gas: {kind: modbus-rtu-tcp"))
+    lines[at] = f"  gas: {{kind: modbus-rtu, path: {port}, baud: 9600, format: 8N2, timeout: 1 s}}"
+    (folder / "serial.yaml").write_text("\n".join(lines), "utf-8")
+    return folder / "serial.yaml"
+
+
+@pytest.mark.parametrize("sockets", [False, True])
+def test_frames_of_rtu_give_the_same_record_in_every_run(sockets: bool, tmp_path: Path):
+    first, second = (told(tmp_path / str(run), site=site_for("lab-watlow"), sockets=sockets) for run in (1, 2))
+    assert (first.outcome, first.violations) == ("complete", [])
+    assert first.head == second.head
+
+
+@pytest.mark.parametrize("sockets", [False, True])
+def test_a_line_of_a_serial_port_among_faults(sockets: bool, tmp_path: Path):
+    job = Job("shakedown", tmp_path, profile="rough", steps=("culture/fill/first",), horizon_s=16_000.0, seed=5)
+    faults, cuts = job.befalls()
+    site = on_a_serial_port(tmp_path, tmp_path / "line")
+    result = told(tmp_path, *faults, seed=5, cuts=cuts, site=site, sockets=sockets)
+    assert (result.violations, result.doubled, result.sockets) == ([], 0, sockets)
+    assert result.outcome != "not started"
+
+
+def test_a_simulated_suite_takes_the_place_of_a_serial_port(tmp_path: Path):
+    port = tmp_path / "line"
+    port.symlink_to(tmp_path / "a pseudo-terminal that is gone")
+    site = on_a_serial_port(tmp_path, port)
+    with simulated(site) as told_of:
+        assert str(port.readlink()) == told_of["ports"]["gas"]
+        done = tilctl("device", "read", "flow_co2", "flow", "--site", site)
+        assert (done.returncode, "L/min" in done.stdout) == (0, True), done.stdout + done.stderr
+        with simulated(site) as nothing:
+            assert nothing == {}, "a port that somebody has is not taken"
+        assert port.is_symlink()
+    assert not port.is_symlink()
+
+
+@contextmanager
+def simulated(site: Path) -> Iterator[dict[str, Any]]:
+    """Run `tilctl simulate` on free ports; give what it says when it is ready, {} where it ends instead."""
+    text, count = re.subn(r"port: 50\d\d", lambda _: f"port: {free_port()}", site.read_text("utf-8"))
+    assert count > 5
+    (site.parent / "free.yaml").write_text(text, "utf-8")
+    words = [*TILCTL, "simulate", "--site", str(site.parent / "free.yaml")]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        try:
+            yield json.loads(line) if line else {}
+        finally:
+            process.terminate()
+            assert process.wait(20) == (0 if line else 3)
 
 
 @pytest.mark.slow

@@ -25,7 +25,7 @@ from devices.instrument import (
 )
 from devices.modbus.bus import QUEUE_LIMIT, ModbusBus
 from devices.modbus.driver import ModbusDevice
-from devices.modbus.link import NoReplyError, NotSentError
+from devices.modbus.pdu import NoReplyError, NotSentError
 from devices.profile import compile_profile, load_profile
 from simulators.virtual import VirtualClock
 from simulators.virtual import run as run_virtual

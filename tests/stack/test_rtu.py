@@ -17,7 +17,7 @@ import pytest
 from devices.clock import SystemClock
 from devices.instrument import DeviceState
 from devices.modbus.bus import ModbusBus
-from devices.modbus.link import BadReplyError, BusError, ExceptionReplyError, NoReplyError, NotSentError
+from devices.modbus.pdu import BadReplyError, BusError, ExceptionReplyError, NoReplyError, NotSentError
 from devices.modbus.rtu import crc16
 from devices.modbus.serial import SerialStream, serial_links
 from simulators.rtu import RtuServer

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from devices.modbus.bus import ModbusBus
-from devices.modbus.link import Ask, Link
+from devices.modbus.link import Link
+from devices.modbus.pdu import Ask
 from tilctl.gateway.outbox import Outbox, Post
 from tilctl.journal.chain import Row
 from tilctl.journal.storage import EventFile

@@ -32,7 +32,8 @@ def arguments(add: Callable[..., argparse.ArgumentParser]) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Back up or restore; raises CommandFailed."""
-    from tilctl.cli.run import only_one, read_site  # noqa: PLC0415 - the service and all that hangs on it
+    from tilctl.cli.run import only_one  # noqa: PLC0415 - the service and all that hangs on it
+    from tilctl.cli.station import read_site  # noqa: PLC0415
 
     site = read_site(args.site)
     now = datetime.now(UTC)

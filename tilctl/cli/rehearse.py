@@ -54,7 +54,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         type=_share,
         metavar="SHARE",
         default=USUAL_SHARE,
-        help="share of the seeds over real Modbus TCP sockets, 0 to 1 (default: 0.02); the others in memory",
+        help="share of the seeds over real sockets, 0 to 1 (default: 0.02); the others in memory",
     )
     add_site(parser)
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a parameter of the recipe")

@@ -13,8 +13,8 @@ from simulators.facility import Facility
 from simulators.remote import BenchServer
 from tilctl.cli.exits import CommandFailed, Exit
 from tilctl.cli.logs import configure
-from tilctl.cli.run import read_site
 from tilctl.cli.simulated import fit, servers_of
+from tilctl.cli.station import read_site
 from tilctl.config import Site
 
 
@@ -47,13 +47,32 @@ async def _serve(site: Site, seed: int, bench_port: int) -> int:
     devices = {**facility.devices, **plant.devices}
     suite = servers_of(site, devices, clock)
     bench = BenchServer(facility)
+    wanted = {name: bus.port for name, bus in site.buses.items()}
+    ports: dict[str, int | str] = {}
+    lines = {name: Path(bus.path) for name, bus in site.buses.items() if bus.kind == "modbus-rtu"}
     try:
-        ports = await suite.start({name: bus.port for name, bus in site.buses.items()})
+        ports = await suite.start(wanted, serial=lines)
+        for name, path in lines.items():
+            _stand_in(path, str(ports[name]))
         bench_at = await bench.start("127.0.0.1", bench_port)
         print(json.dumps({"ready": True, "ports": ports, "bench": bench_at}), flush=True)
         await ending.wait()
     finally:
+        for name, path in lines.items():
+            if path.is_symlink() and str(path.readlink()) == ports.get(name):
+                path.unlink()
         await bench.close()
         await suite.close()
         clock.close()
     return Exit.OK
+
+
+def _stand_in(path: Path, pty: str) -> None:
+    """Let the serial port of a site file lead to a pseudo-terminal; raises OSError where something is there."""
+    if path.is_symlink() and not path.exists():
+        path.unlink()  # what a simulation that was killed has left
+    try:
+        path.symlink_to(pty)
+    except FileExistsError:
+        text = f"{path} is there, and is not taken for a simulation: name a port in the site file that is not"
+        raise OSError(text) from None

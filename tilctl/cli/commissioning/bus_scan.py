@@ -13,7 +13,8 @@ from devices.clock import SystemClock
 from devices.document import DocumentError
 from devices.modbus.bus import ModbusBus
 from devices.modbus.gateway import rtu_tcp_links
-from devices.modbus.link import Link, NotSentError
+from devices.modbus.link import Link
+from devices.modbus.pdu import NotSentError
 from devices.modbus.serial import serial_links
 from devices.modbus.wire import LinkMaker
 from devices.profile import Profile, load_profile, profile_ids

@@ -10,7 +10,7 @@ from devices.clock import SystemClock
 from devices.instrument import DeviceState, Instrument
 from devices.kept import Kept
 from devices.modbus.bus import ModbusBus
-from devices.modbus.link import Ask
+from devices.modbus.pdu import Ask, Deliver, nobody
 from devices.modbus.wire import LinkMaker, Wire
 from devices.wear import WriteLedger
 from tilctl.cli.exits import CommandFailed, Exit
@@ -64,7 +64,7 @@ class _Ear:
         """Return None: what is not awaited cannot be timed."""
         return None
 
-    async def exchange(self, ask: Ask, timeout_s: float) -> list[int]:
+    async def exchange(self, ask: Ask, timeout_s: float, deliver: Deliver = nobody) -> list[int]:
         """Send one request, at most once, and return its checked reply."""
         began = self._monotonic()
         words = await self._wire.exchange(ask, timeout_s)

@@ -13,7 +13,7 @@ from typing import Any
 
 from devices import codec
 from devices.modbus.bus import ModbusBus
-from devices.modbus.link import BadReplyError, ExceptionReplyError, NoReplyError, NotSentError
+from devices.modbus.pdu import BadReplyError, ExceptionReplyError, NoReplyError, NotSentError
 from devices.profile_types import Identity, Profile
 from tilctl.cli.exits import CommandFailed, Exit
 
