@@ -16,9 +16,11 @@ import aiomqtt
 
 from devices.clock import Clock
 from devices.mqtt.connection import Connection
+from devices.mqtt.login import NOBODY, Login
 from devices.mqtt.payload import filled, number_text
 from devices.mqtt.profile import at_prefix
 from devices.mqtt.types import MqttProfile
+from devices.mqtt.wire import Connect, Wire
 
 RETRY_S = 0.2
 MOST_BYTES = 64 * 1024
@@ -46,19 +48,33 @@ class MqttFaults:
 class MqttSimulator:
     """One simulated instrument with its own connection, made again whenever it is lost. Subclasses are the devices."""
 
-    def __init__(self, profile: MqttProfile, url: str, clock: Clock, prefix: str = "") -> None:
-        """Describe an instrument at `prefix` ("": that of the profile) of the broker at `url`."""
+    def __init__(
+        self,
+        profile: MqttProfile,
+        url: str,
+        clock: Clock,
+        prefix: str = "",
+        *,
+        login: Login = NOBODY,
+        connect: Connect = Connection,
+    ) -> None:
+        """Describe an instrument at `prefix` ("": that of the profile) of the broker at `url`.
+
+        `login` is who it is there; `connect` makes its connections: over TCP, unless told otherwise.
+        """
         self.profile = at_prefix(profile, prefix) if prefix else profile
         self.prefix = self.profile.prefix
         self.faults = MqttFaults()
         self.commands = 0
         """Commands that were carried out."""
         self._url = url
+        self._login = login
+        self._connect = connect
         self._clock = clock
         self._places = {"prefix": self.prefix}
         sim = profile.sim
         self._values: Mapping[str, str] = {} if sim is None else sim.values
-        self._connection: Connection | None = None
+        self._connection: Wire | None = None
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.Task[None] | None = None
         self._late: set[asyncio.Task[None]] = set()
@@ -79,9 +95,13 @@ class MqttSimulator:
 
     async def start(self) -> None:
         """Come to the broker; returns when it is there."""
+        self.begin()
+        await self._up.wait()
+
+    def begin(self) -> None:
+        """Begin to come to the broker, whether there is one or not."""
         if self._task is None:
             self._task = asyncio.create_task(self._own(), name=f"simulated {self.prefix}")
-        await self._up.wait()
 
     async def close(self) -> None:
         """Vanish, as with a power cut: the broker tells with its will."""
@@ -105,7 +125,8 @@ class MqttSimulator:
         online = self.profile.online
         topic = filled(online.topic, self._places)
         will = aiomqtt.Will(topic, online.lost, qos=1, retain=True)
-        connection = Connection(self._url, f"sim-{self.prefix.replace('/', '-')}", will=will, most_bytes=4 * MOST_BYTES)
+        identifier = f"sim-{self.prefix.replace('/', '-')}"
+        connection = self._connect(self._url, identifier, will, self._login, most_bytes=4 * MOST_BYTES)
         try:
             async with connection:
                 self._connection = connection
@@ -385,10 +406,18 @@ MODELS: Mapping[str, type[MqttSimulator]] = {
 }
 
 
-def simulated(profile: MqttProfile, url: str, clock: Clock, prefix: str = "") -> MqttSimulator:
+def simulated(
+    profile: MqttProfile,
+    url: str,
+    clock: Clock,
+    prefix: str = "",
+    *,
+    login: Login = NOBODY,
+    connect: Connect = Connection,
+) -> MqttSimulator:
     """Return the simulated instrument of a profile; raises ValueError where its `sim` names none that there is."""
     sim = profile.sim
     if sim is None or sim.model not in MODELS:
         known = ", ".join(MODELS)
         raise ValueError(f"{profile.id}: sim.model is {sim.model if sim else 'missing'}; expected one of {known}")
-    return MODELS[sim.model](profile, url, clock, prefix)
+    return MODELS[sim.model](profile, url, clock, prefix, login=login, connect=connect)

@@ -18,6 +18,7 @@ import structlog
 from devices.clock import Clock
 from devices.mqtt.connection import BrokerRefusedError, Connection
 from devices.mqtt.login import NOBODY, Login, address
+from devices.mqtt.wire import Connect, Wire
 
 BACKOFF_MIN_S = 0.2
 BACKOFF_MAX_S = 5.0
@@ -95,11 +96,12 @@ class MqttBroker:
         identifier: str,
         login: Login = NOBODY,
         room: int = ROOM,
+        connect: Connect = Connection,
     ) -> None:
         """Describe a broker at `mqtt://host:port` or `mqtts://...`; nothing is opened before `open`.
 
-        `identifier` is our client id, of which the broker must have only one; `login` is who we are there.  Raises
-        ValueError for a wrong address.
+        `identifier` is our client id, of which the broker must have only one; `login` is who we are there.
+        `connect` makes its connections: over TCP, unless told otherwise.  Raises ValueError for a wrong address.
         """
         address(url)
         self.name = name
@@ -109,13 +111,14 @@ class MqttBroker:
         self._clock = clock
         self._login = login
         self._room = room
+        self._connect = connect
         self._listeners: dict[str, list[Listener]] = {}
         self._topics: dict[Listener, list[str]] = {}
-        self._connection: Connection | None = None
+        self._connection: Wire | None = None
         self._down = f"broker {name} is not open"
         self._task: asyncio.Task[None] | None = None
         self._sending = 0
-        self._jitter = random.Random()
+        self._jitter = random.Random(identifier)  # its own for each client, and the same in every rehearsal
         self._log = structlog.get_logger("mqtt_devices")
 
     @property
@@ -205,7 +208,9 @@ class MqttBroker:
 
     async def _session(self) -> None:
         """Connect, subscribe, hand out messages until the connection ends."""
-        connection = Connection(self._url, self.identifier, login=self._login, room=self._room, most_bytes=MOST_BYTES)
+        connection = self._connect(
+            self._url, self.identifier, login=self._login, room=self._room, most_bytes=MOST_BYTES
+        )
         stood = False
         try:
             async with contextlib.AsyncExitStack() as stack:
@@ -229,7 +234,7 @@ class MqttBroker:
             else:
                 self.statistics.connect_failures += 1
 
-    async def _subscribe(self, connection: Connection) -> dict[str, str]:
+    async def _subscribe(self, connection: Wire) -> dict[str, str]:
         refused: dict[str, str] = {}
         topics = list(self._listeners)
         for first in range(0, len(topics), _CHUNK):

@@ -29,6 +29,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from devices.mqtt.login import NOBODY, Login, LoginError, TlsContext, address, encrypted, failed_tls, refused_login
+from devices.mqtt.wire import QUEUE
 
 TIMEOUT = 5.0
 """Longest wait for the broker's answer to anything, s."""
@@ -36,8 +37,6 @@ CONNECT_TIMEOUT = 3.0
 """Longest wait for the TCP connection, s; closing may have to wait this long."""
 KEEPALIVE = 10
 """Keep-alive, s: a frozen broker is noticed after twice this at the latest."""
-QUEUE = 1000
-"""Messages that may wait to be read; more are dropped and counted."""
 SESSION_EXPIRY = 10
 """How long a broker keeps the session, s: longer than the delay of the will, or the delay would have no effect."""
 

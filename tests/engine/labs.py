@@ -20,6 +20,7 @@ from simulators.suite import Suite as Servers
 from simulators.virtual import VirtualClock
 from simulators.virtual import run as run_virtually
 from tilctl.cli.simulated import plant_of, servers_of, site_for
+from tilctl.cli.simulated_mqtt import BehindBrokers
 from tilctl.config import Site, load_site
 from tilctl.plant.suite import Suite
 
@@ -43,13 +44,16 @@ async def lab(clock: VirtualClock, folder: Path, path: Path, **overrides: str) -
     site = load_site(path, {"data": str(folder / "data"), **overrides})
     plant = plant_of(site, clock, 1)
     servers = servers_of(site, plant.devices, clock)
-    suite = Suite(site, clock, memory_links(servers, clock))
+    behind = BehindBrokers(site, clock, in_memory=True)
+    behind.begin()
+    suite = Suite(site, clock, memory_links(servers, clock), behind.connects)
     for bus in suite.buses.values():
         await bus.open()
     try:
         yield Lab(site, plant, servers, suite, clock)
     finally:
         await suite.close()
+        await behind.close()
         await servers.close()
 
 

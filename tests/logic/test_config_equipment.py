@@ -45,10 +45,7 @@ PLUG = "  enables: {profile: shelly-gen2-plug, bus: plugs, prefix: shellyplus1pm
             WATLOW,
             [
                 ("  enables: {profile: moxa-e1214, bus: relays, unit: 1}", PLUG),
-                (
-                    "  relays: {kind: modbus-tcp, host: 127.0.0.1, port: 5025, timeout: 1 s}",
-                    '  plugs: {kind: mqtt, url: "mqtt://h:1883"}',
-                ),
+                ("  relays: {kind: modbus-tcp, host: 127.0.0.1, port: 5025, timeout: 1 s}\n", ""),
             ],
             "must not be the only barrier against heat or overdose",
         ),

@@ -104,7 +104,10 @@ class Rig:
 
     def _site(self, ports: dict[str, int]) -> None:
         text = self._model.read_text("utf-8")
-        new = {str(bus.port): str(ports[name]) for name, bus in self.site.buses.items()}
+        new = {str(self.site.buses[name].port): str(port) for name, port in ports.items()}
+        # instruments over MQTT stay out: their broker would be a real one, and the time is not
+        over = ["kind: mqtt", *(f"bus: {bus.name}," for bus in self.site.buses.values() if bus.kind == "mqtt")]
+        text = "\n".join(line for line in text.splitlines() if not any(mark in line for mark in over))
         text = re.sub(r"(?<=\bport: )\d+", lambda port: new.get(port[0], port[0]), text)
         text = text.replace("mqtt://127.0.0.1:1883", self._url).replace("port: 9464", "port: 0")
         text = text.replace("node: suite1", f"node: {self._name}")

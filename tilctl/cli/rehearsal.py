@@ -19,6 +19,7 @@ from simulators.virtual import VirtualClock
 from tilctl.cli.operator_runner import OperatorRunner
 from tilctl.cli.service import Service
 from tilctl.cli.simulated import listening, plant_of, servers_of
+from tilctl.cli.simulated_mqtt import BehindBrokers
 from tilctl.config import Site, load_site
 from tilctl.engine.machine import FINAL, State
 from tilctl.engine.runner import Runner
@@ -69,6 +70,7 @@ async def rehearse(
     site = load_site(order.site)
     plant = plant_of(site, clock, order.seed, order.folders)
     servers = servers_of(site, plant.devices, clock)
+    behind = BehindBrokers(site, clock, in_memory=True)
     places = await listening(site, servers)
     trouble: list[str] = []
     ended = asyncio.Event()
@@ -78,7 +80,8 @@ async def rehearse(
         clock.enter(ended.set)
 
     try:
-        service = Service(_site(order, places), clock, f"boot-{order.seed}", order.folders)
+        behind.begin()
+        service = Service(_site(order, places), clock, f"boot-{order.seed}", order.folders, behind.connects)
         await service.open()
         operator = OperatorRunner(
             order.mqtt_url, service.topics, _policy(clock, plant, order.seed), on_trouble=in_trouble
@@ -94,6 +97,7 @@ async def rehearse(
             await _beside(clock, operator.close)
             await service.close()
     finally:
+        await behind.close()
         await servers.close()
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import structlog
 
 from devices.clock import Clock
+from devices.mqtt.wire import Connect
 from devices.reading import Reading
 from tilctl import __version__
 from tilctl.cli.record_watch import RecordWatch
@@ -45,10 +46,18 @@ def wall() -> datetime:
 class Service:
     """Everything that runs; `open`, then wait, then `close`."""
 
-    def __init__(self, site: Site, clock: Clock, boot: str, recipes: Sequence[Path] = ()) -> None:
+    def __init__(
+        self,
+        site: Site,
+        clock: Clock,
+        boot: str,
+        recipes: Sequence[Path] = (),
+        brokers: Mapping[str, Connect] | None = None,
+    ) -> None:
+        """Put the parts together; `brokers` (bus -> maker) stand in for those of instruments in a rehearsal."""
         self.site = site
         self.clock = clock
-        self.suite = Suite(site, clock)
+        self.suite = Suite(site, clock, brokers=brokers)
         self.controller = Controller(site, clock, self.suite, boot, recipes)
         self.topics = Topics(site.topic_prefix)
         self.http_port = site.http_port

@@ -14,6 +14,7 @@ from simulators.remote import BenchServer
 from tilctl.cli.exits import CommandFailed, Exit
 from tilctl.cli.logs import configure
 from tilctl.cli.simulated import fit, servers_of
+from tilctl.cli.simulated_mqtt import BehindBrokers
 from tilctl.cli.station import read_site
 from tilctl.config import Site
 
@@ -46,14 +47,16 @@ async def _serve(site: Site, seed: int, bench_port: int) -> int:
     fit(site, plant)
     devices = {**facility.devices, **plant.devices}
     suite = servers_of(site, devices, clock)
+    behind = BehindBrokers(site, clock, in_memory=False)
     bench = BenchServer(facility)
-    wanted = {name: bus.port for name, bus in site.buses.items()}
+    wanted = {name: bus.port for name, bus in site.buses.items() if name in suite.servers}
     ports: dict[str, int | str] = {}
     lines = {name: Path(bus.path) for name, bus in site.buses.items() if bus.kind == "modbus-rtu"}
     try:
         ports = await suite.start(wanted, serial=lines)
         for name, path in lines.items():
             _stand_in(path, str(ports[name]))
+        behind.begin()
         bench_at = await bench.start("127.0.0.1", bench_port)
         print(json.dumps({"ready": True, "ports": ports, "bench": bench_at}), flush=True)
         await ending.wait()
@@ -62,6 +65,7 @@ async def _serve(site: Site, seed: int, bench_port: int) -> int:
             if path.is_symlink() and str(path.readlink()) == ports.get(name):
                 path.unlink()
         await bench.close()
+        await behind.close()
         await suite.close()
         clock.close()
     return Exit.OK

@@ -96,13 +96,14 @@ async def listening(site: Site, servers: Suite) -> dict[str, str]:
 
 
 def layout_of(site: Site, known: set[str]) -> dict[str, dict[int, str]]:
-    """Return bus -> unit id -> instrument; raises CommandFailed for instruments that have no simulator."""
-    strange = [name for name in site.devices if name not in known]
+    """Return Modbus bus -> unit id -> instrument; raises CommandFailed for instruments that have no simulator."""
+    wired = {name: device for name, device in site.devices.items() if site.buses[device.bus].kind != "mqtt"}
+    strange = [name for name in wired if name not in known]
     if strange:
         text = f"no simulator for {', '.join(strange)}; the simulated suite has {', '.join(sorted(known))}"
         raise CommandFailed(Exit.BAD_INPUT, text)
-    layout: dict[str, dict[int, str]] = {bus: {} for bus in site.buses}
-    for name, device in site.devices.items():
+    layout: dict[str, dict[int, str]] = {bus.name: {} for bus in site.buses.values() if bus.kind != "mqtt"}
+    for name, device in wired.items():
         layout[device.bus][device.unit] = name
     return layout
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from functools import partial
+from typing import TYPE_CHECKING
 
 from devices.clock import Clock
 from devices.equipment.base import Equipment, Parts
@@ -22,18 +23,27 @@ from tilctl.plant.sharing import Sharing, known_to_rest
 from tilctl.plant.unit import UnitPlant
 from tilctl.plant.wires import Wires
 
+if TYPE_CHECKING:
+    from devices.mqtt.wire import Connect
+
 _QUIET_ROLES = ("bioreactor",)  # what the cells live in is read at the quiet pace, what only rests at the idle pace
 
 
 class Suite:
     """All of the plant, opened and closed as one."""
 
-    def __init__(self, site: Site, clock: Clock, links: Mapping[str, LinkMaker] | None = None) -> None:
-        """Describe the suite of a site; `links` (bus -> maker) stand in for TCP where a rehearsal brings them."""
+    def __init__(
+        self,
+        site: Site,
+        clock: Clock,
+        links: Mapping[str, LinkMaker] | None = None,
+        brokers: Mapping[str, Connect] | None = None,
+    ) -> None:
+        """Describe the suite of a site; `links` and `brokers` (bus -> maker) of a rehearsal stand in for TCP."""
         self.site = site
         self.clock = clock
         self.wear = WriteLedger(clock, Kept(clock, site.data / "writes.json"))
-        self._wires = Wires(site, clock, self.wear, links or {})
+        self._wires = Wires(site, clock, self.wear, links or {}, brokers or {})
         self.buses = self._wires.buses
         self.devices = self._wires.devices
         self.image = ProcessImage(clock)

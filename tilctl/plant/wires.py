@@ -19,13 +19,23 @@ from tilctl.config import Bus, Site
 
 if TYPE_CHECKING:
     from devices.mqtt.broker import MqttBroker
+    from devices.mqtt.wire import Connect
+
+_AS_THE_SITE_SAYS: Mapping[str, Connect] = {}
 
 
 class Wires:
     """All buses and brokers of a site, and the instruments that they carry; opened and closed as one."""
 
-    def __init__(self, site: Site, clock: Clock, wear: WriteLedger, links: Mapping[str, LinkMaker]) -> None:
-        """Describe them; `links` (bus -> maker) stand in for what the site file says."""
+    def __init__(
+        self,
+        site: Site,
+        clock: Clock,
+        wear: WriteLedger,
+        links: Mapping[str, LinkMaker],
+        brokers: Mapping[str, Connect] = _AS_THE_SITE_SAYS,
+    ) -> None:
+        """Describe them; `links` and `brokers` (bus -> maker) stand in for what the site file says."""
         pauses: dict[str, float] = {}
         for name, device in site.devices.items():
             pause = site.profiles[name].pause_after_connect_s
@@ -37,7 +47,7 @@ class Wires:
         }
         self.brokers: dict[str, MqttBroker] = {}
         if any(bus.kind == "mqtt" for bus in site.buses.values()):
-            self._brokers(site, clock)
+            self._brokers(site, clock, brokers)
         self.devices: dict[str, Instrument] = {}
         pairs = {name: newest_of(history).points for name, history in site.calibrations.items()}
         for name, device in site.devices.items():
@@ -54,13 +64,21 @@ class Wires:
                 points = {point: pairs[calibration] for point, calibration in device.corrections.items()}
                 self.devices[name] = Corrected(self.devices[name], points)
 
-    def _brokers(self, site: Site, clock: Clock) -> None:
-        from devices.mqtt.broker import MqttBroker  # noqa: PLC0415 - a site without MQTT instruments does not pay for it
+    def _brokers(self, site: Site, clock: Clock, brokers: Mapping[str, Connect]) -> None:
+        # a site without MQTT instruments does not pay for it
+        from devices.mqtt.broker import MqttBroker  # noqa: PLC0415
+        from devices.mqtt.connection import Connection  # noqa: PLC0415
 
         for name, bus in site.buses.items():
             if bus.kind == "mqtt":
-                identifier = f"{site.name}-{site.node}-{name}"
-                self.brokers[name] = MqttBroker(name, bus.url, clock, identifier=identifier, login=bus.login)
+                self.brokers[name] = MqttBroker(
+                    name,
+                    bus.url,
+                    clock,
+                    identifier=f"{site.name}-{site.node}-{name}",
+                    login=bus.login,
+                    connect=brokers.get(name, Connection),
+                )
 
     def _over_mqtt(self, name: str, profile: MqttProfile, broker: MqttBroker, prefix: str, clock: Clock) -> Instrument:
         from devices.mqtt.driver import MqttInstrument  # noqa: PLC0415

@@ -1,8 +1,8 @@
 """What befalls a rehearsal: faults at their time or step, and those that only the one who runs the controller can do.
 
 Faults of instruments and buses are the injector's (`simulators.faults`).  Here: power of the controller, its disk and
-its wall clock, and the person's habits.  A rehearsal has no broker, so faults of a broker do not happen in it and are
-counted apart.
+its wall clock, and the person's habits.  The only brokers of a rehearsal are those of instruments: where a site has
+none, faults of a broker do not happen and are counted apart.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from simulators.faults.injector import Injector, of_devices
 from simulators.faults.model import Fault
+from simulators.faults.stacked import Stacked
 from simulators.faults.vocabulary import of_a_moment
 from simulators.habits import habits_of
 from simulators.physics.noise import stream, uniform
@@ -55,6 +56,7 @@ class Harness:
         self._stepped = 0.0
         self._again = 0
         self.next_outage = 0.0
+        self._stacked = Stacked()
         self._injector = Injector([world.plant], world.servers, world.clock) if world.plan.faults else None
 
     # --- when -----------------------------------------------------------------------------------------------------
@@ -111,7 +113,7 @@ class Harness:
     async def _apply(self, fault: Fault) -> None:
         match fault.where:
             case "broker":
-                self.not_applicable += 1
+                await self._broker(fault)
             case "controller":
                 self._count(fault)
                 self._power_cut(fault)
@@ -148,6 +150,23 @@ class Harness:
         if devices is not None and self._injector is not None:
             self._inject(devices)
         self._world.cut(fault.for_s or 0.0, power=True)
+
+    async def _broker(self, fault: Fault) -> None:
+        """Let the brokers of instruments misbehave; a rehearsal has no other."""
+        brokers = self._world.behind.brokers.values()
+        if not brokers:
+            self.not_applicable += 1
+            return
+        self._count(fault)
+        name, value = {
+            "stop": ("stopped", True),
+            "duplicate": ("duplicates", True),
+            "late": ("delay_s", fault.number("delay") if fault.what == "late" else 0.0),
+        }[fault.what]
+        undo = [self._stacked.put(broker, name, value) for broker in brokers]
+        await asyncio.sleep(fault.for_s or 0.0)
+        for end in undo:
+            end()
 
     async def _clock(self, fault: Fault) -> None:
         world = self._world

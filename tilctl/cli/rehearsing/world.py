@@ -40,6 +40,7 @@ from tilctl.cli.rehearsing.violations import Book
 from tilctl.cli.rehearsing.warmth import WarmOracle
 from tilctl.cli.rehearsing.written import Written
 from tilctl.cli.simulated import listening, plant_of, servers_of
+from tilctl.cli.simulated_mqtt import BehindBrokers
 from tilctl.commands.door import Door, Refusal
 from tilctl.config import Site, load_site
 from tilctl.engine.controller import Controller
@@ -87,6 +88,7 @@ class World:
         self.plant = plant_of(self.site, clock, plan.seed, plan.folders)
         self.bench = Bench(self.plant)
         self.servers = servers_of(self.site, self.plant.devices, clock)
+        self.behind = BehindBrokers(self.site, clock, in_memory=True)
         self.life: Life | None = None
         self.life_clock: LifeClock | None = None
         self.controller: Controller | None = None
@@ -153,6 +155,7 @@ class World:
         for name, device in self.plant.devices.items():
             hears = parts.hears if name in parts.whose else judge.hears
             device.heard.append(partial(hears, name))
+        self.behind.begin()
         try:
             await self._boot()
             self.spawn(self.person.start(self.plan.recipe, self.plan.parameters), "person starts")
@@ -164,6 +167,7 @@ class World:
             for task in list(self._tasks):
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
+            await self.behind.close()
             await self.servers.close()
         return self._result()
 
@@ -224,7 +228,8 @@ class World:
         clock = self.life_clock = LifeClock(life, self.harness.disk, lambda: self.cut(self.harness.next_outage))
         clock.epoch = EPOCH + timedelta(seconds=self.wall_off)
         clock.server, clock.boot = self.synchronised, f"machine-{self.machine}"
-        suite = Suite(self.site, clock, None if self.plan.sockets else memory_links(self.servers, clock))
+        links = None if self.plan.sockets else memory_links(self.servers, clock)
+        suite = Suite(self.site, clock, links, self.behind.connects)
         controller = self.controller = Controller(self.site, clock, suite, life.name, self.plan.folders)
         controller.on_batch.append(self._batch_began)
         controller.on_record.append(self._recorded)
