@@ -11,6 +11,7 @@ import structlog
 
 from devices.clock import Clock
 
+MOST_ASIDE = 10  # damaged files that are kept for whoever looks into it
 MOST_BYTES = 1 << 20  # of the file that is read back
 
 
@@ -43,9 +44,10 @@ class Kept:
                     self.data = cast("dict[str, Any]", found)
                     return
             why = f"it is no JSON object of at most {MOST_BYTES} bytes"
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             why = str(error)
-        aside, self.lost = path.with_suffix(".broken"), True
+        names = (path.with_suffix(f".broken{number or ''}") for number in range(MOST_ASIDE))
+        aside, self.lost = next((name for name in names if not name.exists()), path.with_suffix(".broken")), True
         self._log.error("kept_file_unreadable", path=str(path), error=why, kept_as=str(aside))
         try:
             path.replace(aside)

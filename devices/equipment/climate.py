@@ -76,7 +76,10 @@ class Climate(Equipment):
             second = self.seen(self._second, "degC")
             temperature = self._probes.judged(temperature, second, now)
             found["second_temperature"] = second
-            found["probes_disagree"] = Reading(self._probes.disagree(now), BOOL, Quality.GOOD, now)
+            disagree = self._probes.disagree
+            found["probes_disagree"] = (
+                bad(BOOL, now) if disagree is None else Reading(disagree, BOOL, Quality.GOOD, now)
+            )
         return found | {
             "temperature": temperature,
             "temperature_target": self.seen(Source(programmer, "setpoint"), "degC"),

@@ -22,25 +22,33 @@ class TwoProbes:
 
     def __init__(self, rule: Disagreement) -> None:
         self._rule = rule
-        self._since: float | None = None  # monotonic s, since when they differ
+        self._since: float | None = None  # monotonic s, since when they differ, as far as both were seen
+        self._both = False
+        self._disagreeing = False
 
     def judged(self, first: Reading, second: Reading, now: float) -> Reading:
         """Return the value to be used; `now` in monotonic s.
 
         Invariant: probes that disagree give no value, and one alone an uncertain one: nobody can say which
-        of two is right, and a wrong one that is believed cooks the cells.
+        of two is right, and a wrong one that is believed cooks the cells. Only seen to agree they agree again:
+        a reading that is missing meanwhile ends no disagreement.
         """
         values = [r.value for r in (first, second) if r.quality in _USABLE and isinstance(r.value, float)]
-        if len(values) < 2:
-            self._since = None
-            alone = first if first.quality in _USABLE else second
-            return replace(alone, quality=Quality.UNCERTAIN) if alone.quality in _USABLE else first
-        if abs(values[0] - values[1]) <= self._rule.within:
-            self._since = None
+        self._both = len(values) == 2
+        if self._both:
+            if abs(values[0] - values[1]) <= self._rule.within:
+                self._since, self._disagreeing = None, False
+                return first
+            self._since = now if self._since is None else self._since
+            self._disagreeing = self._disagreeing or now - self._since >= self._rule.lasts
+        if self._disagreeing:
+            return bad(first.unit, first.at)
+        if self._both:
             return first
-        self._since = now if self._since is None else self._since
-        return bad(first.unit, first.at) if now - self._since >= self._rule.lasts else first
+        alone = first if first.quality in _USABLE else second
+        return replace(alone, quality=Quality.UNCERTAIN) if alone.quality in _USABLE else first
 
-    def disagree(self, now: float) -> bool:
-        """Tell whether they differ for longer than the rule allows."""
-        return self._since is not None and now - self._since >= self._rule.lasts
+    @property
+    def disagree(self) -> bool | None:
+        """Whether they differ for longer than the rule allows; None where that is not known."""
+        return self._disagreeing if self._both or self._disagreeing else None

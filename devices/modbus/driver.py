@@ -72,6 +72,7 @@ class ModbusDevice:
         self._wear = wear or WriteLedger(clock)
         self._wrote: dict[str, float] = {}  # command -> when it was written last (monotonic s)
         self._kept: dict[str, int] = {}  # point -> word, of which a command keeps bits
+        self._echoed = ""  # the registers of the last command that is proven by them, for a person
         self._generation = -1
         self._foreign = False
         self._check_due = 0.0
@@ -137,11 +138,9 @@ class ModbusDevice:
                 if proven:
                     # Invariant: a command that must not be repeated is not sent when its evidence holds already;
                     # its read-back would prove nothing.
-                    raise CommandRefused(
-                        self.name,
-                        f"{name} was not sent: {_show(readings, checks)} already",
-                        "use a new sequence number",
-                    )
+                    numbered = any(check.arg is not None for check, _ in checks)
+                    hint = "use a new sequence number" if numbered else "it is so already: look at the instrument"
+                    raise CommandRefused(self.name, f"{name} was not sent: {_show(readings, checks)} already", hint)
         except ReadFailed as error:
             raise CommandRefused(self.name, f"{name} was not sent: {error.what}", error.hint) from error
         lost = await self._write_once(command, addr, words, priority)
@@ -166,10 +165,6 @@ class ModbusDevice:
 
     async def _allowed(self, command: Command, priority: Priority) -> None:
         """Hold a command against what its profile asks for; raises CommandRefused, and waits for its interval."""
-        if why := self._wear.refusal(self.name, command):
-            raise CommandRefused(
-                self.name, f"{command.name} was not sent: {why}", "its memory wears out; see the profile"
-            )
         for check in command.requires:
             block = self.profile.points[self._point_of(check.point)].block
             reading = (await self.read(block, priority)).get(check.point)
@@ -298,8 +293,10 @@ class ModbusDevice:
 
     async def _write_once(self, command: Command, addr: int, words: list[int], priority: Priority) -> str:
         """Write; return "" when acknowledged, or why nobody knows. Invariant: sent to the wire at most once."""
+        if why := self._wear.spend(self.name, command, whatever=priority is Priority.STOP):
+            hint = "its memory wears out; see the profile"
+            raise CommandRefused(self.name, f"{command.name} was not sent: {why}", hint)
         self._wrote[command.name] = self._clock.monotonic()
-        self._wear.wrote(self.name, command)
         for _ in range(3):
             generation = None if priority is Priority.STOP else self._generation
             try:
@@ -336,7 +333,7 @@ class ModbusDevice:
             await self._clock.sleep(command.delay_s)
         within = command.verify.within_ms / 1000 + (2 * self._bus.timeout if lost else 0.0)
         deadline = self._clock.monotonic() + within
-        pause, readings, failure = 0.02, dict[str, Reading](), ""
+        pause, readings, failure, self._echoed = 0.02, dict[str, Reading](), "", ""
         while True:
             try:
                 proven, readings = await self._evidence(command, checks, addr, words, priority)
@@ -351,7 +348,7 @@ class ModbusDevice:
                 break
             await self._clock.sleep(min(pause, left))
             pause = min(2 * pause, 0.5)
-        seen = _show(readings, checks) or "nothing"
+        seen = _show(readings, checks) or self._echoed or "nothing"
         if lost or failure:
             hint = "look at the instrument before doing anything again"
             reasons = "; ".join(text for text in (lost, failure) if text)
@@ -374,6 +371,7 @@ class ModbusDevice:
             if block_id == command.verify.echo:
                 start = addr - moved - block.addr
                 echoed = registers[start : start + len(words)]
+                self._echoed = "registers " + " ".join(f"0x{word:04X}" for word in echoed)
                 proven = echoed == ([int(word != 0) for word in words] if command.fc in _COILS else words)
         return proven and all(holds(check, values, readings.get(check.point)) for check, values in checks), readings
 

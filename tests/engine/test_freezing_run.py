@@ -145,6 +145,23 @@ def put_away(suite: Story) -> list[tuple[str, str]]:
     return [(closing.outcome, closing.by) for closing in closings if closing.intent in started]
 
 
+@pytest.mark.parametrize("reboots", [False, True])
+async def test_a_run_that_rests_and_was_not_seen_to_end_is_a_persons(suite: Story, reboots: bool) -> None:
+    await running(suite, "freezing")
+    if reboots:
+        await suite.power_cut(20.0)
+        await suite.do("restart", expect=None)
+    suite.plant.devices["freezer"].bend("program_state", lambda _: "idle")
+    await suite.pass_time(20.0)
+    assert outcomes(suite) == [""], "for a moment it may be so"
+    await suite.pass_time(60.0)
+    await closed(suite)
+    assert (outcomes(suite), report(suite)["ended_as"]) == (["partial"], "not_seen")
+    assert "nobody has seen how it ended" in suite.state.alarms["freeze-failed-run"].text
+    assert suite.state.state == "held"
+    assert suite.plant.freezer.sequence == 1
+
+
 async def test_a_silent_freezer_is_an_alarm_also_while_held(suite: Story) -> None:
     await running(suite)
     await suite.do("hold")

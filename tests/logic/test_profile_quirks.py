@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from structlog.testing import capture_logs
 
+from devices.clock import SystemClock
 from devices.document import DocumentError
 from devices.instrument import CommandRefused, DeviceState, NotApplied, Priority, ReadFailed
 from devices.kept import Kept
@@ -118,6 +121,61 @@ def served(device: SimDevice, folder: Path, work: Any, **given: Any) -> None:
             await servers.close()
 
     run_virtually(main, seed=1, watchdog_s=20.0)
+
+
+WEARS = (IDEMPOTENT, f"{IDEMPOTENT}\n    storage: {{kind: eeprom, per_day: 3, life: 100000}}\n    only_on_change: true")
+
+
+def test_a_spent_budget_refuses_what_changes_something_and_nothing_else(tmp_path: Path):
+    device = simulated(profile(tmp_path, WEARS))
+
+    async def work(it: ModbusDevice, clock: VirtualClock) -> None:
+        for value in (1.0, 2.0, 3.0):
+            await it.command("set_flow", {"value": value})
+        with pytest.raises(CommandRefused, match="written 3 times today"):
+            await it.command("set_flow", {"value": 4.0})
+        assert (await it.command("set_flow", {"value": 3.0}))["setpoint"].value == 3.0, "it is so already"
+        await clock.sleep(86_400)
+        await it.command("set_flow", {"value": 4.0})
+
+    served(device, tmp_path, work)
+
+
+def test_writes_that_come_at_once_do_not_pass_the_budget_together(tmp_path: Path):
+    device = simulated(profile(tmp_path, WEARS))
+
+    async def work(it: ModbusDevice, clock: VirtualClock) -> None:
+        wishes = (it.command("set_flow", {"value": float(value)}) for value in range(1, 9))
+        done = await asyncio.gather(*wishes, return_exceptions=True)
+        assert sum(isinstance(each, CommandRefused) for each in done) == 5
+        assert it._wear.total("it", "set_flow") == 3
+
+    served(device, tmp_path, work)
+
+
+@pytest.mark.parametrize("entry", ['"100"', "null", "NaN", "-1", "1e400", '{"x": 1}', "[]", "0.5"])
+def test_a_count_that_cannot_be_read_leaves_the_others_as_they_are(entry: str, tmp_path: Path):
+    device = simulated(profile(tmp_path, WEARS))
+    (tmp_path / "writes.json").write_text(f'{{"it.set_flow": {{"day": "2026-01-05", "today": {entry}, "total": 77}}}}')
+
+    async def work(it: ModbusDevice, clock: VirtualClock) -> None:
+        await it.command("set_flow", {"value": 1.0})
+        assert it._wear.total("it", "set_flow") == 78
+
+    with capture_logs() as told:
+        served(device, tmp_path, work)
+    assert [line["entry"] for line in told if line["event"] == "wear_count_unreadable"] == ["today"]
+
+
+@pytest.mark.parametrize("text", ["[" * 200_000, "", "{", '"text"', "\x00", "{}" * 3])
+def test_a_file_of_counts_that_cannot_be_read_is_kept_aside(text: str, tmp_path: Path):
+    path = tmp_path / "writes.json"
+    for number in ("", "1"):
+        path.write_text(text)
+        kept = Kept(SystemClock.__new__(SystemClock), path)
+        assert (kept.data, kept.lost) == ({}, True)
+        assert (tmp_path / f"writes.broken{number}").read_text() == text
+        assert not path.exists()
 
 
 def test_another_block_decides_over_the_quality_and_unknown_is_not_false(tmp_path: Path):

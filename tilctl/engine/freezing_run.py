@@ -29,7 +29,7 @@ SILENT_S = 60.0  # s without a reading before it is an alarm; the device goes on
 KEEP_EVERY_S = 10.0  # s between the readings that are kept
 SAVE_EVERY_S = 60.0  # s between the events with them: a crash loses no more than that
 REPORT_EVERY = 3  # every third of them goes into the report as a series
-STRANGE_S = 30.0  # s for which a device must say that it does not know the run before that is believed
+STRANGE_S = 30.0  # s for which a device must say that it does not know the run, or rests, before that is believed
 LATE_S = 600.0  # s beyond the longest that a run may take, and of watching, before it is given up
 LATE_SHARE = 1.2
 LONGEST_S = 24 * 3600.0  # where the profile cannot be read
@@ -61,7 +61,7 @@ class _Run:
     seen: bool  # the device was once seen with it
     fresh: list[Row] = field(default_factory=list[Row])
     saved: float = float("-inf")
-    strange: float | None = None  # since when (monotonic s) the device says that it does not know the run
+    strange: float | None = None  # since when (monotonic s) the device does not know the run, or knows it and rests
     segment: int | None = None
     nucleated: bool | None = None
 
@@ -164,7 +164,12 @@ class FreezingRuns:
             # did not take it.
             never = sequence == intent.evidence.get("sequence") and state != "running" and not run.seen
             return "nothing" if never else "not_known"
-        run.strange = None
+        if state == "running" or state in ENDED:
+            run.strange = None
+        else:
+            # Invariant: a run that stands still and was not seen to end is a person's: its bags are in there.
+            run.strange = now if run.strange is None else run.strange
+            return "not_seen" if now - run.strange >= STRANGE_S else ""
         segment, nucleated = number(f"{device}.segment"), number(f"{device}.nucleated")
         run.segment = run.segment if segment is None else int(segment)
         run.nucleated = run.nucleated if nucleated is None else bool(nucleated)
@@ -275,6 +280,7 @@ class FreezingRuns:
         device, image = run.intent.device, self._batch.image
         how = {
             "not_known": "is not known to it any more (was it exchanged, or operated by hand?)",
+            "not_seen": "is over, and nobody has seen how it ended",
             "not_ended": "has not ended in its time, or nobody has seen it end",
         }.get(came_to, f"ended as {came_to}")
         elapsed = image.number(f"{device}.elapsed") if came_to in ENDED else None
