@@ -23,7 +23,11 @@ from simulators.parts import simulated
 from simulators.suite import Suite
 from simulators.virtual import VirtualClock
 from simulators.virtual import run as run_virtually
+from tilctl.cli.commissioning.looking import Looked
 from tilctl.cli.examining import trust
+from tilctl.cli.profiling.sheet import plain, sheet
+from tilctl.cli.rehearsing.parts import PartsOracle
+from tilctl.cli.rehearsing.violations import Book
 from tilctl.config import Site, load_site
 
 PROBE = "vaisala-gmp251"
@@ -286,3 +290,32 @@ def test_what_a_site_gives_wrongly_is_found(old: str, new: str, finding: str, tm
     with pytest.raises(DocumentError) as found:
         lab(tmp_path, old, new)
     assert finding in str(found.value)
+
+
+def test_a_check_warns_of_an_instrument_that_runs_on_what_it_has_at_power_up():
+    profile = load_profile(PROBE)
+    looked = Looked("co2_probe", profile, missing=Given({"set_pressure_compensation": 980.0}).missing(profile))
+    warnings = [line for line in looked.lines() if "warning" in line]
+    assert len(warnings) == 1
+    assert "set_temperature_compensation is not given: it runs on what it has at power-up" in warnings[0]
+    assert looked.as_json()["missing"] == looked.missing
+
+
+def test_a_sheet_tells_what_a_site_has_to_give_and_which_pause_a_command_needs():
+    probe, watlow, gas = (plain(sheet(load_profile(name))) for name in (PROBE, "watlow-f4t", "alicat-mc"))
+    assert "set_pressure_compensation, with the value that the site gives" in probe
+    assert "2 s after program_reset" in watlow
+    assert "gas: the flow is right only for the gas" in gas
+
+
+@pytest.mark.parametrize(("value", "wrong"), [(1013.0, 0), (1014.0, 1)])
+def test_a_rehearsal_takes_a_setting_for_right_only_with_the_value_of_the_site(value: float, wrong: int):
+    book = Book(1, lambda: 0)
+
+    def judged(*_: object) -> None:
+        book.note("alive", "a setting is no batch's")
+
+    never: Any = None
+    oracle = PartsOracle(load_site(LAB), book, never, never, judged, judged, judged)
+    oracle.hears("co2_probe", "set_pressure_compensation", {"value": value})
+    assert [found.invariant for found in book.kept] == wrong * ["inside_limits"]
