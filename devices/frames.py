@@ -11,9 +11,9 @@ import sys
 from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
-from devices.codec import FLOATS, CodecError, RegType, WordOrder, decode, encode, format_of, reorder, unpack
+from devices.codec import FLOATS, CodecError, Raw, RegType, WordOrder, decode, encode, format_of, reorder, unpack
 from devices.instrument import Args, ArgValue
-from devices.profile_types import Block, Check, Command, Point, Rule, Slot
+from devices.profile_types import Block, Check, Command, Identity, Point, Rule, Slot
 from devices.reading import Quality, Reading, Value, made
 from devices.role import BOOL
 
@@ -294,3 +294,13 @@ def holds(check: Check, values: Sequence[float | bool | str], reading: Reading |
     if isinstance(got, str):
         return got in values
     return any(not isinstance(value, str) and abs(got - value) <= check.tolerance for value in values)
+
+
+def serial_of(identity: Identity, registers: Sequence[int], found: Raw, order: WordOrder) -> str:
+    """Return the serial number that stands beside an identity; `found` is part of it where nothing is expected."""
+    parts = [] if identity.setting.expected else [str(found)]
+    if identity.serial is not None:
+        start = identity.serial.addr - identity.addr
+        raw = registers[start : start + identity.serial.words]
+        parts.append(str(decode(identity.serial.type, raw, order)))
+    return " ".join(parts)

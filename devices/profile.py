@@ -18,6 +18,7 @@ from devices import profile_model as model
 from devices.codec import RegType, words_of
 from devices.document import Diagnostic, Document, DocumentError, Severity, load, parse, validate
 from devices.profile_commands import Commands
+from devices.profile_given import at_commissioning_of, on_connect_of
 from devices.profile_points import Known, Points
 from devices.profile_types import (
     Block,
@@ -142,6 +143,8 @@ class _Compiler:
             deny=tuple(Deny(denied.range[0], denied.range[1], denied.why) for denied in source.deny),
             elsewhere=points.elsewhere(),
             open_checks=tuple(source.profile.open_checks),
+            on_connect=on_connect_of(source, commands, self._find),
+            at_commissioning=at_commissioning_of(source, known, self._find),
         )
         for i, denied in enumerate(source.deny):
             if denied.range[0] > denied.range[1]:

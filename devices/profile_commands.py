@@ -45,6 +45,9 @@ class Commands:
                 self._find((*path, "write", "addr"), f"{name} writes denied registers: {denied.why}", f"see deny[{i}]")
         if source.only_on_change and source.verify.none is not None:
             self._find((*path, "only_on_change"), "what cannot be read back cannot be compared", "")
+        for other in source.after:
+            if other not in self._source.commands:
+                self._find((*path, "after", other), f"there is no command {other}", "name one of `commands`")
         storage = source.storage
         if storage.kind == "eeprom" and storage.per_day is None:
             self._find(
@@ -66,6 +69,7 @@ class Commands:
             delay_s=source.delay_ms / 1000,
             requires=tuple(self._require(name, i, require) for i, require in enumerate(source.requires)),
             doc=source.doc,
+            after_s={other: pause / 1000 for other, pause in source.after.items()},
         )
 
     def _frame(

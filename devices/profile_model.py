@@ -6,72 +6,28 @@ together and compiles them. Addresses are wire addresses (from 0), never the 4xx
 
 from __future__ import annotations
 
-import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from devices.codec import RegType, WordOrder
-from devices.quantity import QuantityError, parse_as
-
-
-def _integer(value: Any) -> Any:
-    """Read an integer as people write addresses: 20737 or 0x5101."""
-    if isinstance(value, str):
-        try:
-            return int(value, 0)
-        except ValueError:
-            raise ValueError(f"{value!r} is not a whole number (write 20737 or 0x5101)") from None
-    return value
-
-
-def _number(value: Any) -> Any:
-    """Read a finite number; one of a register may be written 0x8000."""
-    if isinstance(value, str):
-        try:
-            number = float(int(value, 16)) if value.startswith("0x") else float(value)
-        except ValueError:
-            raise ValueError(f"{value!r} is not a number") from None
-        if not math.isfinite(number):
-            raise ValueError(f"{value!r} is not a finite number")
-        return number
-    return value
-
-
-def _seconds(value: Any) -> Any:
-    """Read an amount of time with its unit, as seconds."""
-    if isinstance(value, str):
-        try:
-            return parse_as(value, "s")
-        except QuantityError as error:
-            raise ValueError(str(error)) from None
-    return value
-
-
-def _flag(value: Any) -> Any:
-    """Read true or false, and nothing that only looks like it."""
-    if isinstance(value, str):
-        if value not in ("true", "false"):
-            raise ValueError(f"{value!r} is neither true nor false")
-        return value == "true"
-    return value
-
-
-Integer = Annotated[int, BeforeValidator(_integer)]
-Number = Annotated[float, BeforeValidator(_number)]
-Flag = Annotated[bool, BeforeValidator(_flag)]
-Address = Annotated[int, BeforeValidator(_integer), Field(ge=0, le=0xFFFF)]
-BitIndex = Annotated[int, BeforeValidator(_integer), Field(ge=0, le=31)]
-Milliseconds = Annotated[int, BeforeValidator(_integer), Field(ge=1, le=3_600_000)]
-Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0, le=3600)]
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)]
-UnitId = Annotated[int, BeforeValidator(_integer), Field(ge=1, le=247)]
-Pause = Annotated[int, BeforeValidator(_integer), Field(ge=0, le=10_000)]
-Evidence = Literal["simulated", "driver", "manual", "manual+driver", "bench"]
-"""How far a profile may be trusted: made for the simulator; after a public driver that runs on the hardware; after the
-maker's manual; both; seen to hold on a unit on the bench."""
-ReadCode = Annotated[Literal[1, 2, 3, 4], BeforeValidator(_integer)]
-WriteCode = Annotated[Literal[5, 6, 15, 16], BeforeValidator(_integer)]
+from devices.profile_fields import (
+    Address,
+    BitIndex,
+    Evidence,
+    Flag,
+    Integer,
+    Milliseconds,
+    Name,
+    Number,
+    Pause,
+    ReadCode,
+    Seconds,
+    UnitId,
+    WriteCode,
+    integer,
+    number,
+)
 
 
 class _Strict(BaseModel):
@@ -82,7 +38,7 @@ class HeaderModel(_Strict):
     """Who made the instrument, and how far the file may be trusted."""
 
     id: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_.-]*$", max_length=64)]
-    version: Annotated[int, BeforeValidator(_integer), Field(ge=1)]
+    version: Annotated[int, BeforeValidator(integer), Field(ge=1)]
     role: Name
     maker: str
     model: str
@@ -94,14 +50,14 @@ class HeaderModel(_Strict):
 class TcpModel(_Strict):
     """Where the instrument listens as it comes from its maker."""
 
-    port: Annotated[int, BeforeValidator(_integer), Field(ge=1, le=65535)] = 502
+    port: Annotated[int, BeforeValidator(integer), Field(ge=1, le=65535)] = 502
     unit: UnitId = 1
 
 
 class RtuModel(_Strict):
     """How the instrument speaks on a serial line as it comes from its maker."""
 
-    baud: Annotated[int, BeforeValidator(_integer), Field(ge=1200, le=921_600)]
+    baud: Annotated[int, BeforeValidator(integer), Field(ge=1200, le=921_600)]
     format: Annotated[str, Field(pattern=r"^[78][NEO][12]$")]
     unit: UnitId = 1
 
@@ -114,7 +70,7 @@ class TransportModel(_Strict):
     """
 
     kinds: Annotated[list[Literal["tcp", "rtu"]], Field(min_length=1)]
-    offline_after: Annotated[int, BeforeValidator(_integer), Field(ge=1, le=100)] = 3
+    offline_after: Annotated[int, BeforeValidator(integer), Field(ge=1, le=100)] = 3
     gap_ms: Pause = 0
     pause_after_connect_ms: Pause = 0
     tcp: TcpModel | None = None
@@ -130,8 +86,8 @@ class CodecModel(_Strict):
 class LimitsModel(_Strict):
     """Most registers in one request; the protocol allows 125 to read and 123 to write."""
 
-    max_read: Annotated[int, BeforeValidator(_integer), Field(ge=1, le=125)] = 125
-    max_write: Annotated[int, BeforeValidator(_integer), Field(ge=1, le=123)] = 123
+    max_read: Annotated[int, BeforeValidator(integer), Field(ge=1, le=125)] = 125
+    max_write: Annotated[int, BeforeValidator(integer), Field(ge=1, le=123)] = 123
 
 
 class SerialModel(_Strict):
@@ -139,7 +95,7 @@ class SerialModel(_Strict):
 
     addr: Address
     type: RegType
-    length: Annotated[int, BeforeValidator(_integer), Field(ge=0, le=32)] = 0
+    length: Annotated[int, BeforeValidator(integer), Field(ge=0, le=32)] = 0
 
 
 class IdentityModel(_Strict):
@@ -151,7 +107,7 @@ class IdentityModel(_Strict):
     fc: ReadCode
     addr: Address
     type: RegType
-    length: Annotated[int, BeforeValidator(_integer), Field(ge=0, le=32)] = 0
+    length: Annotated[int, BeforeValidator(integer), Field(ge=0, le=32)] = 0
     word_order: WordOrder | None = None
     expect: Integer | None = None
     starts: Annotated[str, Field(min_length=1, max_length=64)] | None = None
@@ -177,7 +133,7 @@ class BlockModel(_Strict):
 
     fc: ReadCode
     addr: Address
-    count: Annotated[int, BeforeValidator(_integer), Field(ge=1, le=2000)]
+    count: Annotated[int, BeforeValidator(integer), Field(ge=1, le=2000)]
     scan: Literal["fast", "slow", "demand"]
     atomic: Flag = False
     doc: str = ""
@@ -208,7 +164,7 @@ class PointModel(_Strict):
     block: Name
     addr: Address
     type: RegType
-    length: Annotated[int, BeforeValidator(_integer), Field(ge=0, le=125)] = 0
+    length: Annotated[int, BeforeValidator(integer), Field(ge=0, le=125)] = 0
     word_order: WordOrder | None = None
     unit: str = ""
     scale: Number = 1.0
@@ -248,7 +204,7 @@ class FieldModel(_Strict):
     min: Number | None = None
     max: Number | None = None
     symbols: dict[Integer, Name] = Field(default_factory=dict[int, str])
-    modulo: Annotated[int, BeforeValidator(_integer), Field(ge=2, le=65_536)] | None = None
+    modulo: Annotated[int, BeforeValidator(integer), Field(ge=2, le=65_536)] | None = None
     keep: KeepModel | None = None
 
 
@@ -256,16 +212,16 @@ class IndexModel(_Strict):
     """An argument that chooses where a command writes: the address grows by `stride` for each above `first`."""
 
     arg: Name
-    first: Annotated[int, BeforeValidator(_integer), Field(ge=0, le=1000)] = 0
-    last: Annotated[int, BeforeValidator(_integer), Field(ge=0, le=1000)]
-    stride: Annotated[int, BeforeValidator(_integer), Field(ge=1, le=10_000)] = 1
+    first: Annotated[int, BeforeValidator(integer), Field(ge=0, le=1000)] = 0
+    last: Annotated[int, BeforeValidator(integer), Field(ge=0, le=1000)]
+    stride: Annotated[int, BeforeValidator(integer), Field(ge=1, le=10_000)] = 1
 
 
 class RowsModel(_Strict):
     """A table: `arg` is a list of rows; rows that are not given are written as zeros."""
 
     arg: Name
-    max: Annotated[int, BeforeValidator(_integer), Field(ge=1, le=100)]
+    max: Annotated[int, BeforeValidator(integer), Field(ge=1, le=100)]
     fields: Annotated[list[FieldModel], Field(min_length=1)]
 
 
@@ -286,7 +242,7 @@ class CheckModel(_Strict):
     arg: Name | None = None
     equals: str | None = None
     among: Annotated[list[str] | None, Field(alias="in")] = None
-    tolerance: Annotated[float, BeforeValidator(_number), Field(ge=0)] = 0.0
+    tolerance: Annotated[float, BeforeValidator(number), Field(ge=0)] = 0.0
 
 
 class VerifyModel(_Strict):
@@ -302,8 +258,8 @@ class StorageModel(_Strict):
     """Where a written value is kept; memory that wears has a budget, of writes a day and in all."""
 
     kind: Literal["volatile", "eeprom"]
-    per_day: Annotated[int, BeforeValidator(_integer), Field(ge=1)] | None = None
-    life: Annotated[int, BeforeValidator(_integer), Field(ge=1)] | None = None
+    per_day: Annotated[int, BeforeValidator(integer), Field(ge=1)] | None = None
+    life: Annotated[int, BeforeValidator(integer), Field(ge=1)] | None = None
 
 
 class RequireModel(_Strict):
@@ -317,16 +273,18 @@ class CommandModel(_Strict):
     """One action. `idempotent: false` means that doing it twice does it twice.
 
     `only_on_change`: it is not written where the read-back shows it already.  `min_interval_ms` is the least time
-    between two of it, `delay_ms` the time from the write to the first look at its effect.
+    between two of it, `after` that since another command (name -> ms), `delay_ms` the time from the write to the first
+    look at its effect.
     """
 
     write: WriteModel
     idempotent: Flag
-    verify: VerifyModel
+    verify: VerifyModel = VerifyModel()  # one that is missing is found with all that does not fit
     storage: StorageModel = StorageModel(kind="volatile")
     only_on_change: Flag = False
     min_interval_ms: Pause = 0
     delay_ms: Pause = 0
+    after: dict[Name, Pause] = Field(default_factory=dict[str, int])
     requires: list[RequireModel] = Field(default_factory=list[RequireModel])
     doc: str = ""
 
@@ -379,7 +337,12 @@ class SimModel(_Strict):
 
 
 class ProfileModel(_Strict):
-    """A whole profile file."""
+    """A whole profile file.
+
+    `on_connect` are commands whose value is lost with the instrument's power: they are sent on each new connection,
+    with the values that a site gives (`settings`).  `at_commissioning` are points, with the reason, whose right value
+    only a site knows (`expect`): read at connect and every hour.
+    """
 
     profile: HeaderModel
     transport: TransportModel
@@ -390,6 +353,8 @@ class ProfileModel(_Strict):
     blocks: Annotated[dict[Name, BlockModel], Field(min_length=1)]
     points: Annotated[dict[Name, PointModel], Field(min_length=1)]
     commands: dict[Name, CommandModel]
+    on_connect: list[Name] = Field(default_factory=list[str])
+    at_commissioning: dict[Name, str] = Field(default_factory=dict[str, str])
     deny: list[DenyModel] = Field(default_factory=list[DenyModel])
     failsafe: FailsafeModel
     sim: SimModel | None = None

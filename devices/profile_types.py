@@ -162,7 +162,8 @@ class Storage:
 class Command:
     """One action: one request of `words` registers from `addr`, and its read-back.
 
-    `storage` is None where the value is volatile; `requires` must read so before it is sent.  Times in s.
+    `storage` is None where the value is volatile; `requires` must read so before it is sent; `after_s` is the least
+    time since another command, by its name.  Times in s.
     """
 
     name: str
@@ -180,6 +181,7 @@ class Command:
     delay_s: float = 0.0
     requires: tuple[Check, ...] = ()
     doc: str = ""
+    after_s: Mapping[str, float] = field(default_factory=dict[str, float])
 
     @property
     def args(self) -> tuple[str, ...]:
@@ -320,4 +322,13 @@ class Profile:
     deny: tuple[Deny, ...] = ()
     elsewhere: tuple[Elsewhere, ...] = ()
     open_checks: tuple[str, ...] = ()
+    on_connect: tuple[str, ...] = ()  # commands sent on each new connection, with the values that the site gives
+    at_commissioning: Mapping[str, str] = field(default_factory=dict[str, str])  # point that a site expects -> why
     counter: bool = True  # of a pump: it counts what it moved; without that its doses are closed by mass alone
+
+    def denial(self, addr: int, words: int) -> str:
+        """Return why `words` registers (or coils) from `addr` must not be written, "" where they may be."""
+        for deny in self.deny:
+            if addr <= deny.last and addr + words - 1 >= deny.first:
+                return f"it writes denied registers ({deny.first} to {deny.last}): {deny.why}"
+        return ""

@@ -275,6 +275,8 @@ def _settings(profile: Profile, serial: int | str) -> list[_Image]:
     taken = {(b.fc, a) for b in profile.blocks.values() for p in b.points for a in range(p.addr, p.addr + p.words)}
     images = [_Image(s.fc, s.addr, s.words, [_constant(s)]) for s in profile.asserts if (s.fc, s.addr) not in taken]
     identity = profile.identity
+    if identity is not None and not identity.setting.expected and (identity.fc, identity.setting.addr) in taken:
+        identity = None  # points of the instrument itself say who it is
     if identity is not None:
         cells = [_constant(identity.setting, serial)]
         if (place := identity.serial) is not None:

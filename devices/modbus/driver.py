@@ -7,13 +7,15 @@ command is written at most once and then proven by reading back; what cannot be 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from dataclasses import replace
+
+import structlog
 
 from devices import codec
+from devices.alive import Living
 from devices.clock import Clock
 from devices.elsewhere import ElsewhereRules
-from devices.frames import ArgumentError, BlockDecoder, command_address, encode_command, holds, wanted
+from devices.frames import ArgumentError, BlockDecoder, command_address, encode_command, holds, serial_of, wanted
+from devices.given import NOTHING, Given, same
 from devices.instrument import (
     Args,
     CommandRefused,
@@ -28,33 +30,42 @@ from devices.instrument import (
 )
 from devices.modbus.bus import ModbusBus, ReconnectedError
 from devices.modbus.pdu import BadReplyError, BusError, ExceptionReplyError, NoReplyError, NotSentError
-from devices.profile_types import Check, Command, Profile, Setting
-from devices.reading import Quality, Reading, Value
+from devices.modbus.proving import Proof
+from devices.profile_types import Command, Profile, Setting
+from devices.reading import Reading
 from devices.wear import WriteLedger
 
 CHECK_PERIOD_S = 3600.0
-ALIVE_WITHIN_S = 5.0
 PROBE_MIN_S = 1.0
 PROBE_MAX_S = 30.0
 _REFUSALS = frozenset({1, 2, 3, 6, 7})
 """Exceptions after which a write has had no effect; after any other its outcome is unknown."""
 _ACKNOWLEDGE = 5
-_COILS = (5, 15)
+_BUSY = 6
+BUSY_AGAIN = 2
+"""A read that a busy instrument turned away is asked again so many times; a write never is."""
+BUSY_PAUSE_S = 0.15
 _ABSENT = frozenset({10, 11})
 """A gateway answers for a device that does not."""
-
-_Wanted = list[tuple[Check, tuple[float | bool | str, ...]]]
 
 
 class ModbusDevice:
     """One unit on a bus, driven by its profile. Has no task of its own: it works when it is asked."""
 
     def __init__(
-        self, name: str, profile: Profile, bus: ModbusBus, unit: int, clock: Clock, wear: WriteLedger | None = None
+        self,
+        name: str,
+        profile: Profile,
+        bus: ModbusBus,
+        unit: int,
+        clock: Clock,
+        wear: WriteLedger | None = None,
+        given: Given = NOTHING,
     ) -> None:
         """Bind a profile to a unit (1 to 247) of a bus; nothing is sent before the first read.
 
         `wear` counts the writes to memory that wears, over all restarts; without one they are counted from now on.
+        `given` is what the site says of this unit.
         """
         if not 1 <= unit <= 247:
             raise ValueError(f"{name}: unit {unit} is not between 1 and 247")
@@ -62,17 +73,19 @@ class ModbusDevice:
         self.profile = profile
         self.status = DeviceStatus(DeviceState.OFFLINE, "not contacted yet")
         self.serial = ""
+        self.busy = 0
+        """How often a read was turned away by a busy instrument."""
         self._bus = bus
         self._unit = unit
         self._clock = clock
         self._decoders = {block.id: BlockDecoder(block) for block in profile.blocks.values()}
-        self._alive = {point.block: point.name for point in profile.points.values() if point.alive}
-        self._moved: dict[str, tuple[Value, float]] = {}  # block -> what its living point was, and since when
+        self._living = Living(profile)
         self._elsewhere = ElsewhereRules(profile)
         self._wear = wear or WriteLedger(clock)
+        self._given = given
+        self._stands = given.checks(profile)  # block -> what its settings must read
         self._wrote: dict[str, float] = {}  # command -> when it was written last (monotonic s)
         self._kept: dict[str, int] = {}  # point -> word, of which a command keeps bits
-        self._echoed = ""  # the registers of the last command that is proven by them, for a person
         self._generation = -1
         self._foreign = False
         self._check_due = 0.0
@@ -80,28 +93,18 @@ class ModbusDevice:
         self._failures = 0
         self._probe_at = 0.0
         self._probe_pause = PROBE_MIN_S
+        self._log = structlog.get_logger("device")
 
     async def read(self, block: str, priority: Priority = Priority.DATA) -> dict[str, Reading]:
         """Read one block with one request. Raises DeviceOffline or ReadFailed."""
         registers = await self._registers(block, priority)
         now = self._clock.monotonic()
         readings = self._decoders[block].decode(registers, now)
+        if not all(holds(check, values, readings[check.point]) for check, values in self._stands.get(block, ())):
+            self._check_due = 0.0  # it has lost what was set on connecting: the next read sets it again
         if self.profile.elsewhere:
             readings = self._elsewhere.judged(readings, now)
-        return self._moving(block, readings) if block in self._alive else readings
-
-    def _moving(self, block: str, readings: dict[str, Reading]) -> dict[str, Reading]:
-        """Invariant: an instrument that answers, but whose registers stand still, is not taken for good."""
-        living = readings[self._alive[block]]
-        value, since = self._moved.get(block, (None, living.at))
-        if living.value != value:
-            self._moved[block] = (living.value, living.at)
-        elif living.at - since >= ALIVE_WITHIN_S:
-            return {
-                name: replace(reading, quality=Quality.STALE) if reading.quality is Quality.GOOD else reading
-                for name, reading in readings.items()
-            }
-        return readings
+        return self._living.judged(block, readings) if block in self._living.blocks else readings
 
     async def read_all(self, priority: Priority = Priority.DATA) -> dict[str, Reading]:
         """Read every block that is scanned, one after the other. Raises DeviceOffline or ReadFailed."""
@@ -124,7 +127,7 @@ class ModbusDevice:
         try:
             kept = await self._kept_words(command, priority)
             addr, words = command_address(command, args), encode_command(command, args, kept)
-            checks = [(check, wanted(command, check, args)) for check in command.verify.checks]
+            proof = self._proof(command, addr, words, args)
         except ArgumentError as error:
             raise CommandRefused(self.name, str(error), "nothing was sent") from None
         try:
@@ -132,19 +135,28 @@ class ModbusDevice:
             if not urgent:
                 await self._allowed(command, priority)
             if command.verify.blocks and not urgent and (command.only_on_change or not command.idempotent):
-                proven, readings = await self._evidence(command, checks, addr, words, priority)
+                proven, readings = await self._evidence(proof, priority)
                 if proven and command.only_on_change:
                     return readings
                 if proven:
                     # Invariant: a command that must not be repeated is not sent when its evidence holds already;
                     # its read-back would prove nothing.
-                    numbered = any(check.arg is not None for check, _ in checks)
-                    hint = "use a new sequence number" if numbered else "it is so already: look at the instrument"
-                    raise CommandRefused(self.name, f"{name} was not sent: {_show(readings, checks)} already", hint)
+                    hint = "use a new sequence number" if proof.numbered else "it is so already: look at the instrument"
+                    raise CommandRefused(self.name, f"{name} was not sent: {proof.shown(readings)} already", hint)
         except ReadFailed as error:
             raise CommandRefused(self.name, f"{name} was not sent: {error.what}", error.hint) from error
-        lost = await self._write_once(command, addr, words, priority)
-        return await self._prove(command, checks, addr, words, priority, lost)
+        lost = await self._write_once(proof, priority)
+        return await proof.stands(
+            self.name, lambda: self._evidence(proof, priority), self._clock, lost, 2 * self._bus.timeout
+        )
+
+    def _proof(self, command: Command, addr: int, words: list[int], args: Args) -> Proof:
+        checks = [(check, wanted(command, check, args)) for check in command.verify.checks]
+        return Proof(self.profile, command, checks, addr, words)
+
+    async def _evidence(self, proof: Proof, priority: Priority) -> tuple[bool, dict[str, Reading]]:
+        """Read what proves a command once, from a checked instrument."""
+        return await proof.evidence(self._registers, self._decoders, self._clock, priority)
 
     async def _kept_words(self, command: Command, priority: Priority) -> dict[str, int]:
         """Return the words of which the command keeps bits, as they are now.
@@ -173,9 +185,10 @@ class ModbusDevice:
                 wish = " or ".join(str(value) for value in check.among)
                 text = f"{command.name} was not sent: {check.point} is {shown}, it must be {wish}"
                 raise CommandRefused(self.name, text, "bring the instrument into that state first")
-        last = self._wrote.get(command.name)
-        if last is not None and command.min_interval_s:
-            await self._clock.sleep_until(last + command.min_interval_s)
+        for name, pause in {**command.after_s, command.name: command.min_interval_s}.items():
+            last = self._wrote.get(name)
+            if last is not None and pause:
+                await self._clock.sleep_until(last + pause)
 
     def _point_of(self, name: str) -> str:
         return self.profile.bits[name].point if name in self.profile.bits else name
@@ -184,14 +197,22 @@ class ModbusDevice:
         """Return the registers of a block from a checked instrument, or those `moved` addresses further on."""
         if self._generation != self._bus.generation or self._clock.monotonic() >= self._check_due:
             await self._ready(priority)
+        return await self._block(block_id, priority, moved)
+
+    async def _block(self, block_id: str, priority: Priority, moved: int = 0) -> list[int]:
         block = self.profile.blocks[block_id]
         return await self._fetch(block.fc, block.addr + moved, block.count, priority)
 
-    async def _fetch(self, fc: int, addr: int, count: int, priority: Priority) -> list[int]:
-        """Read registers, and keep the books of what failed."""
+    async def _fetch(self, fc: int, addr: int, count: int, priority: Priority, again: int = BUSY_AGAIN) -> list[int]:
+        """Read registers, `again` after a pause while the instrument is busy, and keep the books of what failed."""
         try:
             registers = await self._bus.read(self._unit, fc, addr, count, priority=priority)
         except BusError as error:
+            busy = isinstance(error, ExceptionReplyError) and error.code == _BUSY
+            self.busy += busy
+            if busy and again:
+                await self._clock.sleep(BUSY_PAUSE_S)
+                return await self._fetch(fc, addr, count, priority, again - 1)
             raise self._failed(error, f"reading {count} registers from {addr} (function code {fc})") from error
         self._failures, self._probe_at = 0, 0.0  # somebody answers: the next scan may look
         return registers
@@ -247,6 +268,8 @@ class ModbusDevice:
                 for setting in self.profile.asserts:
                     registers = await self._fetch(setting.fc, setting.addr, setting.words, priority)
                     self._check_setting(setting, registers, setting.addr)
+                await self._check_expected(priority)
+                await self._set(generation, priority)
                 if generation == self._bus.generation:
                     self.status = DeviceStatus(DeviceState.ONLINE)
                     self._generation, self._check_due = generation, now + CHECK_PERIOD_S
@@ -271,12 +294,7 @@ class ModbusDevice:
         self._foreign = True  # unless the next line finds its register right
         found = self._check_setting(identity.setting, registers, identity.addr)
         self._foreign = False
-        parts = [] if identity.setting.expected else [str(found)]
-        if identity.serial is not None:
-            start = identity.serial.addr - identity.addr
-            raw = registers[start : start + identity.serial.words]
-            parts.append(str(codec.decode(identity.serial.type, raw, self.profile.order)))
-        self.serial = " ".join(parts)
+        self.serial = serial_of(identity, registers, found, self.profile.order)
 
     def _check_setting(self, setting: Setting, registers: list[int], addr: int) -> codec.Raw:
         """Compare one register with what the profile assumes; a difference is a fault of the instrument."""
@@ -291,98 +309,85 @@ class ModbusDevice:
             self._refuse()
         return value
 
-    async def _write_once(self, command: Command, addr: int, words: list[int], priority: Priority) -> str:
-        """Write; return "" when acknowledged, or why nobody knows. Invariant: sent to the wire at most once."""
+    async def _check_expected(self, priority: Priority) -> None:
+        """Compare what the site says of this unit with what it reads; a difference is a fault of the instrument."""
+        for name, expected in self._given.expected.items():
+            block = self.profile.points[name].block
+            registers = await self._block(block, priority)
+            found = self._decoders[block].decode(registers, self._clock.monotonic())[name].value
+            if not same(expected, found):
+                why = self.profile.at_commissioning[name]
+                self._put_off(DeviceState.FAULT, f"{name} reads {found}, the site expects {expected} ({why})")
+                self._refuse()
+
+    async def _set(self, generation: int, priority: Priority) -> None:
+        """Write what the instrument's power loses, each once, on a new connection or where it does not stand.
+
+        Invariant: an instrument that does not hold what the site gave is in fault, so none of its values is good.
+        """
+        for name in self._given.settings:
+            command, args = self.profile.commands[name], self._given.args(self.profile, name)
+            proof = self._proof(command, command.addr, encode_command(command, args), args)
+
+            async def look(proof: Proof = proof) -> tuple[bool, dict[str, Reading]]:
+                return await proof.evidence(self._block, self._decoders, self._clock, priority)
+
+            if self._generation == generation and (await look())[0]:
+                continue
+            try:
+                self._count(command, priority)
+                lost = await self._send(proof, priority, generation)
+                await proof.stands(self.name, look, self._clock, lost, 2 * self._bus.timeout)
+            except ReconnectedError:
+                return  # never sent: the instrument is checked anew on the new connection
+            except (CommandRefused, NotApplied, OutcomeUnknown) as error:
+                self._put_off(DeviceState.FAULT, f"not set as the site wants it: {error.what}")
+                self._refuse()
+            self._log.info("device_set", device=self.name, command=name, value=self._given.settings[name])
+
+    def _count(self, command: Command, priority: Priority) -> None:
+        """Note a write that is about to be sent; raises CommandRefused where memory that wears has no more for it."""
         if why := self._wear.spend(self.name, command, whatever=priority is Priority.STOP):
             hint = "its memory wears out; see the profile"
             raise CommandRefused(self.name, f"{command.name} was not sent: {why}", hint)
         self._wrote[command.name] = self._clock.monotonic()
+
+    async def _write_once(self, proof: Proof, priority: Priority) -> str:
+        """Write; return "" when acknowledged, or why nobody knows. Invariant: sent to the wire at most once."""
+        command = proof.command
+        self._count(command, priority)
         for _ in range(3):
             generation = None if priority is Priority.STOP else self._generation
             try:
-                await self._bus.write(self._unit, command.fc, addr, words, priority=priority, generation=generation)
+                return await self._send(proof, priority, generation)
             except ReconnectedError:  # never sent: check the instrument on the new connection, then try again
                 try:
                     await self._ready(priority)
                 except ReadFailed as error:
                     raise CommandRefused(self.name, f"{command.name} was not sent: {error.what}", error.hint) from error
-                continue
-            except NotSentError as error:
-                raise self._failed(error, command.name) from error
-            except ExceptionReplyError as error:
-                if error.code in _REFUSALS:
-                    hint = "the instrument refused it; check its mode and the profile"
-                    raise CommandRefused(self.name, f"{command.name}: {error}", hint) from error
-                return "" if error.code == _ACKNOWLEDGE else str(error)
-            except (NoReplyError, BadReplyError) as error:
-                self._failed(error, command.name)
-                return str(error)
-            return ""
         raise DeviceOffline(self.name, f"{command.name} was not sent: the bus keeps reconnecting", "check the network")
 
-    async def _prove(
-        self, command: Command, checks: _Wanted, addr: int, words: list[int], priority: Priority, lost: str
-    ) -> dict[str, Reading]:
-        """Read back until the checks hold or the time is over. `lost` says why the write was not acknowledged."""
-        what = f"{command.name} was written once; "
-        if not command.verify.blocks:
-            if lost:
-                raise OutcomeUnknown(self.name, what + lost, f"it cannot be read back: {command.verify.reason}", {})
-            return {}
-        if command.delay_s:
-            await self._clock.sleep(command.delay_s)
-        within = command.verify.within_ms / 1000 + (2 * self._bus.timeout if lost else 0.0)
-        deadline = self._clock.monotonic() + within
-        pause, readings, failure, self._echoed = 0.02, dict[str, Reading](), "", ""
-        while True:
-            try:
-                proven, readings = await self._evidence(command, checks, addr, words, priority)
-            except (DeviceOffline, ReadFailed) as error:
-                failure = error.what
-            else:
-                failure = ""
-                if proven:
-                    return readings
-            left = deadline - self._clock.monotonic()
-            if left <= 0:
-                break
-            await self._clock.sleep(min(pause, left))
-            pause = min(2 * pause, 0.5)
-        seen = _show(readings, checks) or self._echoed or "nothing"
-        if lost or failure:
-            hint = "look at the instrument before doing anything again"
-            reasons = "; ".join(text for text in (lost, failure) if text)
-            raise OutcomeUnknown(self.name, f"{what}{reasons}; after {within:g} s it shows {seen}", hint, readings)
-        hint = "it may be in local mode, or limit the value itself"
-        raise NotApplied(self.name, f"{what}wanted {_wish(checks)}, after {within:g} s it shows {seen}", hint, readings)
+    async def _send(self, proof: Proof, priority: Priority, generation: int | None) -> str:
+        """Send a write, here and nowhere else; return "" when acknowledged, or why nobody knows its outcome.
 
-    async def _evidence(
-        self, command: Command, checks: _Wanted, addr: int, words: list[int], priority: Priority
-    ) -> tuple[bool, dict[str, Reading]]:
-        """Read what proves a command once; tell whether it is proven."""
-        proven, readings = True, dict[str, Reading]()
-        for block_id in command.verify.blocks:
-            block = self.profile.blocks[block_id]
-            apart = block_id == command.verify.echo and addr + len(words) > block.addr + block.count
-            moved = addr - command.addr if apart else 0
-            registers = await self._registers(block_id, priority, moved)
-            if not moved:
-                readings |= self._decoders[block_id].decode(registers, self._clock.monotonic())
-            if block_id == command.verify.echo:
-                start = addr - moved - block.addr
-                echoed = registers[start : start + len(words)]
-                self._echoed = "registers " + " ".join(f"0x{word:04X}" for word in echoed)
-                proven = echoed == ([int(word != 0) for word in words] if command.fc in _COILS else words)
-        return proven and all(holds(check, values, readings.get(check.point)) for check, values in checks), readings
-
-
-def _wish(checks: _Wanted) -> str:
-    """Return what was wanted, for a person."""
-    wishes = [f"{check.point} = {' or '.join(str(value) for value in values)}" for check, values in checks]
-    return ", ".join(wishes) or "the registers as written"
-
-
-def _show(readings: Mapping[str, Reading], checks: _Wanted) -> str:
-    """Return what the checked points read, for a person."""
-    shown = [(check.point, readings[check.point]) for check, _ in checks if check.point in readings]
-    return ", ".join(f"{point} = {reading.value} {reading.unit}".rstrip() for point, reading in shown)
+        Invariant: what the profile denies is never sent, whoever made the command and however it was checked before.
+        Raises CommandRefused, DeviceOffline or ReconnectedError: then it had no effect.
+        """
+        command, addr, words = proof.command, proof.addr, proof.words
+        if why := self.profile.denial(addr, len(words)):
+            raise CommandRefused(self.name, f"{command.name} was not sent: {why}", "see `deny` of its profile")
+        try:
+            await self._bus.write(self._unit, command.fc, addr, words, priority=priority, generation=generation)
+        except ReconnectedError:
+            raise
+        except NotSentError as error:
+            raise self._failed(error, command.name) from error
+        except ExceptionReplyError as error:
+            if error.code in _REFUSALS:
+                hint = "the instrument refused it; check its mode and the profile"
+                raise CommandRefused(self.name, f"{command.name}: {error}", hint) from error
+            return "" if error.code == _ACKNOWLEDGE else str(error)
+        except (NoReplyError, BadReplyError) as error:
+            self._failed(error, command.name)
+            return str(error)
+        return ""

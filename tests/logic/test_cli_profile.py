@@ -53,7 +53,8 @@ MISTAKES = {
         "give one of `points`, `echo` or `none`", "`none` takes the reason",
     ),
     "a read-back left out altogether": (
-        "    verify: {within_ms: 2000, points: [{point: setpoint, equals: 0}]}\n", "", "", "'verify' is missing", "",
+        "    verify: {within_ms: 2000, points: [{point: setpoint, equals: 0}]}\n", "", "",
+        "give one of `points`, `echo` or `none`", "`none` takes the reason",
     ),
     "an unknown unit": (
         "type: int16, unit: degC", "type: int16, unit: Celsius", "here", "'Celsius' is not a canonical unit", "mL/min",

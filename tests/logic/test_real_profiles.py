@@ -63,6 +63,10 @@ PLACES: dict[str, dict[str, tuple[int, int, str, str, str, float]]] = {
         "program_mode": (3, 16568, "uint16", "CDAB", "symbol", 1),
         "program": (3, 16588, "uint16", "CDAB", "", 1),
         "segment": (3, 16590, "uint16", "CDAB", "", 1),
+        "alarm_1": (3, 1356, "uint16", "CDAB", "", 1),
+        "alarm_6": (3, 1856, "uint16", "CDAB", "", 1),
+        "limit_state": (3, 11250, "uint16", "CDAB", "", 1),
+        "limit_status": (3, 11264, "uint16", "CDAB", "", 1),
     },
     "hamilton-visiferm-do": {
         "oxygen_unit": (3, 2089, "uint32", "CDAB", "symbol", 1),
@@ -86,7 +90,7 @@ PLACES: dict[str, dict[str, tuple[int, int, str, str, str, float]]] = {
         "co2": (3, 0, "float32", "CDAB", "%", 0.0001),
         "device_status": (3, 2048, "bits16", "CDAB", "", 1),
         "co2_status": (3, 2049, "bits16", "CDAB", "", 1),
-        "error_code": (3, 2051, "uint32", "CDAB", "", 1),
+        "error_code": (3, 2051, "bits32", "CDAB", "", 1),
         "pressure_compensation": (3, 520, "float32", "CDAB", "mbar", 1),
         "temperature_compensation": (3, 522, "float32", "CDAB", "degC", 1),
     },
@@ -141,6 +145,8 @@ PLACES: dict[str, dict[str, tuple[int, int, str, str, str, float]]] = {
         "error": (3, 13, "uint16", "ABCD", "", 1),
         "control": (3, 14, "uint16", "ABCD", "symbol", 1),
         "full_scale": (3, 24608, "float32", "ABCD", "mL/min", 1),
+        "fluid": (3, 0x6042, "string", "ABCD", "text", 1),
+        "flow_unit": (3, 0x6046, "string", "ABCD", "text", 1),
     },
     "waveshare-relay-8ch": {
         "do_0": (1, 0, "bool", "ABCD", "bool", 1),
@@ -214,7 +220,7 @@ FRAMES: list[tuple[str, str, Mapping[str, Any], int, int, tuple[int, ...]]] = [
 # What an instrument must hold for its profile to be true: profile -> {wire address: value}
 ASSERTED = {
     "watlow-f4t": {6730: 15},  # degrees C
-    "leadfluid-bt100s": {3104: 0, 3108: 1},  # internal control; low word first
+    "leadfluid-bt100s": {3002: 0, 3104: 0, 3108: 1},  # no dose by time, internal control, low word first
     "voegtlin-redy": {0x000E: 1},  # set point over Modbus
 }
 
@@ -227,6 +233,9 @@ DENIED = [
     ("eurotherm-3216p", "set_temperature", 24, 131),
     ("eurotherm-3216p", "set_temperature", 24, 12548),
     ("watlow-f4t", "standby", 2730, 14670),
+    ("watlow-f4t", "select_program", 16558, 18890),  # edit: add, delete
+    ("watlow-f4t", "select_program", 16558, 19094 + 170),
+    ("watlow-f4t", "standby", 2730, 6730),
     ("vaisala-gmp251", "set_pressure_compensation", 0x0208, 0x0200),
     ("vaisala-gmp251", "set_pressure_compensation", 0x0208, 0x0304),
     ("leadfluid-bt100s", "set_speed", 3100, 3107),
@@ -347,6 +356,7 @@ def test_the_example_of_the_vaisala_manual_decides_the_word_order():
         ("vaisala-gmp251", "set_pressure_compensation", {"value": 699.0}),
         ("vaisala-gmp251", "set_temperature_compensation", {"value": 81.0}),
         ("leadfluid-bt100s", "set_steps", {"value": 0}),
+        ("leadfluid-bt100s", "set_steps", {"value": 4_000_000_000}),
         ("leadfluid-bt100s", "dispense_mode", {"value": 2}),
         ("moxa-e1214", "set_output", {"channel": 6, "value": 1}),
         ("waveshare-relay-8ch", "set_output", {"channel": 8, "value": 1}),

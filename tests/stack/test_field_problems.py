@@ -6,12 +6,15 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import socket
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
 
-from devices.instrument import DeviceOffline, DeviceState, OutcomeUnknown, Priority, ReadFailed
+from devices.clock import SystemClock
+from devices.instrument import CommandRefused, DeviceOffline, DeviceState, OutcomeUnknown, Priority, ReadFailed
 from devices.modbus.bus import ModbusBus
 from devices.modbus.driver import ModbusDevice
 from devices.modbus.gateway import rtu_tcp_links
@@ -19,6 +22,7 @@ from devices.modbus.pdu import BadReplyError, ExceptionReplyError, NoReplyError,
 from devices.modbus.rtu import crc16
 from devices.modbus.statistics import ENOUGH
 from simulators.memory import memory_links
+from simulators.rtu import RtuServer
 from simulators.server import ModbusServer
 from simulators.suite import Suite
 from simulators.virtual import VirtualClock, run
@@ -225,6 +229,72 @@ def test_a_busy_unit_gives_no_value_and_is_counted():
         assert stand.bus.statistics.exceptions == 3
 
     on_a_line(story)
+
+
+def test_a_busy_unit_is_asked_again_for_a_read_and_never_for_a_write():
+    """Row 8: a driver asks again twice, 150 ms apart, then says so; a write that was turned away is refused at once."""
+
+    async def story(stand: Stand) -> None:
+        driver, faults = stand.driver(1), stand.server.faults[1]
+        await driver.read("state")
+        asked, began = faults.requests, stand.clock.monotonic()
+        faults.busy = 2
+        assert (await driver.read("state"))["first"].value == 10.0
+        assert faults.requests - asked == 3
+        assert 0.3 <= stand.clock.monotonic() - began < 0.5
+        assert (driver.busy, driver.status.state) == (2, DeviceState.ONLINE)
+
+        asked, faults.busy = faults.requests, 100
+        with pytest.raises(ReadFailed, match="device busy"):
+            await driver.read("state")
+        assert faults.requests - asked == 3
+        faults.busy = 0
+
+        real = stand.bus.write
+
+        async def turned_away(*args: Any, **given: Any) -> None:
+            faults.busy = 1
+            await real(*args, **given)
+
+        stand.bus.write = turned_away
+        asked = faults.requests
+        with pytest.raises(CommandRefused, match="device busy"):
+            await driver.command("dose", {"doses": 7})
+        assert faults.requests - asked == 2, "a look whether it stands already, and one write"
+        assert stand.unit(1).done == []
+
+    on_a_line(story)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the options are Linux's")
+@pytest.mark.parametrize("maker", [None, "rtu over tcp"])
+async def test_the_system_watches_over_a_connection(maker: str | None, monkeypatch: pytest.MonkeyPatch):
+    """Row 11: keep-alive from 10 s on and TCP_USER_TIMEOUT of 15 s stand on the socket of each connection."""
+    seen: list[socket.socket] = []
+    connect = asyncio.get_running_loop().sock_connect
+
+    async def connected(sock: socket.socket, address: Any) -> None:
+        seen.append(sock)
+        await connect(sock, address)
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "sock_connect", connected)
+    clock = SystemClock()
+    server = (RtuServer if maker else ModbusServer)({1: Counter(1)}, clock)
+    port = await server.start()
+    link = {"link": rtu_tcp_links(clock, settle_s=0.0)} if maker else {}
+    bus = ModbusBus("watched", "127.0.0.1", port, clock, **link)
+    await bus.open()
+    try:
+        assert await bus.read(1, 3, 0, 1) == [10]
+        (sock,) = seen
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 10
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 15_000
+    finally:
+        await bus.close()
+        await server.close()
+        clock.close()
 
 
 def test_a_half_open_connection_is_left_at_the_time_out():

@@ -85,5 +85,7 @@ async def _checked(site: Site, clock: SystemClock, *, gmp: bool) -> AsyncGenerat
             yield await reachable.tcp(bus, clock, runs=runs)
     for finding in trust.profiles(site, gmp=gmp):
         yield finding
+    for finding in trust.given(site):
+        yield finding
     for finding in trust.calibrations(site, clock.now().date()):
         yield finding

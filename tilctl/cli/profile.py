@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 from devices.diagnostic import Diagnostic, DocumentError
 from devices.profile import Profile, load_profile, profile_ids
+from devices.profile_schema import mqtt_profile_schema, profile_schema
 from tilctl.cli.exits import CommandFailed, Exit
 from tilctl.cli.plain import one_line
 from tilctl.cli.profiling.finding import found, wanted
@@ -49,6 +51,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     telling = verbs.add_parser("doc", help=text, description=text)
     telling.add_argument("profile", metavar="FILE_OR_ID", help="a profile's file, or the id of one of ours")
     telling.add_argument("--markdown", action="store_true", help="as Markdown")
+    schema = verbs.add_parser("schema", help="the JSON Schema of a profile, for editors")
+    schema.add_argument("--mqtt", action="store_true", help="that of a profile over MQTT instead")
     text = "serve the registers of a profile, so that any Modbus client can read and write them"
     serving = verbs.add_parser("simulate", help=text, description=text + ", until SIGTERM or SIGINT.")
     serving.add_argument("profile", metavar="FILE_OR_ID", help="a profile's file, or the id of one of ours")
@@ -71,6 +75,8 @@ def run(args: argparse.Namespace) -> int:
         return _check(args)
     if args.verb == "list":
         return _list(args)
+    if args.verb == "schema":
+        return _schema(mqtt=args.mqtt)
     profile = wanted(args.profile)
     if args.verb == "doc":
         print((markdown if args.markdown else plain)(sheet(profile)))
@@ -127,6 +133,12 @@ def _entry(profile: Profile) -> dict[str, Any]:
         "model": profile.model, "evidence": profile.evidence, "open_checks": list(profile.open_checks),
         "kinds": list(profile.kinds), "sha256": profile.sha256,
     }  # fmt: skip
+
+
+def _schema(*, mqtt: bool) -> int:
+    json.dump(mqtt_profile_schema() if mqtt else profile_schema(), sys.stdout, indent=2)
+    print()
+    return Exit.OK
 
 
 def _list(args: argparse.Namespace) -> int:

@@ -14,9 +14,11 @@ from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from devices.document import DocumentError, load, validate
+from devices.given import NOTHING
 from devices.mqtt.login import PORTS
 from devices.profile import Profile, load_profile
 from tilctl.config.equipment import EquipmentCheck, calibrations_of, corrections_of
+from tilctl.config.given import given_of
 from tilctl.config.logins import Logins
 from tilctl.config.references import Findings, References, Where
 from tilctl.config.schema import MqttBusEntry, SerialBusEntry, SiteFile, TcpBusEntry
@@ -83,8 +85,11 @@ def _compile(model: SiteFile, path: Path, sha256: str, findings: Findings, *, ch
     profiles = _load_profiles(model, folders, findings)
     calibrations = calibrations_of(model.calibrations, findings)
     corrections = corrections_of(model.devices, profiles, calibrations, findings)
+    given = given_of(model.devices, profiles, findings)
     devices = {
-        name: Device(name, d.profile, d.bus, d.unit or 0, d.prefix or "", corrections.get(name, {}))
+        name: Device(
+            name, d.profile, d.bus, d.unit or 0, d.prefix or "", corrections.get(name, {}), given.get(name, NOTHING)
+        )
         for name, d in model.devices.items()
     }
     equipment = EquipmentCheck(model.equipment, profiles, calibrations, findings)

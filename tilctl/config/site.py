@@ -9,6 +9,7 @@ from typing import Literal
 
 from devices.calibration import Calibration
 from devices.equipment.spec import Spec
+from devices.given import NOTHING, Given
 from devices.mqtt.login import NOBODY, Login
 from devices.profile import Profile
 
@@ -65,7 +66,8 @@ class Bus:
 class Device:
     """One instrument: its profile id, its bus, and its Modbus unit id or what its topics begin with.
 
-    `corrections` maps points to the calibrations by which they are corrected.
+    `corrections` maps points to the calibrations by which they are corrected; `given` is what the site says of this
+    one unit.
     """
 
     name: str
@@ -74,6 +76,7 @@ class Device:
     unit: int
     prefix: str = ""
     corrections: Mapping[str, str] = field(default_factory=dict[str, str])
+    given: Given = NOTHING
 
 
 @dataclass(frozen=True, slots=True)

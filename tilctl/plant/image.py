@@ -182,11 +182,6 @@ class ProcessImage:
             if future in waiting:
                 waiting.remove(future)
 
-    def oldest_age(self) -> float:
-        """Return the age in seconds of the oldest reading, 0 when there is none."""
-        now = self._clock.monotonic()
-        return max((now - reading.at for reading in self._readings.values()), default=0.0)
-
 
 def _plain(readings: Mapping[str, Reading], own: Mapping[str, str], now: float) -> bool:
     """Tell quickly of the usual readings that all may be taken; of any others `_unfit` says more."""

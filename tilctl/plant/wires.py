@@ -58,7 +58,7 @@ class Wires:
             bus = self.buses[device.bus]
             if device.bus not in links:  # a rehearsal in memory has no wire that would need it
                 bus.pace(device.unit, profile.gap_s)
-            self.devices[name] = ModbusDevice(name, profile, bus, device.unit, clock, wear)
+            self.devices[name] = ModbusDevice(name, profile, bus, device.unit, clock, wear, device.given)
         for name, device in site.devices.items():
             if device.corrections:
                 points = {point: pairs[calibration] for point, calibration in device.corrections.items()}

@@ -25,6 +25,8 @@ class Looked:
     wrong: list[str] = field(default_factory=list[str])
     latencies_s: list[float] = field(default_factory=list[float])
     watchdog: str = ""
+    missing: list[str] = field(default_factory=list[str])
+    """What its profile wants from the site file and has not got."""
 
     @property
     def well(self) -> bool:
@@ -38,7 +40,7 @@ class Looked:
         return {
             "name": self.name, "well": self.well, "profile": self.profile.id, "evidence": self.profile.evidence,
             "serial": self.serial, "blocks": self.blocks, "bad": self.bad, "wrong": self.wrong, "latency_ms": spread,
-            "watchdog": self.watchdog,
+            "watchdog": self.watchdog, "missing": self.missing,
         }  # fmt: skip
 
     def lines(self) -> list[str]:
@@ -47,6 +49,7 @@ class Looked:
         title = f"{profile.maker} {profile.model}, profile {profile.id} (evidence {profile.evidence})"
         told = [f"{self.name}: {'well' if self.well else 'NOT WELL'}: {title}"]
         told += [f"  wrong: {text}" for text in self.wrong]
+        told += [f"  warning: {text}" for text in self.missing]
         if any(block["read"] for block in self.blocks):
             settings = f"{len(profile.asserts)} settings stand" if profile.asserts else "no settings to look at"
             identity = "the profile knows no identity"
@@ -71,7 +74,7 @@ class Looked:
 async def look(there: Reach, name: str) -> Looked:
     """Read identity, settings and each block once, by the controller's own driver."""
     instrument = there.instrument(name)
-    looked = Looked(name, instrument.profile)
+    looked = Looked(name, instrument.profile, missing=there.site.devices[name].given.missing(instrument.profile))
     heard = there.heard_of(name)
     before = len(heard.latencies)
     for block in instrument.profile.blocks.values():

@@ -41,6 +41,20 @@ def _judged(profile: Profile, names: list[str], *, gmp: bool) -> Finding:
     return Finding("ok", check, text)
 
 
+def given(site: Site) -> Iterator[Finding]:
+    """Judge what each instrument wants from the site file: settings that its power loses, values it was set to."""
+    for name, profile in site.profiles.items():
+        check, todo = (
+            f"device {name}",
+            "give it in the site file (devices/PROFILES.md), or know that nobody looks at it",
+        )
+        missing = site.devices[name].given.missing(profile)
+        for text in missing:
+            yield Finding("warn", check, text, todo)
+        if not missing and (profile.on_connect or profile.at_commissioning):
+            yield Finding("ok", check, f"the site gives all that a {profile.id} wants from it")
+
+
 def calibrations(site: Site, today: date) -> Iterator[Finding]:
     """Judge the calibration in force of each thing that has some."""
     for name, history in site.calibrations.items():

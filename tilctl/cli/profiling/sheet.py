@@ -132,6 +132,8 @@ def _facts(profile: Profile) -> list[tuple[str, str]]:
         ("made safe by", profile.safe_command or "nothing: it has no safe command"),
         ("watchdog", _watchdog(profile)),
         ("power loss", ", ".join(f"{part} {fate}" for part, fate in profile.after_power_loss.items())),
+        *(("on each connection", f"{name}, with the value that the site gives") for name in profile.on_connect),
+        *(("known at commissioning", f"{name}: {why}") for name, why in profile.at_commissioning.items()),
         ("simulated by", profile.sim.model if profile.sim else "plain registers"),
         ("sha256", profile.sha256),
     ]
@@ -284,5 +286,6 @@ def _conditions(command: Command) -> list[str]:
     told += [f"only while {_expects(check)}" for check in command.requires]
     told += ["not sent where it stands already"] * command.only_on_change
     told += [f"{command.min_interval_s:g} s between two"] * (command.min_interval_s > 0)
+    told += [f"{pause:g} s after {other}" for other, pause in command.after_s.items()]
     told += [f"looked at after {command.delay_s:g} s"] * (command.delay_s > 0)
     return told

@@ -50,6 +50,13 @@ class PartsOracle:
         if isinstance(spec, ClimateSpec) and command == profile.safe_command and part == spec.programmer:
             self._cuts()
             return
+        if (
+            command in profile.on_connect
+        ):  # no effect on a product, and no batch's: whoever connects gives it back its own
+            given = self._site.devices[part].given.settings.get(command)
+            if given not in args.values():
+                self._book.note("inside_limits", f"{part}.{command}({dict(args)}), the site gives {given}")
+            return
         if command in STANDS or command == profile.safe_command or (command == "set_output" and not args["value"]):
             return
         if isinstance(spec, ClimateSpec) and part == spec.programmer and command == "set_temperature":
