@@ -132,6 +132,7 @@ class _Compiler:
             safe_command=failsafe.safe_command_of(source.failsafe, commands, self._find),
             on_comm_loss=source.failsafe.on_comm_loss,
             watchdog=failsafe.watchdog_of(source.failsafe, commands, known, self._find),
+            silence=failsafe.silence_of(source.failsafe, known, self._find),
             after_power_loss=source.failsafe.after_power_loss,
             sim=None if sim is None else self._sim(sim, known),
             sha256=hashlib.sha256(self._document.text.encode()).hexdigest(),
@@ -143,6 +144,7 @@ class _Compiler:
             elsewhere=points.elsewhere(),
             open_checks=tuple(source.profile.open_checks),
         )
+        failsafe.check_configured(source, self._find)
         for i, denied in enumerate(source.deny):
             if denied.range[0] > denied.range[1]:
                 self._find(("deny", i, "range"), "the range must be written [first, last]")
@@ -196,11 +198,15 @@ class _Compiler:
         words = 1
         if self._numeric(source.type, (*path, "type")):
             words = words_of(source.type)
-        if (source.equals is None) == (source.among is None):
-            self._find(path, "give either `equals` or `in`")
+        if sum(each is not None for each in (source.equals, source.among, source.site)) != 1:
+            self._find(
+                path, "give one of `equals`, `in` or `site`", "`site`: the name under which the site file says it"
+            )
         among = tuple(source.among or ()) if source.equals is None else (source.equals,)
         order = source.word_order or self._source.codec.word_order
-        return Setting(source.fc, source.addr, source.type, words, among, source.why, order, doc=source.doc)
+        return Setting(
+            source.fc, source.addr, source.type, words, among, source.why, order, doc=source.doc, site=source.site or ""
+        )
 
     def _identity(self) -> Identity | None:
         source = self._source.identity

@@ -6,83 +6,36 @@ together and compiles them. Addresses are wire addresses (from 0), never the 4xx
 
 from __future__ import annotations
 
-import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, Field
 
 from devices.codec import RegType, WordOrder
-from devices.quantity import QuantityError, parse_as
+from devices.profile_scalars import (
+    Address,
+    BitIndex,
+    Evidence,
+    Flag,
+    Integer,
+    Milliseconds,
+    Name,
+    Number,
+    Pause,
+    ReadCode,
+    Seconds,
+    Strict,
+    UnitId,
+    WriteCode,
+    integer,
+    number,
+)
 
 
-def _integer(value: Any) -> Any:
-    """Read an integer as people write addresses: 20737 or 0x5101."""
-    if isinstance(value, str):
-        try:
-            return int(value, 0)
-        except ValueError:
-            raise ValueError(f"{value!r} is not a whole number (write 20737 or 0x5101)") from None
-    return value
-
-
-def _number(value: Any) -> Any:
-    """Read a finite number; one of a register may be written 0x8000."""
-    if isinstance(value, str):
-        try:
-            number = float(int(value, 16)) if value.startswith("0x") else float(value)
-        except ValueError:
-            raise ValueError(f"{value!r} is not a number") from None
-        if not math.isfinite(number):
-            raise ValueError(f"{value!r} is not a finite number")
-        return number
-    return value
-
-
-def _seconds(value: Any) -> Any:
-    """Read an amount of time with its unit, as seconds."""
-    if isinstance(value, str):
-        try:
-            return parse_as(value, "s")
-        except QuantityError as error:
-            raise ValueError(str(error)) from None
-    return value
-
-
-def _flag(value: Any) -> Any:
-    """Read true or false, and nothing that only looks like it."""
-    if isinstance(value, str):
-        if value not in ("true", "false"):
-            raise ValueError(f"{value!r} is neither true nor false")
-        return value == "true"
-    return value
-
-
-Integer = Annotated[int, BeforeValidator(_integer)]
-Number = Annotated[float, BeforeValidator(_number)]
-Flag = Annotated[bool, BeforeValidator(_flag)]
-Address = Annotated[int, BeforeValidator(_integer), Field(ge=0, le=0xFFFF)]
-BitIndex = Annotated[int, BeforeValidator(_integer), Field(ge=0, le=31)]
-Milliseconds = Annotated[int, BeforeValidator(_integer), Field(ge=1, le=3_600_000)]
-Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0, le=3600)]
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)]
-UnitId = Annotated[int, BeforeValidator(_integer), Field(ge=1, le=247)]
-Pause = Annotated[int, BeforeValidator(_integer), Field(ge=0, le=10_000)]
-Evidence = Literal["simulated", "driver", "manual", "manual+driver", "bench"]
-"""How far a profile may be trusted: made for the simulator; after a public driver that runs on the hardware; after the
-maker's manual; both; seen to hold on a unit on the bench."""
-ReadCode = Annotated[Literal[1, 2, 3, 4], BeforeValidator(_integer)]
-WriteCode = Annotated[Literal[5, 6, 15, 16], BeforeValidator(_integer)]
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class HeaderModel(_Strict):
+class HeaderModel(Strict):
     """Who made the instrument, and how far the file may be trusted."""
 
     id: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_.-]*$", max_length=64)]
-    version: Annotated[int, BeforeValidator(_integer), Field(ge=1)]
+    version: Annotated[int, BeforeValidator(integer), Field(ge=1)]
     role: Name
     maker: str
     model: str
@@ -91,22 +44,22 @@ class HeaderModel(_Strict):
     open_checks: list[str] = Field(default_factory=list[str])
 
 
-class TcpModel(_Strict):
+class TcpModel(Strict):
     """Where the instrument listens as it comes from its maker."""
 
-    port: Annotated[int, BeforeValidator(_integer), Field(ge=1, le=65535)] = 502
+    port: Annotated[int, BeforeValidator(integer), Field(ge=1, le=65535)] = 502
     unit: UnitId = 1
 
 
-class RtuModel(_Strict):
+class RtuModel(Strict):
     """How the instrument speaks on a serial line as it comes from its maker."""
 
-    baud: Annotated[int, BeforeValidator(_integer), Field(ge=1200, le=921_600)]
+    baud: Annotated[int, BeforeValidator(integer), Field(ge=1200, le=921_600)]
     format: Annotated[str, Field(pattern=r"^[78][NEO][12]$")]
     unit: UnitId = 1
 
 
-class TransportModel(_Strict):
+class TransportModel(Strict):
     """How the instrument is reached, and after how many failures in a row it counts as gone.
 
     `gap_ms` is the least time from the end of one request to it until the next.  The time-out belongs to the bus (site
@@ -114,35 +67,35 @@ class TransportModel(_Strict):
     """
 
     kinds: Annotated[list[Literal["tcp", "rtu"]], Field(min_length=1)]
-    offline_after: Annotated[int, BeforeValidator(_integer), Field(ge=1, le=100)] = 3
+    offline_after: Annotated[int, BeforeValidator(integer), Field(ge=1, le=100)] = 3
     gap_ms: Pause = 0
     pause_after_connect_ms: Pause = 0
     tcp: TcpModel | None = None
     rtu: RtuModel | None = None
 
 
-class CodecModel(_Strict):
+class CodecModel(Strict):
     """How values of several registers are ordered."""
 
     word_order: WordOrder = WordOrder.ABCD
 
 
-class LimitsModel(_Strict):
+class LimitsModel(Strict):
     """Most registers in one request; the protocol allows 125 to read and 123 to write."""
 
-    max_read: Annotated[int, BeforeValidator(_integer), Field(ge=1, le=125)] = 125
-    max_write: Annotated[int, BeforeValidator(_integer), Field(ge=1, le=123)] = 123
+    max_read: Annotated[int, BeforeValidator(integer), Field(ge=1, le=125)] = 125
+    max_write: Annotated[int, BeforeValidator(integer), Field(ge=1, le=123)] = 123
 
 
-class SerialModel(_Strict):
+class SerialModel(Strict):
     """Where the serial number of the one unit stands, in the same registers as the identity."""
 
     addr: Address
     type: RegType
-    length: Annotated[int, BeforeValidator(_integer), Field(ge=0, le=32)] = 0
+    length: Annotated[int, BeforeValidator(integer), Field(ge=0, le=32)] = 0
 
 
-class IdentityModel(_Strict):
+class IdentityModel(Strict):
     """A register that tells the model: read at every connect; another value means the wrong instrument.
 
     A number must be `expect`, a text begins with `starts`; without either what is read is part of the serial number.
@@ -151,7 +104,7 @@ class IdentityModel(_Strict):
     fc: ReadCode
     addr: Address
     type: RegType
-    length: Annotated[int, BeforeValidator(_integer), Field(ge=0, le=32)] = 0
+    length: Annotated[int, BeforeValidator(integer), Field(ge=0, le=32)] = 0
     word_order: WordOrder | None = None
     expect: Integer | None = None
     starts: Annotated[str, Field(min_length=1, max_length=64)] | None = None
@@ -159,8 +112,11 @@ class IdentityModel(_Strict):
     doc: str = ""
 
 
-class AssertModel(_Strict):
-    """A setting that must stand as the profile assumes: read at connect and every hour."""
+class AssertModel(Strict):
+    """A setting that must stand as the profile assumes: read at connect and every hour.
+
+    With `site` it is the site file that says, under this name, what the unit was set up with at its commissioning.
+    """
 
     fc: ReadCode
     addr: Address
@@ -168,22 +124,23 @@ class AssertModel(_Strict):
     word_order: WordOrder | None = None
     equals: Number | None = None
     among: Annotated[list[Number] | None, Field(alias="in")] = None
+    site: Name | None = None
     why: str
     doc: str = ""
 
 
-class BlockModel(_Strict):
+class BlockModel(Strict):
     """Registers read by one request. `demand` blocks are read only when asked for by name."""
 
     fc: ReadCode
     addr: Address
-    count: Annotated[int, BeforeValidator(_integer), Field(ge=1, le=2000)]
+    count: Annotated[int, BeforeValidator(integer), Field(ge=1, le=2000)]
     scan: Literal["fast", "slow", "demand"]
     atomic: Flag = False
     doc: str = ""
 
 
-class QualityRuleModel(_Strict):
+class QualityRuleModel(Strict):
     """The value is bad, or uncertain, when the raw value of another point is (not) one of these, or a bit is set.
 
     Where the other point stands in another block, its latest good reading decides; without one the value is uncertain.
@@ -195,20 +152,20 @@ class QualityRuleModel(_Strict):
     not_in: list[Integer] | None = None
 
 
-class ExampleModel(_Strict):
+class ExampleModel(Strict):
     """What the manual gives as an example: registers, and what they read in the unit of the point."""
 
     words: Annotated[list[Address], Field(min_length=1, max_length=4)]
     reads: Number
 
 
-class PointModel(_Strict):
+class PointModel(Strict):
     """One value the instrument offers: raw * scale + offset, in `unit`."""
 
     block: Name
     addr: Address
     type: RegType
-    length: Annotated[int, BeforeValidator(_integer), Field(ge=0, le=125)] = 0
+    length: Annotated[int, BeforeValidator(integer), Field(ge=0, le=125)] = 0
     word_order: WordOrder | None = None
     unit: str = ""
     scale: Number = 1.0
@@ -225,14 +182,14 @@ class PointModel(_Strict):
     doc: str = ""
 
 
-class KeepModel(_Strict):
+class KeepModel(Strict):
     """Bits of a written word that stay as `point` reads them: a control word is written whole, by its one owner."""
 
     point: Name
     mask: Integer
 
 
-class FieldModel(_Strict):
+class FieldModel(Strict):
     """One value of a written frame: an argument of the command, or a fixed raw value.
 
     With `modulo` the register holds a part of the argument, floor(value / scale) modulo it: hours, minutes and seconds
@@ -248,28 +205,28 @@ class FieldModel(_Strict):
     min: Number | None = None
     max: Number | None = None
     symbols: dict[Integer, Name] = Field(default_factory=dict[int, str])
-    modulo: Annotated[int, BeforeValidator(_integer), Field(ge=2, le=65_536)] | None = None
+    modulo: Annotated[int, BeforeValidator(integer), Field(ge=2, le=65_536)] | None = None
     keep: KeepModel | None = None
 
 
-class IndexModel(_Strict):
+class IndexModel(Strict):
     """An argument that chooses where a command writes: the address grows by `stride` for each above `first`."""
 
     arg: Name
-    first: Annotated[int, BeforeValidator(_integer), Field(ge=0, le=1000)] = 0
-    last: Annotated[int, BeforeValidator(_integer), Field(ge=0, le=1000)]
-    stride: Annotated[int, BeforeValidator(_integer), Field(ge=1, le=10_000)] = 1
+    first: Annotated[int, BeforeValidator(integer), Field(ge=0, le=1000)] = 0
+    last: Annotated[int, BeforeValidator(integer), Field(ge=0, le=1000)]
+    stride: Annotated[int, BeforeValidator(integer), Field(ge=1, le=10_000)] = 1
 
 
-class RowsModel(_Strict):
+class RowsModel(Strict):
     """A table: `arg` is a list of rows; rows that are not given are written as zeros."""
 
     arg: Name
-    max: Annotated[int, BeforeValidator(_integer), Field(ge=1, le=100)]
+    max: Annotated[int, BeforeValidator(integer), Field(ge=1, le=100)]
     fields: Annotated[list[FieldModel], Field(min_length=1)]
 
 
-class WriteModel(_Strict):
+class WriteModel(Strict):
     """The one request of a command: its fields stand one after the other from `addr`."""
 
     fc: WriteCode
@@ -279,17 +236,17 @@ class WriteModel(_Strict):
     rows: RowsModel | None = None
 
 
-class CheckModel(_Strict):
+class CheckModel(Strict):
     """What a point must read after the write: the argument as given, a fixed value, or one of several."""
 
     point: Name
     arg: Name | None = None
     equals: str | None = None
     among: Annotated[list[str] | None, Field(alias="in")] = None
-    tolerance: Annotated[float, BeforeValidator(_number), Field(ge=0)] = 0.0
+    tolerance: Annotated[float, BeforeValidator(number), Field(ge=0)] = 0.0
 
 
-class VerifyModel(_Strict):
+class VerifyModel(Strict):
     """The read-back: checks of points, or a block that must echo the frame, or `none` with its reason."""
 
     within_ms: Milliseconds = 2000
@@ -298,22 +255,23 @@ class VerifyModel(_Strict):
     none: str | None = None
 
 
-class StorageModel(_Strict):
+class StorageModel(Strict):
     """Where a written value is kept; memory that wears has a budget, of writes a day and in all."""
 
     kind: Literal["volatile", "eeprom"]
-    per_day: Annotated[int, BeforeValidator(_integer), Field(ge=1)] | None = None
-    life: Annotated[int, BeforeValidator(_integer), Field(ge=1)] | None = None
+    per_day: Annotated[int, BeforeValidator(integer), Field(ge=1)] | None = None
+    life: Annotated[int, BeforeValidator(integer), Field(ge=1)] | None = None
 
 
-class RequireModel(_Strict):
-    """What must be read, fresh, before a command is sent."""
+class RequireModel(Strict):
+    """What must be read, fresh, before a command is sent: one of these, or none of them."""
 
     point: Name
-    among: Annotated[list[str], Field(alias="in", min_length=1)]
+    among: Annotated[list[str] | None, Field(alias="in", min_length=1)] = None
+    not_in: Annotated[list[str] | None, Field(min_length=1)] = None
 
 
-class CommandModel(_Strict):
+class CommandModel(Strict):
     """One action. `idempotent: false` means that doing it twice does it twice.
 
     `only_on_change`: it is not written where the read-back shows it already.  `min_interval_ms` is the least time
@@ -331,14 +289,14 @@ class CommandModel(_Strict):
     doc: str = ""
 
 
-class DenyModel(_Strict):
+class DenyModel(Strict):
     """Registers that no command may touch: passcodes, configuration, worn-out memory."""
 
     range: Annotated[list[Address], Field(min_length=2, max_length=2)]
     why: str
 
 
-class WatchdogModel(_Strict):
+class WatchdogModel(Strict):
     """A watchdog in the instrument: `command` arms and feeds it with seconds, and disarms it with 0.
 
     `timeout` is what it is armed with, `period` how often it is fed, `action` what the instrument then does by itself;
@@ -353,19 +311,33 @@ class WatchdogModel(_Strict):
     tripped: Name
 
 
-class FailsafeModel(_Strict):
+class SilenceModel(Strict):
+    """What an instrument that stops when its host is gone shows of it, once nobody has asked it for `within`.
+
+    The time is set up at the instrument: `within` is what it has to be at most.  Then the points `safe` read true and
+    the outputs `opened` false.
+    """
+
+    within: Seconds
+    safe: Annotated[list[Name], Field(max_length=64)] = Field(default_factory=list[str])
+    opened: Annotated[list[Name], Field(max_length=64)] = Field(default_factory=list[str])
+
+
+Fate = Literal["kept", "lost", "defaults", "closed", "aborted", "configured"]
+
+
+class FailsafeModel(Strict):
     """What makes it safe, and what it does by itself when nobody talks to it or its power comes back."""
 
     safe_command: Name | None = None
     on_comm_loss: Literal["keeps_running", "stops", "unknown"]
     doc: str = ""
-    after_power_loss: dict[Name, Literal["kept", "lost", "defaults", "closed", "aborted"]] = Field(
-        default_factory=dict[str, Literal["kept", "lost", "defaults", "closed", "aborted"]]
-    )
+    after_power_loss: dict[Name, Fate] = Field(default_factory=dict[str, Fate])
     watchdog: WatchdogModel | None = None
+    silence: SilenceModel | None = None
 
 
-class SimModel(_Strict):
+class SimModel(Strict):
     """Which simulated physics stands behind the registers.
 
     `values` are what points read of which physics knows nothing; `unlisted` is what becomes of an address that the
@@ -378,7 +350,7 @@ class SimModel(_Strict):
     unlisted: Literal["exception", "undefined", "discard"] = "exception"
 
 
-class ProfileModel(_Strict):
+class ProfileModel(Strict):
     """A whole profile file."""
 
     profile: HeaderModel

@@ -131,12 +131,19 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What `point` must read after a command: the argument `arg`, or one of `among`."""
+    """What `point` must read after a command: the argument `arg`, or one of `among`; none of them if not `inside`."""
 
     point: str
     arg: str | None
     among: tuple[float | bool | str, ...]
     tolerance: float
+    inside: bool = True
+
+    @property
+    def wish(self) -> str:
+        """What is wanted of the value, for a person."""
+        values = (f"{v:g}" if isinstance(v, float) else str(v).lower() for v in self.among)
+        return f"{'' if self.inside else 'anything but '}{' or '.join(values)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,10 +215,22 @@ class Watchdog:
 
 
 @dataclass(frozen=True, slots=True)
+class Silence:
+    """What shows, after `within_s` without a request, that an instrument has noticed that its host is gone.
+
+    The points `safe` read true then, and the outputs `opened` false.
+    """
+
+    within_s: float
+    safe: tuple[str, ...]
+    opened: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Setting:
     """A value that must stand at `addr`: one of `among`, a text that begins with `starts`; anything where neither is.
 
-    `why` is for the person.
+    `why` is for the person.  `site` is the name under which the site file gives `among`: until it does, none are known.
     """
 
     fc: int
@@ -223,6 +242,7 @@ class Setting:
     order: WordOrder = WordOrder.ABCD
     starts: str = ""
     doc: str = ""
+    site: str = ""
 
     @property
     def expected(self) -> str:
@@ -320,4 +340,5 @@ class Profile:
     deny: tuple[Deny, ...] = ()
     elsewhere: tuple[Elsewhere, ...] = ()
     open_checks: tuple[str, ...] = ()
+    silence: Silence | None = None  # what shows that it has noticed that its host is gone
     counter: bool = True  # of a pump: it counts what it moved; without that its doses are closed by mass alone

@@ -14,13 +14,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 
 from devices.calibration import Curve
 from devices.equipment.base import Act, Equipment, Parts, Source
+from devices.equipment.outputs import switch
 from devices.instrument import Args, CommandRefused, DeviceError, OutcomeUnknown, Priority
 from devices.reading import Quality, Reading, bad
 from devices.role import BOOL
@@ -187,8 +189,8 @@ class PeristalticPump(Equipment):
         await self.order(self._drive, "set_steps", {"value": float(steps)}, priority)
         await self.order(self._drive, "dispense_mode", {"value": 1.0}, priority)
 
-    async def _switch(self, relay: Enable, value: float, priority: Priority) -> dict[str, Reading]:
-        return await self.order(relay.part, "set_output", {"channel": relay.channel, "value": value}, priority)
+    async def _switch(self, relay: Enable, value: float, priority: Priority) -> None:
+        await switch(self, relay.part, relay.channel, value, priority)
 
     def _stop_from(self, at: float) -> None:
         """Stop the drive from `at` (monotonic s) on, until it says that it stands."""
@@ -221,7 +223,7 @@ class PeristalticPump(Equipment):
 
     async def _halt(self, priority: Priority) -> None:
         """Stop the drive and take its power, beside each other; raises when neither is known to have worked."""
-        work = [self.order(self._drive, "stop", {}, priority)]
+        work: list[Coroutine[Any, Any, object]] = [self.order(self._drive, "stop", {}, priority)]
         if self._enable is not None:
             work.append(self._switch(self._enable, 0.0, priority))
         results = await asyncio.gather(*work, return_exceptions=True)

@@ -174,9 +174,8 @@ class ModbusDevice:
             block = self.profile.points[self._point_of(check.point)].block
             reading = (await self.read(block, priority)).get(check.point)
             if not holds(check, check.among, reading):
-                shown = None if reading is None else reading.value
-                wish = " or ".join(str(value) for value in check.among)
-                text = f"{command.name} was not sent: {check.point} is {shown}, it must be {wish}"
+                shown = "not known" if reading is None or reading.quality is not Quality.GOOD else reading.value
+                text = f"{command.name} was not sent: {check.point} is {shown}, it must be {check.wish}"
                 raise CommandRefused(self.name, text, "bring the instrument into that state first")
         last = self._wrote.get(command.name)
         if last is not None and command.min_interval_s:

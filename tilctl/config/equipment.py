@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import date
 from itertools import pairwise
 from typing import cast
@@ -118,6 +119,30 @@ def corrections_of(
             if any(b <= a for a, b in pairwise(shown)):
                 findings.add(where, "site-calibration", f"{name}: what was shown must rise from pair to pair")
             found.setdefault(device, {})[point] = name
+    return found
+
+
+def expecting(
+    devices: Mapping[str, DeviceEntry], profiles: Mapping[str, Profile], findings: Findings
+) -> dict[str, Profile]:
+    """Return the profiles with what the site expects of the settings that they leave to it; mistakes are reported."""
+    found = dict(profiles)
+    for device, entry in devices.items():
+        if not entry.expect or device not in profiles:
+            continue
+        profile = profiles[device]
+        left = {setting.site: setting for setting in profile.asserts if setting.site}
+        values: dict[str, float] = {}
+        for name, text in entry.expect.items():
+            where: Where = ("devices", device, "expect", name)
+            if not findings.known(where, name, left, f"setting that {profile.id} leaves to the site"):
+                continue
+            try:
+                values[name] = float(int(text, 0))
+            except ValueError:
+                findings.add(where, "site-expect", f"{text!r} is no whole number", "the code that the register reads")
+        asserts = (replace(s, among=(values[s.site],)) if s.site in values else s for s in profile.asserts)
+        found[device] = replace(profile, asserts=tuple(asserts))
     return found
 
 

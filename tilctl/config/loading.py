@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from devices.document import DocumentError, load, validate
 from devices.mqtt.login import PORTS
 from devices.profile import Profile, load_profile
-from tilctl.config.equipment import EquipmentCheck, calibrations_of, corrections_of
+from tilctl.config.equipment import EquipmentCheck, calibrations_of, corrections_of, expecting
 from tilctl.config.logins import Logins
 from tilctl.config.references import Findings, References, Where
 from tilctl.config.schema import MqttBusEntry, SerialBusEntry, SiteFile, TcpBusEntry
@@ -80,7 +80,7 @@ def _compile(model: SiteFile, path: Path, sha256: str, findings: Findings, *, ch
     logins = Logins(path.resolve().parent, findings, files=check_logins)
     buses = {name: _bus(name, entry, findings, logins) for name, entry in model.buses.items()}
     folders = [path.resolve().parent / model.profiles] if model.profiles else []
-    profiles = _load_profiles(model, folders, findings)
+    profiles = expecting(model.devices, _load_profiles(model, folders, findings), findings)
     calibrations = calibrations_of(model.calibrations, findings)
     corrections = corrections_of(model.devices, profiles, calibrations, findings)
     devices = {

@@ -110,7 +110,8 @@ BusEntry = Annotated[TcpBusEntry | SerialBusEntry | MqttBusEntry, Field(discrimi
 class DeviceEntry(Entry):
     """An instrument: a unit on a Modbus bus, or what a broker has under a prefix.
 
-    `corrections` maps points to calibrations.
+    `corrections` maps points to calibrations; `expect` says what its settings were set up with at commissioning, for
+    those that its profile leaves to the site.
     """
 
     profile: str
@@ -118,6 +119,7 @@ class DeviceEntry(Entry):
     unit: Annotated[int, Field(ge=0, le=255)] | None = None
     prefix: Annotated[str, Field(min_length=1, max_length=200)] | None = None
     corrections: dict[str, Name] = {}
+    expect: dict[str, str] = {}
 
 
 class CalibrationEntry(Entry):

@@ -131,6 +131,7 @@ def _facts(profile: Profile) -> list[tuple[str, str]]:
         ("nobody talks to it", profile.on_comm_loss.replace("_", " ")),
         ("made safe by", profile.safe_command or "nothing: it has no safe command"),
         ("watchdog", _watchdog(profile)),
+        ("found out by silence", _silence(profile)),
         ("power loss", ", ".join(f"{part} {fate}" for part, fate in profile.after_power_loss.items())),
         ("simulated by", profile.sim.model if profile.sim else "plain registers"),
         ("sha256", profile.sha256),
@@ -175,8 +176,18 @@ def _watchdog(profile: Profile) -> str:
     return f"{dog.command} with {dog.timeout_s:g} s, fed every {dog.period_s:g} s; else: {action}; {dog.tripped} tells"
 
 
+def _silence(profile: Profile) -> str:
+    silence = profile.silence
+    if silence is None:
+        return ""
+    shown = f"{', '.join(silence.safe)} read true"
+    opened = f", and {', '.join(silence.opened)} false" if silence.opened else ""
+    return f"within {silence.within_s:g} s without a request {shown}{opened}"
+
+
 def _setting(setting: Setting) -> tuple[str, ...]:
-    return f"fc {setting.fc}, {setting.addr}", str(setting.type), setting.expected, setting.why, setting.doc
+    expected = setting.expected or (f"as the site file says (expect: {setting.site})" if setting.site else "")
+    return f"fc {setting.fc}, {setting.addr}", str(setting.type), expected, setting.why, setting.doc
 
 
 def _span(first: int, count: int) -> str:
@@ -270,7 +281,9 @@ def _read_back(command: Command) -> str:
 
 def _expects(check: Check) -> str:
     what = check.arg or " or ".join(_shown(value) for value in check.among)
-    return f"{check.point} = {what}" + (f" +-{check.tolerance:g}" if check.tolerance else "")
+    return f"{check.point} {'=' if check.inside else 'is not'} {what}" + (
+        f" +-{check.tolerance:g}" if check.tolerance else ""
+    )
 
 
 def _shown(value: float | bool | str) -> str:
