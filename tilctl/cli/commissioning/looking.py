@@ -15,13 +15,17 @@ from tilctl.cli.commissioning.reach import Reach, Where
 
 @dataclass
 class Looked:
-    """What was seen of one instrument; `bad` are points without a value, `wrong` is why it is not well."""
+    """What was seen of one instrument; `bad` are points without a value, `wrong` is why it is not well.
+
+    `unsettled` are settings of which the site file does not say what they have to be.
+    """
 
     name: str
     profile: Profile
     serial: str = ""
     blocks: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     bad: list[str] = field(default_factory=list[str])
+    unsettled: list[str] = field(default_factory=list[str])
     wrong: list[str] = field(default_factory=list[str])
     latencies_s: list[float] = field(default_factory=list[float])
     watchdog: str = ""
@@ -38,7 +42,7 @@ class Looked:
         return {
             "name": self.name, "well": self.well, "profile": self.profile.id, "evidence": self.profile.evidence,
             "serial": self.serial, "blocks": self.blocks, "bad": self.bad, "wrong": self.wrong, "latency_ms": spread,
-            "watchdog": self.watchdog,
+            "unsettled": self.unsettled, "watchdog": self.watchdog,
         }  # fmt: skip
 
     def lines(self) -> list[str]:
@@ -48,7 +52,8 @@ class Looked:
         told = [f"{self.name}: {'well' if self.well else 'NOT WELL'}: {title}"]
         told += [f"  wrong: {text}" for text in self.wrong]
         if any(block["read"] for block in self.blocks):
-            settings = f"{len(profile.asserts)} settings stand" if profile.asserts else "no settings to look at"
+            known = sum(bool(setting.expected) for setting in profile.asserts)
+            settings = f"{known} settings stand" if known else "no settings to look at"
             identity = "the profile knows no identity"
             if profile.identity is not None:
                 expected = profile.identity.setting.expected
@@ -57,6 +62,7 @@ class Looked:
         for block in self.blocks:
             what = f"{block['good']} of {block['points']} good, {block['ms']:.1f} ms" if block["read"] else "not read"
             told.append(f"  block {block['block']}: {what}")
+        told += [f"  not settled: {text}" for text in self.unsettled]
         if self.bad:
             told.append(f"  without a value: {', '.join(self.bad)}")
         spread = self.as_json()["latency_ms"]
@@ -74,6 +80,7 @@ async def look(there: Reach, name: str) -> Looked:
     looked = Looked(name, instrument.profile)
     heard = there.heard_of(name)
     before = len(heard.latencies)
+    seen: dict[str, Reading] = {}
     for block in instrument.profile.blocks.values():
         try:
             readings = await instrument.read(block.id)
@@ -83,15 +90,35 @@ async def look(there: Reach, name: str) -> Looked:
             if not looked.serial and not any(each["read"] for each in looked.blocks):
                 break  # it does not answer, or is another: asking on would only take time
             continue
+        seen |= readings
         took = heard.took.get(where_of(there, instrument, block.id), 0.0)
         looked.blocks.append(_block(block.id, readings, took))
         looked.bad += [point for point, reading in readings.items() if reading.quality is Quality.BAD]
         looked.serial = instrument.serial
     looked.latencies_s = heard.latencies[before:]
+    looked.unsettled = unsettled(instrument.profile, seen)
     looked.wrong += [
         f"{point} has no value, and it is what a {instrument.profile.role} is for" for point in _lacks(looked)
     ]
     return looked
+
+
+def unsettled(profile: Profile, seen: Mapping[str, Reading]) -> list[str]:
+    """Return the settings that are left to the site, and of which its file says nothing."""
+    told: list[str] = []
+    for setting in profile.asserts:
+        if not setting.site or setting.expected:
+            continue
+        points = (
+            p for p in profile.points.values() if (profile.blocks[p.block].fc, p.addr) == (setting.fc, setting.addr)
+        )
+        found = (seen[p.name].value for p in points if p.name in seen)
+        reads = next((f"{value:g}" for value in found if isinstance(value, float)), "CODE")
+        told.append(
+            f"{setting.site} ({setting.why}): register {setting.addr} reads {reads}; once that is found to be right, "
+            f"write expect: {{{setting.site}: {reads}}} into the site file"
+        )
+    return told
 
 
 def where_of(there: Reach, instrument: Instrument, block_id: str) -> Where:
