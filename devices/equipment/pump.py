@@ -24,6 +24,7 @@ from devices.calibration import Curve
 from devices.equipment.base import Act, Equipment, Parts, Source
 from devices.equipment.outputs import switch
 from devices.instrument import Args, CommandRefused, DeviceError, OutcomeUnknown, Priority
+from devices.profile_types import Profile
 from devices.reading import Quality, Reading, bad
 from devices.role import BOOL
 
@@ -84,11 +85,8 @@ class PeristalticPump(Equipment):
                 f"{drive} ({parts.instruments[drive].profile.id}) does not bound a dose by itself: give it an `enable` "
                 "relay on a module with a host watchdog, or a dead controller leaves it running"
             )
-        if enable is not None and parts.instruments[enable.part].profile.on_comm_loss != "stops":
-            raise ValueError(
-                f"{enable.part} ({parts.instruments[enable.part].profile.id}) does not open its outputs by itself when "
-                "its host is gone: it cannot be what stops a pump"
-            )
+        if enable is not None:
+            _provable(enable.part, parts.instruments[enable.part].profile)
         self._drive = drive
         self._curve = curve
         self._enable = enable
@@ -231,6 +229,16 @@ class PeristalticPump(Equipment):
         if failed:  # also where a driver fails by itself: it is as little known to stand
             text = "; ".join(str(error) or repr(error) for error in failed)
             raise OutcomeUnknown(self.name, f"stop: {text}", "look at the pump", {}) from failed[0]
+
+
+def _provable(part: str, profile: Profile) -> None:
+    """Refuse a module that keeps its relays, or that cannot be seen at its commissioning to open them."""
+    if profile.on_comm_loss != "stops":
+        text = "does not open its outputs by itself when its host is gone: it cannot be what stops a pump"
+        raise ValueError(f"{part} ({profile.id}) {text}")
+    if profile.silence is None:
+        text = "nothing shows that it has noticed that its host is gone: its profile needs `silence` beside `stops`"
+        raise ValueError(f"{part} ({profile.id}): {text}")
 
 
 def _within(device: str, args: Args, name: str, low: float, high: float) -> float:

@@ -161,7 +161,7 @@ def test_the_simulated_programmer_warms_up_at_a_reset_and_waits_at_a_holdback(tm
     in_lab(tmp_path, "", work, programmer_site(tmp_path))
 
 
-@pytest.mark.parametrize(("programs", "segments"), [(10, 3), (0, 25), (10, 0)])
+@pytest.mark.parametrize(("programs", "segments"), [(10, 3), (10, 4), (0, 25), (10, 0)])
 def test_what_was_not_ordered_is_not_written(programs: int, segments: int, tmp_path: Path):
     async def work(at: Lab) -> None:
         device = at.plant.devices["crf"]
@@ -179,6 +179,7 @@ def test_what_was_not_ordered_is_not_written(programs: int, segments: int, tmp_p
 def test_programmes_are_used_in_turn_as_many_as_were_ordered(tmp_path: Path):
     async def work(at: Lab) -> None:
         at.plant.devices["crf"].bend("programs", lambda _: 2)
+        at.plant.devices["crf"].bend("segments_per_program", lambda _: 5)  # four rows and the end: just enough
         assert [await loaded(at) for _ in range(4)] == [1, 2, 1, 2]
 
     in_lab(tmp_path, "", work, programmer_site(tmp_path))

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from devices.instrument import CommandRefused, Instrument, Priority
+from devices.clock import Clock
+from devices.equipment.base import Parts
+from devices.equipment.spec import build, planned
+from devices.instrument import CommandRefused, Instrument, NotApplied, Priority
+from devices.kept import Kept
 from simulators.fittings import HOST_LOST_S, module
 from tests.engine.labs import Lab, dosed, filled, in_lab, started
 from tilctl.cli.commissioning.watchdog import WatchdogFailed, silent
+from tilctl.cli.simulated import site_for
+from tilctl.config import load_site
 
 DOSE = {"sequence": 4, "rate": 100.0, "volume": 50.0}
 
@@ -54,6 +61,32 @@ def test_a_relay_that_was_opened_by_its_watchdog_is_cleared_by_the_next_dose_onl
         assert at.plant.pumps["pump_media"].run is not None
 
     in_lab(tmp_path, "lab-watlow", work)
+
+
+def test_the_simulated_module_does_not_close_what_was_not_released(tmp_path: Path):
+    """Else no rehearsal would show that a safe status was left standing."""
+
+    async def work(at: Lab) -> None:
+        enables = part(at, "pump_media", "enables")
+        await lost(at, "enables")
+        with pytest.raises(NotApplied):
+            await enables.command("set_output", {"channel": 0, "value": 1})
+        await enables.command("clear_safe", {"channel": 0})
+        assert at.plant.devices["enables"].reads("do_0") is False
+        await enables.command("set_output", {"channel": 0, "value": 1})
+
+    in_lab(tmp_path, "lab-watlow", work)
+
+
+def test_a_module_of_which_nothing_shows_that_it_noticed_is_no_barrier():
+    site = load_site(site_for("lab-watlow"))
+    spec, profiles = site.equipment["pump_media"], dict(site.profiles)
+    clock = cast("Clock", None)  # on paper nothing waits
+    kept = Kept(clock)
+    assert build("pump_media", spec, Parts(planned(profiles), clock), kept)
+    profiles["enables"] = replace(profiles["enables"], silence=None)
+    with pytest.raises(ValueError, match=r"enables .*nothing shows that it has noticed that its host is gone"):
+        build("pump_media", spec, Parts(planned(profiles), clock), kept)
 
 
 def test_a_relay_that_was_not_opened_by_its_watchdog_is_not_cleared(tmp_path: Path):
