@@ -287,13 +287,14 @@ def wanted(command: Command, check: Check, args: Args) -> tuple[float | bool | s
 
 
 def holds(check: Check, values: Sequence[float | bool | str], reading: Reading | None) -> bool:
-    """Tell whether a good reading is one of `values`, numbers within the tolerance of the check."""
+    """Tell whether a good reading is one of `values`, or none of them, numbers within the tolerance of the check."""
     if reading is None or reading.quality is not Quality.GOOD or reading.value is None:
         return False
     got = reading.value
     if isinstance(got, str):
-        return got in values
-    return any(not isinstance(value, str) and abs(got - value) <= check.tolerance for value in values)
+        return (got in values) is check.inside
+    found = any(not isinstance(value, str) and abs(got - value) <= check.tolerance for value in values)
+    return found is check.inside
 
 
 def serial_of(identity: Identity, registers: Sequence[int], found: Raw, order: WordOrder) -> str:

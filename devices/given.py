@@ -15,6 +15,9 @@ Wanted = list[tuple[Check, tuple[Value, ...]]]
 """Checks, each with the values that satisfy it."""
 
 
+_NOTHING_SEEN: Mapping[str, Value | None] = {}
+
+
 @dataclass(frozen=True, slots=True)
 class Given:
     """`settings`: command of `on_connect` -> the value of its one argument; `expected`: point -> what it must read."""
@@ -38,17 +41,27 @@ class Given:
                 found.setdefault(profile.points[point].block, []).append((check, satisfies))
         return found
 
-    def missing(self, profile: Profile) -> list[str]:
-        """Return what the profile wants from the site and has not got, each as a sentence for people."""
+    def missing(self, profile: Profile, seen: Mapping[str, Value | None] = _NOTHING_SEEN) -> list[str]:
+        """Return what the profile wants from the site and has not got, each as a sentence for people.
+
+        `seen` is what the instrument reads now, by point.
+        """
         power_up = [name for name in profile.on_connect if name not in self.settings]
         told = [
             f"{name} is not given: it runs on what it has at power-up (`settings` of the device)" for name in power_up
         ]
         return told + [
-            f"{name} is not expected to be anything: {why} (`expect` of the device)"
+            f"{name} is not expected to be anything: {why} ({_reads(seen.get(name))}`expect` of the device)"
             for name, why in profile.at_commissioning.items()
             if name not in self.expected
         ]
+
+
+def _reads(value: Value | None) -> str:
+    if value is None:
+        return ""
+    shown = f"{value:g}" if isinstance(value, float) else str(value)
+    return f"it reads {shown} now; once that is found to be right, give it as "
 
 
 NOTHING = Given()

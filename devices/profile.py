@@ -133,6 +133,7 @@ class _Compiler:
             safe_command=failsafe.safe_command_of(source.failsafe, commands, self._find),
             on_comm_loss=source.failsafe.on_comm_loss,
             watchdog=failsafe.watchdog_of(source.failsafe, commands, known, self._find),
+            silence=failsafe.silence_of(source.failsafe, known, self._find),
             after_power_loss=source.failsafe.after_power_loss,
             sim=None if sim is None else self._sim(sim, known),
             sha256=hashlib.sha256(self._document.text.encode()).hexdigest(),
@@ -146,6 +147,7 @@ class _Compiler:
             on_connect=on_connect_of(source, commands, self._find),
             at_commissioning=at_commissioning_of(source, known, self._find),
         )
+        failsafe.check_configured(source, self._find)
         for i, denied in enumerate(source.deny):
             if denied.range[0] > denied.range[1]:
                 self._find(("deny", i, "range"), "the range must be written [first, last]")

@@ -112,8 +112,11 @@ class Commands:
         if point is None:
             self._find(path, f"there is no point {source.point}", "")
             return Check(source.point, None, (), 0.0)
-        values = [self._value(text, BOOL if bit else point.unit, point, path) for text in source.among]
-        return Check(source.point, None, tuple(values), 0.0)
+        if (source.among is None) == (source.not_in is None):
+            self._find(path, "give either `in` or `not_in`", "")
+        listed = source.among or source.not_in or []
+        values = [self._value(text, BOOL if bit else point.unit, point, path) for text in listed]
+        return Check(source.point, None, tuple(values), 0.0, inside=source.not_in is None)
 
     def _slot(self, source: model.FieldModel, path: DataPath) -> Slot:
         words = 1

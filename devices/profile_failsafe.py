@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from devices import profile_model as model
-from devices.profile_types import Bit, Command, Point, Watchdog
+from devices.profile_types import Bit, Command, Point, Silence, Watchdog
 from devices.role import BOOL
 
 Find = Callable[[tuple[str | int, ...], str, str], None]
@@ -62,3 +62,28 @@ def watchdog_of(
         hint = f"{given.command} must take 0 and at least {given.timeout:g} s"
         find((*path, "timeout"), f"{given.command} cannot disarm, or cannot be armed with {given.timeout:g} s", hint)
     return Watchdog(command.name, str(slot.arg), given.timeout, given.period, given.action, given.armed, given.tripped)
+
+
+def silence_of(source: model.FailsafeModel, known: Known, find: Find) -> Silence | None:
+    """Return what shows that the instrument has noticed a silence, None where nothing is told; findings to `find`."""
+    given, path = source.silence, ("failsafe", "silence")
+    if given is None:
+        return None
+    if source.on_comm_loss != "stops":
+        find(path, "it does not stop when nobody talks to it", "give on_comm_loss: stops, or leave this out")
+    if not given.safe:
+        find((*path, "safe"), "nothing shows that it has noticed", "name bool points or bits that read true then")
+    for key, names in (("safe", given.safe), ("opened", given.opened)):
+        for i, name in enumerate(names):
+            point = known.points.get(name)
+            if name not in known.bits and (point is None or point.unit != BOOL):
+                find((*path, key, i), f"{name} is neither a bit nor a bool point", "")
+    return Silence(given.within, tuple(given.safe), tuple(given.opened))
+
+
+def check_configured(source: model.ProfileModel, find: Find) -> None:
+    """Report what is told to be as the unit was set up, where no setting is read that would show it."""
+    path = ("failsafe", "after_power_loss")
+    if "configured" in source.failsafe.after_power_loss.values() and not source.at_commissioning:
+        text = "`configured` is what a setting of the unit decides"
+        find(path, text, "name the point that reads it in `at_commissioning`")

@@ -263,10 +263,11 @@ class StorageModel(_Strict):
 
 
 class RequireModel(_Strict):
-    """What must be read, fresh, before a command is sent."""
+    """What must be read, fresh, before a command is sent: one of these, or none of them."""
 
     point: Name
-    among: Annotated[list[str], Field(alias="in", min_length=1)]
+    among: Annotated[list[str] | None, Field(alias="in", min_length=1)] = None
+    not_in: Annotated[list[str] | None, Field(min_length=1)] = None
 
 
 class CommandModel(_Strict):
@@ -311,16 +312,30 @@ class WatchdogModel(_Strict):
     tripped: Name
 
 
+class SilenceModel(_Strict):
+    """What an instrument that stops when its host is gone shows of it, once nobody has asked it for `within`.
+
+    The time is set up at the instrument: `within` is what it has to be at most.  Then the points `safe` read true and
+    the outputs `opened` false.
+    """
+
+    within: Seconds
+    safe: Annotated[list[Name], Field(max_length=64)] = Field(default_factory=list[str])
+    opened: Annotated[list[Name], Field(max_length=64)] = Field(default_factory=list[str])
+
+
+Fate = Literal["kept", "lost", "defaults", "closed", "aborted", "configured"]
+
+
 class FailsafeModel(_Strict):
     """What makes it safe, and what it does by itself when nobody talks to it or its power comes back."""
 
     safe_command: Name | None = None
     on_comm_loss: Literal["keeps_running", "stops", "unknown"]
     doc: str = ""
-    after_power_loss: dict[Name, Literal["kept", "lost", "defaults", "closed", "aborted"]] = Field(
-        default_factory=dict[str, Literal["kept", "lost", "defaults", "closed", "aborted"]]
-    )
+    after_power_loss: dict[Name, Fate] = Field(default_factory=dict[str, Fate])
     watchdog: WatchdogModel | None = None
+    silence: SilenceModel | None = None
 
 
 class SimModel(_Strict):

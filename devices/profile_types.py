@@ -131,12 +131,19 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What `point` must read after a command: the argument `arg`, or one of `among`."""
+    """What `point` must read after a command: the argument `arg`, or one of `among`; none of them if not `inside`."""
 
     point: str
     arg: str | None
     among: tuple[float | bool | str, ...]
     tolerance: float
+    inside: bool = True
+
+    @property
+    def wish(self) -> str:
+        """What is wanted of the value, for a person."""
+        values = (f"{v:g}" if isinstance(v, float) else str(v).lower() for v in self.among)
+        return f"{'' if self.inside else 'anything but '}{' or '.join(values)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +214,18 @@ class Watchdog:
     action: str
     armed: str
     tripped: str
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """What shows, after `within_s` without a request, that an instrument has noticed that its host is gone.
+
+    The points `safe` read true then, and the outputs `opened` false.
+    """
+
+    within_s: float
+    safe: tuple[str, ...]
+    opened: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,6 +343,7 @@ class Profile:
     open_checks: tuple[str, ...] = ()
     on_connect: tuple[str, ...] = ()  # commands sent on each new connection, with the values that the site gives
     at_commissioning: Mapping[str, str] = field(default_factory=dict[str, str])  # point that a site expects -> why
+    silence: Silence | None = None  # what shows that it has noticed that its host is gone
     counter: bool = True  # of a pump: it counts what it moved; without that its doses are closed by mass alone
 
     def denial(self, addr: int, words: int) -> str:

@@ -138,6 +138,10 @@ class Equipment:
         """Read all that a part scans, now; raises DeviceError."""
         self._keep(part, await self.parts[part].read_all(priority))
 
+    async def look_at(self, part: str, block: str, priority: Priority = Priority.COMMAND) -> None:
+        """Read one block of a part, now; raises DeviceError."""
+        self._keep(part, await self.parts[part].read(block, priority))
+
     def seen(self, source: Source | None, unit: str) -> Reading:
         """Return the latest reading of a part, bad where it failed or was never read."""
         reading = None if source is None else self.latest.get(source)

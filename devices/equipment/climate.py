@@ -12,12 +12,13 @@ from dataclasses import dataclass
 
 from devices.equipment.base import Act, Equipment, Parts, Source
 from devices.equipment.probes import Disagreement, TwoProbes
-from devices.instrument import Args, CommandRefused, Priority
+from devices.instrument import Args, CommandRefused, Priority, ReadFailed
 from devices.reading import Quality, Reading, bad
 from devices.role import BOOL
 
 MOST_CO2 = 20.0  # %, the range of a GMP251
 _USABLE = (Quality.GOOD, Quality.UNCERTAIN)
+_LIMITS = ("setpoint_low", "setpoint_high")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,10 @@ class Climate(Equipment):
         cut = parts.instruments[programmer].profile.safe_command
         self.idempotent = {"set_temperature": True, "set_co2": True} | ({"cut_heater": True} if cut else {})
         self._cut = cut
+        points = parts.instruments[programmer].profile.points
+        # What the loop itself goes for, where it says so: a set point that is stored may not act.
+        self._target = Source(programmer, "target" if "target" in points else "setpoint")
+        self._limits = [Source(programmer, name) for name in _LIMITS if name in points]
         used = (programmer, co2.part, mixer.co2, mixer.carrier)
         others = tuple(source.part for source in (self._second, humidity) if source is not None)
         super().__init__(name, parts, (*used, *others), "cut_heater" if cut else None)
@@ -82,7 +87,7 @@ class Climate(Equipment):
             )
         return found | {
             "temperature": temperature,
-            "temperature_target": self.seen(Source(programmer, "setpoint"), "degC"),
+            "temperature_target": self.seen(self._target, "degC"),
             "co2": self.seen(self._co2, "%"),
             "co2_target": self._mixture(),
             "humidity": self.seen(self._humidity, "%"),
@@ -100,10 +105,26 @@ class Climate(Equipment):
 
     async def _set_temperature(self, args: Args, priority: Priority) -> None:
         value = _number(self.name, "set_temperature", args)
+        await self._within_limits(value, priority)
         await self.order(self._programmer, "set_temperature", {"value": value}, priority)
         if "leave_standby" in self.parts[self._programmer].profile.commands:  # it was cut off: a target ends that
             await self.order(self._programmer, "leave_standby", {}, priority)
         await self._settings(self._programmer, priority)
+
+    async def _within_limits(self, value: float, priority: Priority) -> None:
+        """Refuse what the controller itself would cut off at the limits that are set up in it."""
+        if priority is Priority.STOP:  # which nothing keeps waiting: what is cut off then, the read-back says
+            return
+        for limit in self._limits:
+            block = self.parts[limit.part].profile.points[limit.point].block
+            try:
+                await self.look_at(limit.part, block, priority)
+            except ReadFailed as error:
+                raise CommandRefused(self.name, f"set_temperature was not sent: {error.what}", error.hint) from error
+            bound = self.number(limit)
+            if bound is not None and (value < bound if limit.point == "setpoint_low" else value > bound):
+                text = f"set_temperature was not sent: {limit} is set up as {bound:g} degC, {value:g} degC is beyond it"
+                raise CommandRefused(self.name, text, "compare the limits of the controller with the recipe")
 
     async def _set_co2(self, args: Args, priority: Priority) -> None:
         value = _number(self.name, "set_co2", args)

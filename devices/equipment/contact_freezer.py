@@ -15,6 +15,7 @@ from typing import Any
 
 from devices.equipment.base import Parts, Source
 from devices.equipment.freezer import ABORTED, COMPLETE, FAULT, IDLE, RUNNING, PartsFreezer, Probes, named
+from devices.equipment.outputs import switch
 from devices.instrument import CommandRefused, DeviceError, DeviceOffline, NotApplied, OutcomeUnknown, Priority
 from devices.kept import Kept
 from devices.reading import Quality
@@ -130,4 +131,4 @@ class ContactFreezer(PartsFreezer):
             raise
 
     async def _contact(self, channel: int, value: float, priority: Priority) -> None:
-        await self.order(self._contacts.part, "set_output", {"channel": float(channel), "value": value}, priority)
+        await switch(self, self._contacts.part, channel, value, priority)

@@ -12,7 +12,7 @@ from typing import Any
 
 from devices.equipment.base import Parts, Source
 from devices.equipment.freezer import ABORTED, COMPLETE, IDLE, RUNNING, PartsFreezer, Probes
-from devices.instrument import CommandRefused, Priority
+from devices.instrument import CommandRefused, Priority, ReadFailed
 from devices.kept import Kept
 from devices.reading import Quality, Reading
 from devices.role import SYMBOL
@@ -20,6 +20,7 @@ from devices.role import SYMBOL
 IDLE_AT, IDLE_WITHIN = 4.0, 2.0  # degC: a run begins from here
 _NEEDED = ("ramp_segment", "dwell_segment", "end_segment", "program_run", "program_reset")
 _RUNS = ("run", "holdback")
+_HEADER = ("set_holdback", "set_ramp_units", "set_dwell_units", "set_cycles", "set_end_type")
 
 
 class ProgrammerFreezer(PartsFreezer):
@@ -38,7 +39,7 @@ class ProgrammerFreezer(PartsFreezer):
         slots = [i for i in commands["ramp_segment"].index if i.arg == "program"]
         self._slots = (slots[0].first, slots[0].last) if slots else (1, 1)
         places = next(i for i in commands["ramp_segment"].index if i.arg == "segment")
-        self._most = places.last - places.first  # one less than there are: the last one is the end
+        self._places = places.last - places.first + 1
         probes = Probes(Source(programmer, "temperature"), sample, more.get("ln2"))
         super().__init__(name, parts, (programmer,), probes, kept)
 
@@ -76,19 +77,23 @@ class ProgrammerFreezer(PartsFreezer):
     async def load(self, rows: list[Mapping[str, Any]], priority: Priority) -> None:
         """Write the rows as segments of the next programme, each read back."""
         wrong = [f"row {i} {why}" for i, row in enumerate(rows, 1) if (why := _cannot(row))]
-        if len(rows) > self._most:
-            wrong.append(f"{len(rows)} rows; it holds {self._most}")
+        if len(rows) >= self._places:  # the last one is the end
+            wrong.append(f"{len(rows)} rows; it holds {self._places - 1}")
         if wrong:
             hint = "choose a freezing profile that follows the chamber, ramp by ramp"
             raise CommandRefused(self.name, f"load_program was not sent: {'; '.join(wrong)}", hint)
-        await self.look(self._programmer, priority)
+        try:
+            await self.look(self._programmer, priority)
+            first, last = await self._ordered(len(rows), priority)
+        except ReadFailed as error:
+            raise CommandRefused(self.name, f"load_program was not sent: {error.what}", error.hint) from error
         if self.program_state()[0] in (None, RUNNING):
             raise CommandRefused(self.name, "load_program was not sent: a programme runs, or nobody knows", "")
-        first, last = self._slots
         self.run.slot = first + (self.run.slot - first + 1) % (last - first + 1)
-        if "set_ramp_units" in self._commands:  # rates are in K/min, whatever stood there
-            args = {"program": float(self.run.slot)} if "program" in self._commands["set_ramp_units"].args else {}
-            await self.order(self._programmer, "set_ramp_units", args, priority)
+        for command in _HEADER:  # rates, times and the end mean what we mean, whatever stood there
+            if command in self._commands:
+                args = {"program": float(self.run.slot)} if "program" in self._commands[command].args else {}
+                await self.order(self._programmer, command, args, priority)
         for number, row in enumerate(rows, 1):
             if row["kind"] == "ramp":
                 values = {"target": float(row["target"]), "rate": abs(float(row["rate"]))}
@@ -97,6 +102,26 @@ class ProgrammerFreezer(PartsFreezer):
                 await self._segment("dwell_segment", number, {"time": float(row["timeout"])}, priority)
         await self._segment("end_segment", len(rows) + 1, {}, priority)
         await self.keep()
+
+    async def _ordered(self, rows: int, priority: Priority) -> tuple[int, int]:
+        """Return the first and the last programme of the unit as it was ordered, which says where its segments stand.
+
+        Raises CommandRefused where it does not hold so many rows, or does not say how many it holds.
+        """
+        first, last = self._slots
+        points = self.parts[self._programmer].profile.points
+        found: list[float | None] = []
+        for name in ("programs", "segments_per_program"):
+            if name not in points:
+                return first, last
+            await self.look_at(self._programmer, points[name].block, priority)
+            found.append(self.number(Source(self._programmer, name)))
+        programs, segments = found
+        if not programs or not segments or rows >= segments or programs < first:
+            text = f"load_program was not sent: {rows} rows and an end; {self._programmer} says that it holds "
+            text += f"{programs} programmes of {segments} segments"
+            raise CommandRefused(self.name, text, "see what was ordered of the programmer, or shorten the profile")
+        return first, min(last, int(programs))
 
     async def begin(self, priority: Priority) -> None:
         """Choose the programme and run it."""

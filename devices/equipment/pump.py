@@ -14,14 +14,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 
 from devices.calibration import Curve
 from devices.equipment.base import Act, Equipment, Parts, Source
+from devices.equipment.outputs import switch
 from devices.instrument import Args, CommandRefused, DeviceError, OutcomeUnknown, Priority
+from devices.profile_types import Profile
 from devices.reading import Quality, Reading, bad
 from devices.role import BOOL
 
@@ -82,11 +85,8 @@ class PeristalticPump(Equipment):
                 f"{drive} ({parts.instruments[drive].profile.id}) does not bound a dose by itself: give it an `enable` "
                 "relay on a module with a host watchdog, or a dead controller leaves it running"
             )
-        if enable is not None and parts.instruments[enable.part].profile.on_comm_loss != "stops":
-            raise ValueError(
-                f"{enable.part} ({parts.instruments[enable.part].profile.id}) does not open its outputs by itself when "
-                "its host is gone: it cannot be what stops a pump"
-            )
+        if enable is not None:
+            _provable(enable.part, parts.instruments[enable.part].profile)
         self._drive = drive
         self._curve = curve
         self._enable = enable
@@ -187,8 +187,8 @@ class PeristalticPump(Equipment):
         await self.order(self._drive, "set_steps", {"value": float(steps)}, priority)
         await self.order(self._drive, "dispense_mode", {"value": 1.0}, priority)
 
-    async def _switch(self, relay: Enable, value: float, priority: Priority) -> dict[str, Reading]:
-        return await self.order(relay.part, "set_output", {"channel": relay.channel, "value": value}, priority)
+    async def _switch(self, relay: Enable, value: float, priority: Priority) -> None:
+        await switch(self, relay.part, relay.channel, value, priority)
 
     def _stop_from(self, at: float) -> None:
         """Stop the drive from `at` (monotonic s) on, until it says that it stands."""
@@ -221,7 +221,7 @@ class PeristalticPump(Equipment):
 
     async def _halt(self, priority: Priority) -> None:
         """Stop the drive and take its power, beside each other; raises when neither is known to have worked."""
-        work = [self.order(self._drive, "stop", {}, priority)]
+        work: list[Coroutine[Any, Any, object]] = [self.order(self._drive, "stop", {}, priority)]
         if self._enable is not None:
             work.append(self._switch(self._enable, 0.0, priority))
         results = await asyncio.gather(*work, return_exceptions=True)
@@ -229,6 +229,16 @@ class PeristalticPump(Equipment):
         if failed:  # also where a driver fails by itself: it is as little known to stand
             text = "; ".join(str(error) or repr(error) for error in failed)
             raise OutcomeUnknown(self.name, f"stop: {text}", "look at the pump", {}) from failed[0]
+
+
+def _provable(part: str, profile: Profile) -> None:
+    """Refuse a module that keeps its relays, or that cannot be seen at its commissioning to open them."""
+    if profile.on_comm_loss != "stops":
+        text = "does not open its outputs by itself when its host is gone: it cannot be what stops a pump"
+        raise ValueError(f"{part} ({profile.id}) {text}")
+    if profile.silence is None:
+        text = "nothing shows that it has noticed that its host is gone: its profile needs `silence` beside `stops`"
+        raise ValueError(f"{part} ({profile.id}): {text}")
 
 
 def _within(device: str, args: Args, name: str, low: float, high: float) -> float:

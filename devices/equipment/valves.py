@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from devices.equipment.base import Act, Equipment, Parts, Source
+from devices.equipment.outputs import switch
 from devices.instrument import Args, CommandRefused, DeviceError, OutcomeUnknown, Priority
 from devices.reading import Quality, Reading, bad
 from devices.role import BOOL
@@ -70,7 +71,7 @@ class RelayValves(Equipment):
 
     async def _set(self, output: Output, value: float, priority: Priority) -> None:
         now = self.latest.get(Source(output.part, f"do_{output.channel}"))
-        await self.order(output.part, "set_output", {"channel": float(output.channel), "value": value}, priority)
+        await switch(self, output.part, output.channel, value, priority)
         if now is not None:
             fresh = Reading(value == 1.0, BOOL, Quality.GOOD, self.clock.monotonic())
             self.latest[Source(output.part, f"do_{output.channel}")] = fresh  # proven by the read-back of the command

@@ -32,7 +32,7 @@ from devices.modbus.bus import ModbusBus, ReconnectedError
 from devices.modbus.pdu import BadReplyError, BusError, ExceptionReplyError, NoReplyError, NotSentError
 from devices.modbus.proving import Proof
 from devices.profile_types import Command, Profile, Setting
-from devices.reading import Reading
+from devices.reading import Quality, Reading
 from devices.wear import WriteLedger
 
 CHECK_PERIOD_S = 3600.0
@@ -181,9 +181,8 @@ class ModbusDevice:
             block = self.profile.points[self._point_of(check.point)].block
             reading = (await self.read(block, priority)).get(check.point)
             if not holds(check, check.among, reading):
-                shown = None if reading is None else reading.value
-                wish = " or ".join(str(value) for value in check.among)
-                text = f"{command.name} was not sent: {check.point} is {shown}, it must be {wish}"
+                shown = "not known" if reading is None or reading.quality is not Quality.GOOD else reading.value
+                text = f"{command.name} was not sent: {check.point} is {shown}, it must be {check.wish}"
                 raise CommandRefused(self.name, text, "bring the instrument into that state first")
         for name, pause in {**command.after_s, command.name: command.min_interval_s}.items():
             last = self._wrote.get(name)

@@ -57,6 +57,9 @@ class _Compiler:
         if source.failsafe.watchdog is not None:
             hint = "a timer in the device is an argument of its command"
             self._find(("failsafe", "watchdog"), "an instrument over MQTT is not fed by a watchdog", hint)
+        if source.failsafe.silence is not None:
+            text = "nobody asks an instrument over MQTT: it does not know a silence"
+            self._find(("failsafe", "silence"), text, "leave it out")
         self._role(points, commands)
         self._topic(transport.online.topic, ("transport", "online", "topic"))
         if PLACE.search(transport.mqtt.prefix) or transport.mqtt.prefix[0] in "$/" or transport.mqtt.prefix[-1] == "/":

@@ -91,5 +91,22 @@ async def started(at: Lab, sequence: int = 7) -> None:
     await freezer.command("start", {"sequence": float(sequence)})
 
 
+def programmer_site(folder: Path) -> Path:
+    """Return a site whose freezer is a temperature programmer."""
+    text = site_for("lab-eurotherm").read_text("utf-8")
+    start = text.index("  # A commercial freezer by its contacts")
+    end = text.index("units:\n")
+    freezer = "  freezer: {kind: freezer-programmer, programmer: crf, sample: freezer_sample.temperature}\n"
+    text = text[:start] + freezer + text[end:]
+    text = text.replace(
+        "  freezer_io: {profile: moxa-e1214, bus: freezing, unit: 1}\n",
+        "  crf: {profile: eurotherm-epc3016, bus: freezing, unit: 1}\n",
+    )
+    lines = [line for line in text.splitlines() if "freezer_chamber" not in line]
+    site = folder / "site.yaml"
+    site.write_text("\n".join(lines) + "\n", "utf-8")
+    return site
+
+
 def frozen(name: str) -> FreezeProfile:
     return validate(parse(shelf.read(name, shelf.FREEZING).text, name), FreezeProfile, "schema")

@@ -122,6 +122,10 @@ def test_a_watchdog_that_nobody_can_feed_is_refused() -> None:
     )
     with pytest.raises(DocumentError, match="not fed by a watchdog"):
         compile_mqtt(parse(text, "p.yaml"))
+    silence = "  silence: {within: 10 s, safe: ['on']}\n  on_comm_loss: keeps_running"
+    text = text_of("tasmota-plug").replace("  on_comm_loss: keeps_running", silence)
+    with pytest.raises(DocumentError, match="it does not know a silence"):
+        compile_mqtt(parse(text, "p.yaml"))
 
 
 def test_a_command_that_nothing_would_show_is_refused() -> None:

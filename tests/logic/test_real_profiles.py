@@ -16,41 +16,11 @@ from devices.codec import WordOrder
 from devices.document import DocumentError, parse
 from devices.frames import ArgumentError, BlockDecoder, command_address, encode_command
 from devices.profile import compile_profile, load_profile, profile_ids
+from tests.logic import eurotherm_by_hand as eurotherm
 
 # profile -> point -> (function that reads it, wire address, type, word order, unit, scale)
 PLACES: dict[str, dict[str, tuple[int, int, str, str, str, float]]] = {
-    "eurotherm-epc3016": {
-        "temperature": (3, 32770, "float32", "ABCD", "degC", 1),  # n=1
-        "target": (3, 32772, "float32", "ABCD", "degC", 1),  # n=2
-        "output": (3, 32776, "float32", "ABCD", "%", 1),  # n=4
-        "setpoint_now": (3, 32778, "float32", "ABCD", "degC", 1),  # n=5
-        "setpoint": (3, 32816, "float32", "ABCD", "degC", 1),  # n=24
-        "setpoint_high": (3, 32990, "float32", "ABCD", "degC", 1),  # n=111
-        "setpoint_low": (3, 32992, "float32", "ABCD", "degC", 1),  # n=112
-        "remote_setpoint": (3, 33322, "float32", "ABCD", "degC", 1),  # n=277
-        "watchdog_timeout": (3, 35106, "int32", "ABCD", "s", 0.001),  # n=1169
-        "program": (3, 22, "uint16", "ABCD", "", 1),
-        "program_mode": (3, 23, "uint16", "ABCD", "symbol", 1),
-        "segment": (3, 56, "uint16", "ABCD", "", 1),
-        "status_word": (3, 75, "uint16", "ABCD", "", 1),
-        "loop_break": (3, 263, "bool", "ABCD", "bool", 1),
-        "alarm_word": (3, 1072, "uint16", "ABCD", "", 1),
-        "new_alarm": (3, 1073, "bool", "ABCD", "bool", 1),
-        "standby": (3, 1085, "bool", "ABCD", "bool", 1),
-        "sensor_break": (3, 1931, "bool", "ABCD", "bool", 1),
-        "pv_status": (3, 1932, "uint16", "ABCD", "", 1),
-        "remote_status": (3, 2312, "uint16", "ABCD", "", 1),
-    },
-    "eurotherm-3216p": {
-        "temperature": (3, 1, "int16", "ABCD", "degC", 0.1),
-        "setpoint_now": (3, 5, "int16", "ABCD", "degC", 0.1),
-        "program_mode": (3, 23, "uint16", "ABCD", "symbol", 1),
-        "setpoint": (3, 24, "int16", "ABCD", "degC", 0.1),
-        "remote_setpoint": (3, 26, "int16", "ABCD", "degC", 0.1),
-        "instrument_status": (3, 75, "bits16", "ABCD", "", 1),
-        "dwell_units": (3, 321, "uint16", "ABCD", "symbol", 1),
-        "ramp_units": (3, 531, "uint16", "ABCD", "symbol", 1),
-    },
+    **eurotherm.PLACES,
     "watlow-f4t": {
         "temperature": (3, 2820, "float32", "CDAB", "degC", 1),
         "setpoint_now": (3, 2810, "float32", "CDAB", "degC", 1),
@@ -170,25 +140,7 @@ def low_first(value: float) -> tuple[int, int]:
 
 # profile, command, arguments, then the one request: function, wire address, words
 FRAMES: list[tuple[str, str, Mapping[str, Any], int, int, tuple[int, ...]]] = [
-    ("eurotherm-epc3016", "set_temperature", {"value": 37.0}, 16, 32816, (0x4214, 0x0000)),
-    ("eurotherm-epc3016", "set_remote", {"value": -40.0}, 16, 33322, (0xC220, 0x0000)),
-    ("eurotherm-epc3016", "select_program", {"program": 3}, 6, 22, (3,)),
-    ("eurotherm-epc3016", "set_ramp_units", {"program": 10}, 6, 8330 + 9 * 136, (1,)),
-    ("eurotherm-epc3016", "ramp_segment", {"program": 1, "segment": 1, "target": -45.0, "rate": 1.0}, 16, 49440,
-     (1, 0x8000, *high_first(-45.0), *high_first(1.0))),
-    ("eurotherm-epc3016", "ramp_segment", {"program": 10, "segment": 16, "target": 4.0, "rate": 2.0}, 16, 52128,
-     (1, 0x8000, *high_first(4.0), *high_first(2.0))),  # n = 8336 + 136 * 9 + 8 * 15 = 9680
-    ("eurotherm-epc3016", "dwell_segment", {"program": 1, "segment": 2, "time": 600.0}, 16, 49456,
-     (3, 0x8000, 0, 0, 0x0009, 0x27C0)),  # 600 000 ms
-    ("eurotherm-epc3016", "end_segment", {"program": 2, "segment": 1}, 16, 49712, (0, 0x8000)),
-    ("eurotherm-epc3016", "program_run", {}, 6, 10573, (1,)),
-    ("eurotherm-epc3016", "program_hold", {}, 6, 10574, (1,)),
-    ("eurotherm-epc3016", "program_reset", {}, 6, 10575, (1,)),
-    ("eurotherm-epc3016", "standby", {}, 6, 1085, (1,)),
-    ("eurotherm-3216p", "set_temperature", {"value": -12.5}, 6, 24, (0xFF83,)),
-    ("eurotherm-3216p", "set_remote", {"value": 37.0}, 6, 26, (370,)),
-    ("eurotherm-3216p", "set_segment", {"segment": 8, "dwell": 600, "target": -40.0, "rate": 1.5}, 16, 1301,
-     (10, 0xFE70, 15)),  # 1280 + 3 * 7: minutes, tenths
+    *eurotherm.FRAMES,
     ("watlow-f4t", "set_temperature", {"value": 37.0}, 16, 2782, (0x0000, 0x4214)),
     ("watlow-f4t", "standby", {}, 6, 2730, (62,)),
     ("watlow-f4t", "select_program", {"program": 7}, 6, 16558, (7,)),
@@ -219,6 +171,7 @@ FRAMES: list[tuple[str, str, Mapping[str, Any], int, int, tuple[int, ...]]] = [
 
 # What an instrument must hold for its profile to be true: profile -> {wire address: value}
 ASSERTED = {
+    "eurotherm-epc3016": {516: 0, 199: 0},  # degrees C; operator mode
     "watlow-f4t": {6730: 15},  # degrees C
     "leadfluid-bt100s": {3002: 0, 3104: 0, 3108: 1},  # no dose by time, internal control, low word first
     "voegtlin-redy": {0x000E: 1},  # set point over Modbus
@@ -324,6 +277,16 @@ def test_limits_read_backs_and_what_is_open_are_told(profile: str):
 def test_settings_that_must_stand_are_asserted(profile: str):
     asserted = {setting.addr: setting.among for setting in load_profile(profile).asserts}
     assert asserted == {addr: (value,) for addr, value in ASSERTED.get(profile, {}).items()}
+
+
+def test_how_a_unit_was_set_up_is_for_the_site_to_say():
+    for profile, points in eurotherm.LEFT_TO_THE_SITE.items():
+        loaded = load_profile(profile)
+        assert {*loaded.at_commissioning} == {*points}
+        for name, place in points.items():
+            point = loaded.points[name]
+            assert (loaded.blocks[point.block].fc, point.addr, str(point.type)) == place
+        assert {*loaded.after_power_loss.values()} == {"configured"}, "no fact: it is how it was set up"
 
 
 @pytest.mark.parametrize(("profile", "command", "addr", "denied"), DENIED)

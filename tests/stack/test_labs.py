@@ -18,6 +18,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "process"))
 from cell import TILCTL, free_port, tilctl
 
+from tests.engine.labs import programmer_site
 from tests.stack.told import told
 from tilctl.cli.rehearsing.worker import Job
 from tilctl.cli.simulated import SITES, site_for
@@ -130,23 +131,6 @@ def test_a_freezer_of_contacts_runs_the_programme_that_is_stored_in_it(tmp_path:
     assert 250 < report["data"]["lasted_s"] < 500
     coldest = min(row[1] for row in report["data"]["series"] if row[1] is not None)
     assert coldest < -45.0  # our own probe in the chamber saw it
-
-
-def programmer_site(folder: Path) -> Path:
-    """Return a site whose freezer is a temperature programmer."""
-    text = site_for("lab-eurotherm").read_text("utf-8")
-    start = text.index("  # A commercial freezer by its contacts")
-    end = text.index("units:\n")
-    freezer = "  freezer: {kind: freezer-programmer, programmer: crf, sample: freezer_sample.temperature}\n"
-    text = text[:start] + freezer + text[end:]
-    text = text.replace(
-        "  freezer_io: {profile: moxa-e1214, bus: freezing, unit: 1}\n",
-        "  crf: {profile: eurotherm-epc3016, bus: freezing, unit: 1}\n",
-    )
-    lines = [line for line in text.splitlines() if "freezer_chamber" not in line]
-    site = folder / "site.yaml"
-    site.write_text("\n".join(lines) + "\n", "utf-8")
-    return site
 
 
 def recipe_with(folder: Path, profile: str) -> str:

@@ -57,7 +57,12 @@ CASES = [
         {"temperature": 36.875, "setpoint_now": 37.0},
         (
             ("set_temperature", {"value": 37.5}),
+            ("set_remote_timeout", {"value": 20.0}),
+            ("load_remote", {"value": 30.0}),
+            ("use_remote", {}),
+            ("set_remote", {"value": 31.5}),
             ("set_ramp_units", {"program": 2}),
+            ("set_cycles", {"program": 10}),
             ("ramp_segment", {"program": 2, "segment": 3, "target": -40.0, "rate": 10.0}),
             ("dwell_segment", {"program": 2, "segment": 4, "time": 90.0}),
             ("select_program", {"program": 2}),
@@ -67,7 +72,12 @@ CASES = [
             (FLOAT, 0x8000 + 2 * 1, ABCD, 36.875),  # n=1 Loop.Main.PV
             (FLOAT, 0x8000 + 2 * 5, ABCD, 37.0),  # n=5 WorkingSP
             (FLOAT, 0x8000 + 2 * 24, ABCD, 37.5),  # n=24 SP1
+            (FLOAT, 0x8000 + 2 * 277, ABCD, 31.5),  # n=277 RemoteInput.Input
+            (HOLDING, 276, ABCD, 1),  # n=276 RemoteLoc
+            (HOLDING, 2308, ABCD, 20),  # n=2308 RemoteInput.Timeout
+            (HOLDING, 516, ABCD, 0),  # degrees C
             (HOLDING, 8330 + 136 * 1, ABCD, 1),  # programme 2, RampUnits: 1 is a minute
+            (HOLDING, 8332 + 136 * 9, ABCD, 1),  # programme 10, cycles
             (HOLDING, 22, ABCD, 2),  # n=22 ProgramNumber
             (HOLDING, 23, ABCD, 2),  # n=23 Run.Mode: 2 is run
             (HOLDING, 0x8000 + 2 * (8336 + 136 * 1 + 8 * 2), ABCD, 1),  # programme 2, segment 3: 1 is ramp-rate
@@ -83,8 +93,20 @@ CASES = [
         (9600, "8N1", 1),
         None,
         {"temperature": 36.9},
-        (("set_temperature", {"value": 37.2}), ("set_remote", {"value": -12.5}), ("program_run", {})),
-        ((HOLDING, 1, ABCD, 369), (HOLDING, 24, ABCD, 372), (HOLDING, 26, ABCD, -125), (HOLDING, 23, ABCD, 1)),
+        (
+            ("set_temperature", {"value": 37.2}),
+            ("load_remote", {"value": 4.0}),
+            ("use_remote", {}),
+            ("set_remote", {"value": -12.5}),
+            ("program_run", {}),
+        ),
+        (
+            (HOLDING, 1, ABCD, 369),
+            (HOLDING, 24, ABCD, 372),
+            (HOLDING, 26, ABCD, -125),
+            (HOLDING, 276, ABCD, 1),  # AltSPSelect
+            (HOLDING, 23, ABCD, 1),
+        ),
         {"temperature": 36.9, "program_mode": "run"},
     ),
     Case(

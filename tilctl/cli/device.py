@@ -26,7 +26,7 @@ from tilctl.cli.commissioning.single import (
     seconds_of,
 )
 from tilctl.cli.commissioning.table import Probe, Row, drawn
-from tilctl.cli.commissioning.watchdog import WatchdogFailed, tried
+from tilctl.cli.commissioning.watchdog import WatchdogFailed, silent, tried
 from tilctl.cli.exits import CommandFailed, Exit
 from tilctl.cli.logs import configure
 from tilctl.cli.plain import one_line
@@ -146,8 +146,10 @@ def _check(args: argparse.Namespace, site: Site, reason: str) -> int:
 
 def _shown_watchdogs(site: Site, names: list[str]) -> None:
     for name in names:
-        dog = site.profiles[name].watchdog
+        dog, silence = site.profiles[name].watchdog, site.profiles[name].silence
         what = f"armed with {dog.timeout_s:g} s, not fed; it should then do: {dog.action}" if dog else "has none"
+        if dog is None and silence is not None:
+            what = f"asked nothing for {silence.within_s:g} s; all its outputs should then be open"
         print(f"{name}: watchdog {what}", file=sys.stderr)
 
 
@@ -159,11 +161,12 @@ async def _looked(site: Site, names: list[str], *, watchdog: bool) -> list[Looke
             found.append(each)
             if not watchdog or not each.well:
                 continue
-            if each.profile.watchdog is None:
+            try_it = tried if each.profile.watchdog else silent if each.profile.silence else None
+            if try_it is None:
                 each.watchdog = "it has none"
                 continue
             try:
-                each.watchdog = await tried(there.instrument(name), there.clock)
+                each.watchdog = await try_it(there.instrument(name), there.clock)
             except (WatchdogFailed, DeviceError) as error:
                 each.watchdog = f"FAILED: {error}"
                 each.wrong.append(f"watchdog: {error}")

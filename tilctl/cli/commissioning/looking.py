@@ -8,7 +8,7 @@ from typing import Any
 
 from devices.instrument import DeviceError, Instrument
 from devices.profile_types import Profile
-from devices.reading import Quality, Reading
+from devices.reading import Quality, Reading, Value
 from devices.role import PARTS, ROLES
 from tilctl.cli.commissioning.reach import Reach, Where
 
@@ -74,7 +74,7 @@ class Looked:
 async def look(there: Reach, name: str) -> Looked:
     """Read identity, settings and each block once, by the controller's own driver."""
     instrument = there.instrument(name)
-    looked = Looked(name, instrument.profile, missing=there.site.devices[name].given.missing(instrument.profile))
+    looked, seen = Looked(name, instrument.profile), dict[str, Value]()
     heard = there.heard_of(name)
     before = len(heard.latencies)
     for block in instrument.profile.blocks.values():
@@ -86,11 +86,13 @@ async def look(there: Reach, name: str) -> Looked:
             if not looked.serial and not any(each["read"] for each in looked.blocks):
                 break  # it does not answer, or is another: asking on would only take time
             continue
+        seen |= {point: reading.value for point, reading in readings.items()}
         took = heard.took.get(where_of(there, instrument, block.id), 0.0)
         looked.blocks.append(_block(block.id, readings, took))
         looked.bad += [point for point, reading in readings.items() if reading.quality is Quality.BAD]
         looked.serial = instrument.serial
     looked.latencies_s = heard.latencies[before:]
+    looked.missing = there.site.devices[name].given.missing(instrument.profile, seen)
     looked.wrong += [
         f"{point} has no value, and it is what a {instrument.profile.role} is for" for point in _lacks(looked)
     ]

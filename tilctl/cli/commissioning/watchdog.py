@@ -1,4 +1,8 @@
-"""`tilctl device check --watchdog`: arm the instrument's own watchdog, do not feed it, see it act, disarm it."""
+"""`tilctl device check --watchdog`: see the instrument's own watchdog act.
+
+One that is armed and fed is armed, not fed, seen to act and disarmed.  One that any request feeds, set up at the
+instrument itself, is tried by silence.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ from devices.reading import Reading
 
 LATE_S = 5.0  # after its time-out an instrument may take so long, or half of the time-out, to act
 LOOK_S = 0.2
+SILENT_LATE_S = 1.0  # after the time within which a silence has to be noticed
 EARLY = 0.9  # of the time-out: what acts before would act on a single lost feed
 
 
@@ -34,6 +39,35 @@ async def tried(instrument: Instrument, clock: Clock) -> str:
     if readings[dog.armed].value != 0 or readings[dog.tripped].value is not False:
         raise WatchdogFailed(f"it acted after {seconds:.1f} s, but it cannot be disarmed: {_shown(dog, readings)}")
     return f"armed with {dog.timeout_s:g} s and not fed, it acted after {seconds:.1f} s ({dog.action}); disarmed"
+
+
+async def silent(instrument: Instrument, clock: Clock) -> str:
+    """Ask nothing of it for as long as it may take, and return what it then shows.  Raises WatchdogFailed, DeviceError.
+
+    Invariant: nothing is switched on for this, and no safe status is cleared after it: who closes an output does that.
+    """
+    told = instrument.profile.silence
+    if told is None:
+        raise WatchdogFailed("the profile knows of nothing that shows a silence")
+    before = await _values(instrument, (*told.safe, *told.opened))
+    if stood := [name for name in told.safe if before[name] is not False]:
+        raise WatchdogFailed(
+            f"{_listed(before, stood)} before it was tried: have its safe status cleared, and try again"
+        )
+    seconds = told.within_s + SILENT_LATE_S
+    await clock.sleep(seconds)
+    after = await _values(instrument, (*told.safe, *told.opened))
+    wrong = [n for n in told.safe if after[n] is not True] + [n for n in told.opened if after[n] is not False]
+    if wrong:
+        text = (
+            f"it was asked nothing for {seconds:g} s and shows {_listed(after, wrong)}: see that its host watchdog is "
+        )
+        raise WatchdogFailed(f"{text}enabled for all of them, with {told.within_s:g} s or less")
+    closed = [name for name in told.opened if before[name] is True]
+    opened = f"{', '.join(closed)} opened" if closed else "no output was closed, so that its safe status alone shows it"
+    return (
+        f"it was asked nothing for {seconds:g} s and noticed it: {opened}; its safe status stands until it is cleared"
+    )
 
 
 async def _acts(instrument: Instrument, dog: Watchdog, clock: Clock) -> float:
@@ -62,6 +96,20 @@ async def _read(instrument: Instrument, dog: Watchdog) -> dict[str, Reading]:
     for block in dict.fromkeys(profile.points[point].block for point in points):
         readings |= await instrument.read(block)
     return readings
+
+
+async def _values(instrument: Instrument, names: tuple[str, ...]) -> dict[str, object]:
+    """Read what points and bits are now."""
+    profile = instrument.profile
+    points = [profile.bits[name].point if name in profile.bits else name for name in names]
+    readings: dict[str, Reading] = {}
+    for block in dict.fromkeys(profile.points[point].block for point in points):
+        readings |= await instrument.read(block)
+    return {name: readings[name].value for name in names}
+
+
+def _listed(values: dict[str, object], names: list[str]) -> str:
+    return ", ".join(f"{name} = {values[name]}" for name in names)
 
 
 def _shown(dog: Watchdog, readings: dict[str, Reading]) -> str:

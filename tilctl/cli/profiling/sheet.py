@@ -131,6 +131,7 @@ def _facts(profile: Profile) -> list[tuple[str, str]]:
         ("nobody talks to it", profile.on_comm_loss.replace("_", " ")),
         ("made safe by", profile.safe_command or "nothing: it has no safe command"),
         ("watchdog", _watchdog(profile)),
+        ("found out by silence", _silence(profile)),
         ("power loss", ", ".join(f"{part} {fate}" for part, fate in profile.after_power_loss.items())),
         *(("on each connection", f"{name}, with the value that the site gives") for name in profile.on_connect),
         *(("known at commissioning", f"{name}: {why}") for name, why in profile.at_commissioning.items()),
@@ -175,6 +176,15 @@ def _watchdog(profile: Profile) -> str:
         return "none"
     action = dog.action.replace("_", " ")
     return f"{dog.command} with {dog.timeout_s:g} s, fed every {dog.period_s:g} s; else: {action}; {dog.tripped} tells"
+
+
+def _silence(profile: Profile) -> str:
+    silence = profile.silence
+    if silence is None:
+        return ""
+    shown = f"{', '.join(silence.safe)} read true"
+    opened = f", and {', '.join(silence.opened)} false" if silence.opened else ""
+    return f"within {silence.within_s:g} s without a request {shown}{opened}"
 
 
 def _setting(setting: Setting) -> tuple[str, ...]:
@@ -272,7 +282,9 @@ def _read_back(command: Command) -> str:
 
 def _expects(check: Check) -> str:
     what = check.arg or " or ".join(_shown(value) for value in check.among)
-    return f"{check.point} = {what}" + (f" +-{check.tolerance:g}" if check.tolerance else "")
+    return f"{check.point} {'=' if check.inside else 'is not'} {what}" + (
+        f" +-{check.tolerance:g}" if check.tolerance else ""
+    )
 
 
 def _shown(value: float | bool | str) -> str:

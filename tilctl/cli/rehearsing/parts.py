@@ -71,7 +71,7 @@ class PartsOracle:
             and args["channel"] in spec.contacts.starts.values()
         ):
             self._meant(equipment, "start")
-        if command == "set_output":
+        if command in ("set_output", "clear_safe"):
             return  # a module serves several; what its outputs move is judged where it moves
         self._owned(equipment, f"{part}.{command}")
 
