@@ -14,7 +14,6 @@ from devices.equipment.base import Parts, Source
 from devices.equipment.climate import Mixer
 from devices.equipment.contact_freezer import Contacts
 from devices.equipment.freezer import Probes
-from devices.equipment.probes import Disagreement
 from devices.equipment.pump import Enable
 from devices.equipment.spec import (
     ClimateSpec,
@@ -27,12 +26,12 @@ from devices.equipment.spec import (
     contacts_of,
     parts_of,
     planned,
-    sources_of,
 )
 from devices.equipment.valves import Output
 from devices.kept import Kept
 from devices.profile import Profile
 from devices.quantity import CANONICAL, QuantityError, parse_as
+from tilctl.config.plausible import check_contacts, check_sources, disagreement
 from tilctl.config.references import Findings, Where
 from tilctl.config.schema import (
     CalibrationEntry,
@@ -189,10 +188,9 @@ class EquipmentCheck:
                 text = f"{part}.{point} is used by {user} already"
                 self._findings.add(where, "site-two-owners", text, "one contact for each purpose")
                 break
-        for key, source in sources_of(spec).items():
-            if source.part in self._profiles:
-                points = {**self._profiles[source.part].points, **self._profiles[source.part].bits}
-                self._findings.known((*where, key), source.point, points, f"point of {source.part}")
+        check_sources(where, spec, self._profiles, self._findings)
+        if isinstance(spec, ContactFreezerSpec):
+            check_contacts(where, spec, self._profiles, self._findings)
 
     def _spec(self, where: Where, entry: EquipmentEntry) -> Spec:
         number = self._findings.number
@@ -202,9 +200,8 @@ class EquipmentCheck:
                 second = None
                 if entry.second is not None:
                     there: Where = (*where, "second")
-                    within = number((*there, "within"), entry.second.within, "K", positive=True)
-                    lasts = number((*there, "lasts"), entry.second.lasts, "s")
-                    second = (self._source((*there, "probe"), entry.second.probe), Disagreement(within, lasts))
+                    rule = disagreement(there, entry.second.within, entry.second.lasts, self._findings)
+                    second = (self._source((*there, "probe"), entry.second.probe), rule)
                 co2 = self._source((*where, "co2"), entry.co2)
                 mixer = Mixer(entry.gas.co2, entry.gas.carrier, total)
                 return ClimateSpec(
