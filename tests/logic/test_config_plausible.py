@@ -96,6 +96,70 @@ def test_a_probe_of_another_instrument_may_be_the_second(tmp_path: Path):
     loaded(tmp_path, ("lasts: 5 min", "lasts: 10 s"), ("within: 0.8 K", "within: 5 K"))
 
 
+PROBE = ("second_probe: {profile: eurotherm-epc3016, bus: climate, unit: 2", "temperature")
+CELL = ("cell_1: {profile: laumas-tlb, bus: weighing, unit: 1", "gross")
+CO2 = ("co2_probe: {profile: vaisala-gmp251, bus: gas, unit: 240", "co2")
+SET = (PROBE[0], "setpoint")
+NOW = (PROBE[0], "setpoint_now")
+
+
+def correcting(device: tuple[str, str], points: str) -> list[Change]:
+    """Return what corrects a point of a device by pairs."""
+    entry, point = device
+    made = f"  now: [{{what: x, points: {points}, made: 2026-01-05, by: ab, expires: 2099-12-31}}]\n"
+    corrections = f", corrections: {{{point}: now}}}}"
+    return [(f"{entry}}}", entry + corrections), ("calibrations:\n", "calibrations:\n" + made)]
+
+
+@pytest.mark.parametrize(
+    ("device", "points", "finding", "at"),
+    [
+        (PROBE, "[[20 degC, 37 degC], [60 degC, 37 degC]]", "20 degC is corrected by +17 K, expected at most 3", "[20"),
+        (PROBE, "[[36 degC, 37 degC], [38 degC, 37 degC]]", "what was measured must rise", "[38 degC"),
+        (PROBE, "[[38 degC, 38 degC], [37 degC, 37 degC]]", "what was shown must rise", "[37 degC"),
+        (PROBE, "[[37 degC, 38 degC], [38 degC, 37.5 degC]]", "what was measured must rise", "[38 degC"),
+        (PROBE, "[[36.8 degC, 36.8 degC], [37.2 degC, 37 degC]]", "its slope is 0.5, expected 0.9 to 1.1", "[37.2"),
+        (PROBE, "[[37 degC, 7 degC]]", "37 degC is corrected by -30 K, expected at most 3", "[37 degC"),
+        (CELL, "[[0 g, 5 g], [1000 g, 5 g]]", "what was measured must rise", "[1000 g"),
+        (CELL, "[[0 g, 1000 g], [1000 g, 0 g]]", "what was measured must rise", "[1000 g"),
+        (CELL, "[[0 g, 0 g], [1000 g, 400 g]]", "its slope is 0.4, expected 0.5 to 2", "[1000 g"),
+        (CELL, "[[0 g, 10 kg]]", "0 g is corrected by +10000 g, expected at most 5000", "[0 g"),
+        (CO2, "[[5 %, 9 %]]", "5 % is corrected by +4 %, expected at most 3", "[5 %"),
+        (SET, "[[37 degC, 37.5 degC]]", "setpoint of second_probe is set and not measured", "setpoint"),
+        (NOW, "[[37 degC, 37.5 degC]]", "setpoint_now of second_probe is set and not measured", "setpoint_now"),
+    ],
+)
+def test_a_correction_that_makes_readings_meaningless_is_refused(
+    device: tuple[str, str], points: str, finding: str, at: str, tmp_path: Path
+):
+    refused(tmp_path, finding, at, *correcting(device, points))
+
+
+@pytest.mark.parametrize(
+    ("device", "points"),
+    [
+        (PROBE, "[[0.2 degC, 0 degC], [37.4 degC, 37 degC]]"),
+        (PROBE, "[[37 degC, 40 degC]]"),
+        (CELL, "[[0 g, -1200 g], [5 kg, 3.9 kg], [10 kg, 9.02 kg]]"),
+        (CO2, "[[5.2 %, 5 %]]"),
+    ],
+)
+def test_what_a_calibration_finds_in_a_sound_instrument_is_taken(device: tuple[str, str], points: str, tmp_path: Path):
+    assert loaded(tmp_path, *correcting(device, points)).calibrations["now"]
+
+
+@pytest.mark.parametrize(
+    ("points", "finding"),
+    [
+        ("[[10 rpm, 0.00001 mL/min], [11 rpm, 100 L/min]]", "one turn moves 1e-06 to 9.09e+03 mL"),
+        ("[[10 rpm, 20 mL/min], [20 rpm, 90 mL/min]]", "2 times as much as at another"),
+    ],
+)
+def test_a_pump_curve_that_no_pump_has_is_refused(points: str, finding: str, tmp_path: Path):
+    curve = "[[10 rpm, 20 mL/min], [50 rpm, 100 mL/min], [100 rpm, 200 mL/min]]"
+    refused(tmp_path, finding, "tubing:", (curve, points))
+
+
 @pytest.mark.parametrize("digest", ["zzz", "F19ECE1877981ED1", "f19ece1877981ed"])
 def test_a_programme_is_named_by_a_digest(digest: str, tmp_path: Path):
     refused(tmp_path, "is no digest of a programme", digest, ("f19ece1877981ed1", digest))

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping, Sequence
 from datetime import date
-from itertools import pairwise
 from typing import cast
 
-from devices.calibration import Calibration, Curve, newest_of
+from devices.calibration import Calibration, Curve, implausible, newest_of
 from devices.clock import Clock
+from devices.corrected import is_set
 from devices.equipment.base import Parts, Source
 from devices.equipment.climate import Mixer
 from devices.equipment.contact_freezer import Contacts
@@ -112,10 +112,16 @@ def corrections_of(
             if not (findings.known(where, name, calibrations, "calibration") and known):
                 continue
             newest = newest_of(calibrations[name])
-            shown = [pair[0] for pair in newest.points]
-            _of_unit(name, newest, (numeric[point].unit, numeric[point].unit), where, findings)
-            if any(b <= a for a, b in pairwise(shown)):
-                findings.add(where, "site-calibration", f"{name}: what was shown must rise from pair to pair")
+            unit = numeric[point].unit
+            _of_unit(name, newest, (unit, unit), where, findings)
+            if is_set(profiles[device], point):
+                # Invariant: what a command is proven by is read as it was written.
+                text = f"{point} of {device} is set and not measured: a correction would show another value"
+                findings.add(where, "site-calibration", text, "correct a point that the instrument measures")
+            elif newest.units == (unit, unit) and (wrong := implausible(newest.points, unit, point)) is not None:
+                at: Where = ("calibrations", name, calibrations[name].index(newest), "points", wrong[0])
+                hint = f"calibrate {device} anew; an instrument that is further off is repaired, not corrected"
+                findings.add(at, "site-calibration", f"{name} for {device}.{point}: {wrong[1]}", hint)
             found.setdefault(device, {})[point] = name
     return found
 
@@ -235,7 +241,8 @@ class EquipmentCheck:
         try:
             Curve(newest.points)
         except ValueError as error:
-            self._findings.add(where, "site-calibration", f"{name}: {error}")
+            hint = "measure the tubing set again, at rising speeds"
+            self._findings.add(where, "site-calibration", f"{name}: {error}", hint)
             return ((1.0, 1.0),)
         return newest.points
 
