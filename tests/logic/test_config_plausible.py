@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,11 @@ import pytest
 from devices.document import DocumentError
 from tilctl.cli.simulated import site_for
 from tilctl.config import Site, load_site
+from tilctl.config.wiring import LONGEST_TIMEOUT_S
+from tilctl.plant.outputs import PROTECT_WITHIN
 
 EUROTHERM = "lab-eurotherm"
+DEMO = Path(str(resources.files("tilctl.cli").joinpath("demo-site.yaml")))
 Change = tuple[str, str]
 
 
@@ -168,3 +172,108 @@ def test_a_programme_is_named_by_a_digest(digest: str, tmp_path: Path):
 def test_a_start_contact_that_a_dead_controller_would_leave_closed_is_refused(tmp_path: Path):
     finding = "freezer_io (waveshare-relay-8ch) does not open its outputs by itself when its host is gone"
     refused(tmp_path, finding, "io:", *WAVESHARE)
+
+
+FREEZER_IO = "freezer_io: {profile: moxa-e1214, bus: freezing, unit: 1}"
+
+
+@pytest.mark.parametrize("unit", [0, 248, 255])
+def test_a_unit_that_no_instrument_can_have_is_refused(unit: int, tmp_path: Path):
+    refused(
+        tmp_path, f"unit {unit} is not between 1 and 247", "unit:", (FREEZER_IO, FREEZER_IO.replace("1}", f"{unit}}}"))
+    )
+
+
+@pytest.mark.parametrize(
+    "prefix", ["#", "+", "a/+/b", "a/#", "{id}", "a{prefix}", '"a\\0b"', '"a\\nb"', "$SYS/x", "/a", "a/", '" a"']
+)
+def test_a_prefix_that_is_not_the_beginning_of_topics_is_refused(prefix: str, tmp_path: Path):
+    at = "prefix:"
+    quoted = prefix if prefix.startswith('"') else f'"{prefix}"'
+    changes = (PLUG[0], (PLUG[1][0], PLUG[1][1].replace("prefix: plug-1", f"prefix: {quoted}")))
+    refused(tmp_path, "is not the beginning of the topics of one instrument", at, *changes)
+
+
+def test_a_prefix_may_have_several_levels(tmp_path: Path):
+    changes = (PLUG[0], (PLUG[1][0], PLUG[1][1].replace("prefix: plug-1", "prefix: Halle 3/plug_1")))
+    assert loaded(tmp_path, *changes).devices["plug"].prefix == "Halle 3/plug_1"
+
+
+GAS = "gas: {kind: modbus-tcp, host: 127.0.0.1, port: 5024"
+
+
+@pytest.mark.parametrize(
+    "here", ["modbus-tcp, host: 127.0.0.1", "modbus-tcp, host: LocalHost", "modbus-rtu-tcp, host: '::1'"]
+)
+def test_two_buses_on_one_port_are_refused(here: str, tmp_path: Path):
+    refused(tmp_path, "climate is at", "port:", (GAS, f"gas: {{kind: {here}, port: 5020"))
+
+
+def test_two_buses_on_one_serial_port_are_refused_by_whatever_name(tmp_path: Path):
+    (tmp_path / "ttyUSB0").touch()
+    (tmp_path / "by-id").symlink_to(tmp_path / "ttyUSB0")
+    line = "{{kind: modbus-rtu, path: {}, baud: 19200, format: 8N1, timeout: 1 s}}"
+    buses = [("gas", 5024, "ttyUSB0"), ("weighing", 5022, "by-id")]
+    changes = [
+        (
+            f"{name}: {{kind: modbus-tcp, host: 127.0.0.1, port: {port}, timeout: 1 s}}",
+            f"{name}: {line.format(tmp_path / path)}",
+        )
+        for name, port, path in buses
+    ]
+    refused(tmp_path, "gas is at", "path:", *changes)
+
+
+@pytest.mark.parametrize(
+    ("text", "finding", "at"),
+    [
+        ("timeout: 1 h", "a timeout of 60 min is more than 4 s", "timeout:"),
+        ("timeout: 4.5 s", "a timeout of 4.5 s is more than 4 s", "timeout:"),
+        ("timeout: 1 s, turnaround: 30 s", "a turnaround of 30 s is not between 0 s and 1 s", "turnaround:"),
+        ("timeout: 1 s, turnaround: -1 s", "a turnaround of -1 s is not between 0 s and 1 s", "turnaround:"),
+    ],
+)
+def test_a_bus_on_which_a_stop_would_come_too_late_is_refused(text: str, finding: str, at: str, tmp_path: Path):
+    refused(tmp_path, finding, at, (f"{GAS}, timeout: 1 s", f"{GAS}, {text}"))
+
+
+def test_a_stop_behind_an_instrument_that_hangs_leaves_before_it_is_given_up(tmp_path: Path):
+    assert LONGEST_TIMEOUT_S < PROTECT_WITHIN
+    assert loaded(tmp_path, (f"{GAS}, timeout: 1 s", f"{GAS}, timeout: 4 s")).buses["gas"].timeout == 4.0
+
+
+@pytest.mark.parametrize(
+    ("tag", "above", "finding"),
+    [
+        ("station.temperature", "4400 degC", "is not within what heater.temperature measures, -200 degC to 200 degC"),
+        ("station.temperature", "-300 degC", "is not within what heater.temperature measures"),
+        ("station.temperature", "150 degC", "would trip always, or too late; expected 20 degC to 60 degC"),
+        ("station.temperature", "4 degC", "would trip always, or too late"),
+        ("station.co2", "25 %", "is not within what co2_probe.co2 measures, -0.5 % to 25 %"),
+        ("station.co2", "0 %", "would trip always, or too late; expected 1 % to 50 %"),
+    ],
+)
+def test_an_interlock_that_never_or_always_trips_is_refused(tag: str, above: str, finding: str, tmp_path: Path):
+    there = "{tag: station.temperature, above: 44 degC}"
+    refused(tmp_path, finding, "above:", (there, f"{{tag: {tag}, above: {above}}}"))
+
+
+def test_an_interlock_of_a_whole_instrument_is_held_against_its_own_range(tmp_path: Path):
+    path = tmp_path / "site.yaml"
+    text = DEMO.read_text("utf-8")
+    path.write_text(text.replace("above: 44 degC", "above: 90 degC"), "utf-8")
+    with pytest.raises(DocumentError, match=r"incubator\.temperature measures, -20 degC to 80 degC"):
+        load_site(path)
+
+
+def test_a_place_that_liquid_reaches_without_a_scale_is_refused(tmp_path: Path):
+    finding = "p2 has no scale, and the line media serves its class (station)"
+    for lab, scale in ((EUROTHERM, "cell_2.gross"), ("lab-watlow", "scales.mass_2")):
+        refused(tmp_path, finding, "p2:", (f", scale: {scale}", ""), lab=lab)
+
+
+def test_a_place_that_no_line_reaches_needs_no_scale(tmp_path: Path):
+    text = DEMO.read_text("utf-8").replace("at: waste, port: 16, scale: scales.mass_16", "at: waste, port: 16")
+    text = "\n".join(line for line in text.splitlines() if "id: waste" not in line)
+    (tmp_path / "site.yaml").write_text(text, "utf-8")
+    assert load_site(tmp_path / "site.yaml").units["cell1"].places["w1"].scale_device == ""
