@@ -105,6 +105,7 @@ CELL = ("cell_1: {profile: laumas-tlb, bus: weighing, unit: 1", "gross")
 CO2 = ("co2_probe: {profile: vaisala-gmp251, bus: gas, unit: 240", "co2")
 SET = (PROBE[0], "setpoint")
 NOW = (PROBE[0], "setpoint_now")
+DRIVE = ("drive_media: {profile: leadfluid-bt100s, bus: fluidics, unit: 1", "speed")
 
 
 def correcting(device: tuple[str, str], points: str) -> list[Change]:
@@ -130,6 +131,7 @@ def correcting(device: tuple[str, str], points: str) -> list[Change]:
         (CELL, "[[0 g, 10 kg]]", "0 g is corrected by +10000 g, expected at most 5000", "[0 g"),
         (CO2, "[[5 %, 9 %]]", "5 % is corrected by +4 %, expected at most 3", "[5 %"),
         (SET, "[[37 degC, 37.5 degC]]", "setpoint of second_probe is set and not measured", "setpoint"),
+        (DRIVE, "[[10 rpm, 11 rpm]]", "speed of drive_media is set and not measured", "speed"),
         (NOW, "[[37 degC, 37.5 degC]]", "setpoint_now of second_probe is set and not measured", "setpoint_now"),
     ],
 )
