@@ -3,10 +3,31 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from itertools import pairwise
+
+MOST_OFF: Mapping[str, float] = {"degC": 3.0, "g": 5000.0, "pH": 1.0, "%": 10.0, "mL/min": 100.0, "rpm": 10.0}
+"""By how much, in its unit, a correction may change what was shown; a probe that is further off is broken, and no
+reading of it is made good by arithmetic (engineering default).  3 K is a little more than a thermocouple may be off;
+5 kg is a holder with its vessel on a load cell that was never tared; 10 % is oxygen in a bag that was never calibrated.
+"""
+
+MOST_OFF_CO2 = 3.0  # %; cells grow in 5 %: a correction near that would show none as enough (engineering default)
+
+SLOPES: Mapping[str, tuple[float, float]] = {"degC": (0.9, 1.1)}
+ANY_SLOPE = (0.5, 2.0)
+"""What one unit more that is shown may mean, between two pairs; `SLOPES` where less than `ANY_SLOPE` is known.
+
+Beyond it the instrument hardly moves any more, or a noise of it is a jump.  An interlock at 44 degC must not wait for
+50 degC because of two pairs that lie close together: so much narrower for temperatures (engineering default).
+"""
+
+PER_TURN = (0.001, 50.0)  # mL; from the finest tubing in a small head to the widest in a large one (engineering)
+TURNS_ALIKE = 2.0
+"""How much more one turn may move at one pair of a pump curve than at another: a head moves the same with each turn,
+less its slip (engineering default)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +65,21 @@ class Curve:
     """A pump's curve for one tubing set: rpm to mL/min and back, by straight lines between what was measured."""
 
     def __init__(self, points: Sequence[tuple[float, float]]) -> None:
-        """Take at least one (rpm, mL/min) pair; raises ValueError unless both rise from pair to pair."""
+        """Take at least one (rpm, mL/min) pair.
+
+        Raises ValueError unless both rise from pair to pair, and one turn moves what a turn of a pump can.
+        """
         self._rpm = [rpm for rpm, _ in points]
         self._rate = [rate for _, rate in points]
         for series in (self._rpm, self._rate):
             if not series or series[0] <= 0 or any(b <= a for a, b in pairwise(series)):
                 raise ValueError("a pump curve is pairs of rpm and mL/min, both more than 0 and rising")
+        turns = [rate / rpm for rpm, rate in points]
+        if not (PER_TURN[0] <= min(turns) and max(turns) <= PER_TURN[1] and max(turns) <= TURNS_ALIKE * min(turns)):
+            raise ValueError(
+                f"one turn moves {min(turns):.3g} to {max(turns):.3g} mL, expected {PER_TURN[0]:g} to {PER_TURN[1]:g} "
+                f"mL, and at no speed more than {TURNS_ALIKE:g} times as much as at another"
+            )
 
     @property
     def most(self) -> float:
@@ -76,6 +106,31 @@ def corrected(points: Sequence[tuple[float, float]], shown: float) -> float:
     at = min(max(bisect_left([x for x, _ in points], shown), 1), len(points) - 1)
     (x0, y0), (x1, y1) = points[at - 1], points[at]
     return y0 + (shown - x0) * (y1 - y0) / (x1 - x0)
+
+
+def implausible(points: Sequence[tuple[float, float]], unit: str, point: str = "") -> tuple[int, str] | None:
+    """Return which pair of a correction cannot be one of an instrument that works, and why; None where all can.
+
+    `unit` is that of both values of a pair, `point` the name of what is corrected.
+    """
+    most = MOST_OFF_CO2 if "co2" in point.split("_") else MOST_OFF.get(unit, 0.0)
+    least, steepest = SLOPES.get(unit, ANY_SLOPE)
+    for at, (shown, meant) in enumerate(points):
+        if abs(meant - shown) > most * (1 + 1e-9):
+            by = f"{meant - shown:+g} {'K' if unit == 'degC' else unit}"
+            return at, f"{shown:g} {unit} is corrected by {by}, expected at most {most:g} either way"
+        if at == 0:
+            continue
+        before, meant_before = points[at - 1]
+        if shown <= before:
+            return at, "what was shown must rise from pair to pair"
+        if meant <= meant_before:
+            return at, "what was measured must rise from pair to pair"
+        slope = (meant - meant_before) / (shown - before)
+        if not least <= slope <= steepest:
+            text = f"from {before:g} to {shown:g} {unit} its slope is {slope:.3g}, expected {least:g} to {steepest:g}"
+            return at, text
+    return None
 
 
 def _between(xs: Sequence[float], ys: Sequence[float], x: float) -> float:

@@ -10,6 +10,19 @@ from devices.instrument import Args, DeviceStatus, Instrument, Priority
 from devices.profile_types import Profile
 from devices.reading import Reading
 
+_IS_SET = frozenset({"setpoint", "target", "output", "compensation"})
+
+
+def is_set(profile: Profile, point: str) -> bool:
+    """Tell whether a point shows what the instrument was told, or what it drives, and not what it measures.
+
+    So does each by which a command is proven: corrected, it would read another value than was written; taken for a
+    probe, it would always agree.
+    """
+    proving = {check.point for command in profile.commands.values() for check in command.verify.checks}
+    return point in proving or not _IS_SET.isdisjoint(point.split("_"))
+
+
 Pairs = Sequence[tuple[float, float]]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from devices.clock import Clock
 from devices.codec import RegType, WordOrder
@@ -143,16 +143,21 @@ class Equipment:
         self._keep(part, await self.parts[part].read(block, priority))
 
     def seen(self, source: Source | None, unit: str) -> Reading:
-        """Return the latest reading of a part, bad where it failed or was never read."""
+        """Return the latest reading of a part in `unit`; bad where it failed or was never read, or is in another unit.
+
+        Invariant: nothing is relabelled: 22 degC never becomes 22 % CO2.
+        """
         reading = None if source is None else self.latest.get(source)
         if source is None or reading is None or source.part in self._trouble:
             return bad(unit, self.clock.monotonic())
-        return reading if reading.unit == unit else replace(reading, unit=unit)
+        return reading if reading.unit == unit else bad(unit, reading.at)
 
     def number(self, source: Source | None) -> float | None:
         """Return the latest value of a part as a number; None where it is not to be trusted."""
-        reading = None if source is None else self.seen(source, "")
-        if reading is None or reading.quality not in _USABLE or isinstance(reading.value, str) or reading.value is None:
+        reading = None if source is None else self.latest.get(source)
+        if source is None or reading is None or source.part in self._trouble:
+            return None
+        if reading.quality not in _USABLE or isinstance(reading.value, str) or reading.value is None:
             return None
         return float(reading.value)
 

@@ -131,6 +131,50 @@ def sources_of(spec: Spec) -> dict[str, Source]:
     return {key: source for key, source in found.items() if source is not None}
 
 
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a point must be to be taken for a quantity: its unit, a word of its name, and the roles that measure it.
+
+    A plug and a flow controller have a temperature too, but it is their own; `roles` empty: an instrument of any.
+    """
+
+    unit: str
+    word: str
+    roles: tuple[str, ...] = ()
+
+
+_THERMOMETERS = ("temperature_programmer", "co2_probe", "do_probe", "ph_probe", "bioreactor", "freezer")
+MEASURED: Mapping[str, Measured] = {
+    "co2": Measured("%", "co2", ("co2_probe", "bioreactor")),
+    "humidity": Measured("%", "humidity"),
+    "second": Measured("degC", "temperature", _THERMOMETERS),
+    "chamber": Measured("degC", "temperature", _THERMOMETERS),
+    "sample": Measured("degC", "temperature", _THERMOMETERS),
+    "ln2": Measured("%", "level"),
+}
+"""What the points of `sources_of` must be, by the same keys."""
+
+
+def origins_of(spec: Spec) -> dict[str, Source]:
+    """Return the points of parts that tags of the equipment are read from."""
+    match spec:
+        case ClimateSpec():
+            found = {"temperature": Source(spec.programmer, "temperature"), "co2": spec.co2, "humidity": spec.humidity}
+        case ProgrammerFreezerSpec():
+            chamber = Source(spec.programmer, "temperature")
+            found = {"chamber_temperature": chamber, "sample_temperature": spec.sample, "ln2_level": spec.ln2}
+        case ContactFreezerSpec():
+            probes = spec.probes
+            found = {
+                "chamber_temperature": probes.chamber,
+                "sample_temperature": probes.sample,
+                "ln2_level": probes.ln2,
+            }
+        case _:
+            found = {}
+    return {tag: source for tag, source in found.items() if source is not None}
+
+
 def build(name: str, spec: Spec, parts: Parts, kept: Kept) -> Equipment:
     """Return the equipment; raises ValueError with what is wrong with its parts."""
     match spec:

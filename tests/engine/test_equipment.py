@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from devices.equipment.base import Source
+from devices.equipment.climate import Climate
 from devices.instrument import CommandRefused, DeviceState, OutcomeUnknown, Priority
-from devices.reading import Quality
+from devices.reading import Quality, Reading
 from recipes import shelf
 from simulators.virtual import VirtualClock
 from simulators.virtual import run as run_virtually
@@ -49,6 +51,19 @@ def test_a_part_that_fails_makes_bad_what_comes_from_it_and_nothing_else(tmp_pat
         assert incubator.status.state is DeviceState.OFFLINE
         assert "co2_probe" in incubator.status.text
         assert "heater" not in incubator.status.text
+
+    in_lab(tmp_path, "lab-eurotherm", work)
+
+
+def test_what_a_part_reads_in_another_unit_is_never_relabelled(tmp_path: Path):
+    async def work(at: Lab) -> None:
+        incubator = at.suite.instruments["incubator"]
+        assert isinstance(incubator, Climate)
+        assert (await incubator.read_all())["co2"].quality is Quality.GOOD
+        at_part = Source("co2_probe", "co2")
+        incubator.latest[at_part] = Reading(22.0, "degC", Quality.GOOD, at.clock.monotonic())
+        co2 = incubator.derive()["co2"]
+        assert (co2.value, co2.unit, co2.quality) == (None, "%", Quality.BAD)
 
     in_lab(tmp_path, "lab-eurotherm", work)
 

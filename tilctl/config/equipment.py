@@ -5,16 +5,15 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping, Sequence
 from datetime import date
-from itertools import pairwise
 from typing import cast
 
-from devices.calibration import Calibration, Curve, newest_of
+from devices.calibration import Calibration, Curve, implausible, newest_of
 from devices.clock import Clock
+from devices.corrected import is_set
 from devices.equipment.base import Parts, Source
 from devices.equipment.climate import Mixer
 from devices.equipment.contact_freezer import Contacts
 from devices.equipment.freezer import Probes
-from devices.equipment.probes import Disagreement
 from devices.equipment.pump import Enable
 from devices.equipment.spec import (
     ClimateSpec,
@@ -27,12 +26,12 @@ from devices.equipment.spec import (
     contacts_of,
     parts_of,
     planned,
-    sources_of,
 )
 from devices.equipment.valves import Output
 from devices.kept import Kept
 from devices.profile import Profile
 from devices.quantity import CANONICAL, QuantityError, parse_as
+from tilctl.config.plausible import check_contacts, check_sources, disagreement
 from tilctl.config.references import Findings, Where
 from tilctl.config.schema import (
     CalibrationEntry,
@@ -113,10 +112,16 @@ def corrections_of(
             if not (findings.known(where, name, calibrations, "calibration") and known):
                 continue
             newest = newest_of(calibrations[name])
-            shown = [pair[0] for pair in newest.points]
-            _of_unit(name, newest, (numeric[point].unit, numeric[point].unit), where, findings)
-            if any(b <= a for a, b in pairwise(shown)):
-                findings.add(where, "site-calibration", f"{name}: what was shown must rise from pair to pair")
+            unit = numeric[point].unit
+            _of_unit(name, newest, (unit, unit), where, findings)
+            if is_set(profiles[device], point):
+                # Invariant: what a command is proven by is read as it was written.
+                text = f"{point} of {device} is set and not measured: a correction would show another value"
+                findings.add(where, "site-calibration", text, "correct a point that the instrument measures")
+            elif newest.units == (unit, unit) and (wrong := implausible(newest.points, unit, point)) is not None:
+                at: Where = ("calibrations", name, calibrations[name].index(newest), "points", wrong[0])
+                hint = f"calibrate {device} anew; an instrument that is further off is repaired, not corrected"
+                findings.add(at, "site-calibration", f"{name} for {device}.{point}: {wrong[1]}", hint)
             found.setdefault(device, {})[point] = name
     return found
 
@@ -189,10 +194,9 @@ class EquipmentCheck:
                 text = f"{part}.{point} is used by {user} already"
                 self._findings.add(where, "site-two-owners", text, "one contact for each purpose")
                 break
-        for key, source in sources_of(spec).items():
-            if source.part in self._profiles:
-                points = {**self._profiles[source.part].points, **self._profiles[source.part].bits}
-                self._findings.known((*where, key), source.point, points, f"point of {source.part}")
+        check_sources(where, spec, self._profiles, self._findings)
+        if isinstance(spec, ContactFreezerSpec):
+            check_contacts(where, spec, self._profiles, self._findings)
 
     def _spec(self, where: Where, entry: EquipmentEntry) -> Spec:
         number = self._findings.number
@@ -202,9 +206,8 @@ class EquipmentCheck:
                 second = None
                 if entry.second is not None:
                     there: Where = (*where, "second")
-                    within = number((*there, "within"), entry.second.within, "K", positive=True)
-                    lasts = number((*there, "lasts"), entry.second.lasts, "s")
-                    second = (self._source((*there, "probe"), entry.second.probe), Disagreement(within, lasts))
+                    rule = disagreement(there, entry.second.within, entry.second.lasts, self._findings)
+                    second = (self._source((*there, "probe"), entry.second.probe), rule)
                 co2 = self._source((*where, "co2"), entry.co2)
                 mixer = Mixer(entry.gas.co2, entry.gas.carrier, total)
                 return ClimateSpec(
@@ -238,7 +241,8 @@ class EquipmentCheck:
         try:
             Curve(newest.points)
         except ValueError as error:
-            self._findings.add(where, "site-calibration", f"{name}: {error}")
+            hint = "measure the tubing set again, at rising speeds"
+            self._findings.add(where, "site-calibration", f"{name}: {error}", hint)
             return ((1.0, 1.0),)
         return newest.points
 

@@ -23,6 +23,7 @@ from tilctl.config.logins import Logins
 from tilctl.config.references import Findings, References, Where
 from tilctl.config.schema import MqttBusEntry, SerialBusEntry, SiteFile, TcpBusEntry
 from tilctl.config.site import Bus, Device, Scan, Site
+from tilctl.config.wiring import check_address, check_timing, check_wires
 
 _ADDRESSES = ("port", "host", "url", "data")
 _OF_THAT_BROKER = ("user", "password_file", "tls", "stations")
@@ -81,6 +82,7 @@ def _compile(model: SiteFile, path: Path, sha256: str, findings: Findings, *, ch
     )
     logins = Logins(path.resolve().parent, findings, files=check_logins)
     buses = {name: _bus(name, entry, findings, logins) for name, entry in model.buses.items()}
+    check_wires(model.buses, findings)
     folders = [path.resolve().parent / model.profiles] if model.profiles else []
     profiles = _load_profiles(model, folders, findings)
     calibrations = calibrations_of(model.calibrations, findings)
@@ -127,6 +129,7 @@ def _bus(name: str, entry: TcpBusEntry | SerialBusEntry | MqttBusEntry, findings
         return Bus(name, entry.kind, url=entry.url, login=logins.instruments(where, entry))
     timeout = findings.number((*where, "timeout"), entry.timeout, "s", positive=True)
     turnaround = findings.number((*where, "turnaround"), entry.turnaround, "s")
+    check_timing(where, timeout, turnaround, findings)
     host, port, path = (entry.host, entry.port, "") if isinstance(entry, TcpBusEntry) else ("", 0, entry.path)
     echo = entry.local_echo == "yes"
     return Bus(name, entry.kind, host, port, timeout, turnaround, path, entry.baud, entry.format, echo)
@@ -170,6 +173,7 @@ def _load_profiles(model: SiteFile, folders: Sequence[Path], findings: Findings)
         if bus is not None and (device.prefix is None) is over_mqtt:
             key, other = ("prefix", "unit") if over_mqtt else ("unit", "prefix")
             findings.add(where, "site-address", f"{name} is on {device.bus}: it needs `{key}`", f"and no `{other}`")
+        check_address(where, device, findings)
         address = device.prefix if over_mqtt else f"unit {device.unit}"
         other = addresses.setdefault((device.bus, str(address)), name)
         if other != name:
