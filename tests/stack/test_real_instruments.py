@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import struct
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -30,7 +31,8 @@ FLOAT, INT = "4:float", "4:int"
 class Case:
     """One instrument: what its points read, what is commanded, and what then stands in its registers.
 
-    `expect` holds (table of mbpoll, PDU address, word order, value) after the commands.
+    `expect` holds (table of mbpoll, PDU address, word order, value) after the commands. `whole` are the registers
+    (first PDU address: how many) that are read at once.
     """
 
     id: str
@@ -38,6 +40,7 @@ class Case:
     commands: tuple[tuple[str, Mapping[str, Any]], ...] = ()
     expect: tuple[tuple[str, int, str, float], ...] = ()
     reads: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    whole: Mapping[int, int] = field(default_factory=dict[int, int])
 
 
 ABCD, CDAB = "ABCD", "CDAB"
@@ -106,6 +109,7 @@ CASES = [
             (FLOAT, 2410 - 1 + 2, CDAB, 36.75),
         ),
         {"oxygen": 95.5, "temperature": 36.75},
+        {2090 - 1: 10, 2410 - 1: 10},
     ),
     Case(
         "hamilton-ph-arc",
@@ -113,6 +117,7 @@ CASES = [
         (),
         ((INT, 2090 - 1, CDAB, 0x1000), (FLOAT, 2090 - 1 + 2, CDAB, 7.125)),
         {"ph": 7.125},
+        {2090 - 1: 10},
     ),
     Case(
         "vaisala-gmp251",
@@ -171,7 +176,7 @@ CASES = [
         ((HOLDING, 0x0001, ABCD, 1234), (HOLDING, 0x0004, ABCD, 1)),
         {"running": True},
     ),
-    Case("laumas-tlb", {"gross": 1234.0}, (), ((INT, 7, ABCD, 1234),), {"gross": 1234.0}),
+    Case("laumas-tlb", {"gross": 1234.0}, (), ((INT, 7, ABCD, 1234),), {"gross": 1234.0}, {6: 8}),
     Case(
         "moxa-e1214",
         {"di_2": True},
@@ -189,17 +194,33 @@ CASES = [
 ]
 
 
-async def polled(port: int, unit: int, table: str, addr: int, order: str) -> float:
-    """Return one value as mbpoll reads it."""
-    words = ["mbpoll", "-m", "tcp", "-p", str(port), "-a", str(unit), "-0", "-t", table, "-r", str(addr), "-1"]
-    words += ["-B"] if order == ABCD and ":" in table else []
+async def output(port: int, unit: int, table: str, addr: int, *more: str) -> str:
+    """Return what mbpoll prints."""
+    words = ["mbpoll", "-m", "tcp", "-p", str(port), "-a", str(unit), "-0", "-t", table, "-r", str(addr), "-1", *more]
     process = await asyncio.create_subprocess_exec(
         *words, "127.0.0.1", stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
     printed, _ = await process.communicate()
     assert process.returncode == 0, f"{' '.join(words)}:\n{printed.decode()}"
-    (value,) = re.findall(r"^\[\d+\]:\s+(\S+)(?:\s+\((-?\d+)\))?", printed.decode(), re.MULTILINE)
+    return printed.decode()
+
+
+async def polled(port: int, unit: int, table: str, addr: int, order: str) -> float:
+    """Return one value as mbpoll reads it."""
+    printed = await output(port, unit, table, addr, *(["-B"] if order == ABCD and ":" in table else []))
+    (value,) = re.findall(r"^\[\d+\]:\s+(\S+)(?:\s+\((-?\d+)\))?", printed, re.MULTILINE)
     return float(value[1] or value[0])
+
+
+async def polled_at_once(port: int, unit: int, first: int, count: int, wanted: tuple[str, int, str]) -> float:
+    """Return one value of two registers among those that mbpoll reads by one request."""
+    table, addr, order = wanted
+    printed = await output(port, unit, f"{HOLDING}:hex", first, "-c", str(count))
+    words = [int(word, 16) for word in re.findall(r"^\[\d+\]:\s+0x([0-9A-F]{4})", printed, re.MULTILINE)]
+    assert len(words) == count
+    pair = words[addr - first : addr - first + 2]
+    image = struct.pack(">2H", *(pair if order == ABCD else reversed(pair)))
+    return struct.unpack(">f" if table == FLOAT else ">i", image)[0]
 
 
 @pytest.mark.debian("mbpoll")
@@ -222,7 +243,12 @@ async def test_driver_and_independent_client_see_the_same_registers(case: Case):
             value = readings[point].value
             assert value == (pytest.approx(expected) if isinstance(expected, float) else expected), point
         for table, addr, order, expected in case.expect:
-            assert await polled(port, unit, table, addr, order) == pytest.approx(expected, rel=1e-6), (table, addr)
+            whole = [(first, count) for first, count in case.whole.items() if first <= addr < first + count]
+            if whole:
+                found = await polled_at_once(port, unit, *whole[0], (table, addr, order))
+            else:
+                found = await polled(port, unit, table, addr, order)
+            assert found == pytest.approx(expected, rel=1e-6), (table, addr)
     finally:
         await bus.close()
         await server.close()
