@@ -27,6 +27,7 @@ from devices.modbus.wire import LinkMaker, Wire
 
 BACKOFF_MIN_S = 0.5
 BACKOFF_MAX_S = 30.0
+UNASKED_S = 2.0  # that a connection has to stand unasked for its end to be that of an idle one, and nobody's trouble
 QUEUE_LIMIT = 64
 FUNCTIONS = frozenset((1, 2, 3, 4, 5, 6, 15, 16))
 TIMEOUT_MIN_S = 1.0
@@ -288,10 +289,12 @@ class ModbusBus:
     async def _serve(self) -> bool:
         """Serve requests while the connection stands; tells whether to connect again at once.
 
-        That is so after a good reply, and after a connection that we dropped ourselves (the time-out was pause
-        enough); a peer that accepts and hangs up without an answer is left alone for a while.
+        That is so after a good reply, after a connection that we dropped ourselves (the time-out was pause enough), and
+        after one that stood for a while and ended because nothing was asked on it, as gateways end them; a peer that
+        accepts and hangs up without an answer is left alone for a while.
         """
-        link, good, gave_way = self._link, False, False
+        link, good, gave_way, idle = self._link, False, False, True
+        began = self._clock.monotonic()
         while link is not None and link.connected:
             if not self._queue:
                 self._wake = asyncio.get_running_loop().create_future()
@@ -308,6 +311,7 @@ class ModbusBus:
                 continue
             gave_way = False
             self._queue.remove(request)
+            idle = False
             if request.future.done():
                 continue  # the caller has gone: never sent
             if request.generation not in (None, self._generation):
@@ -318,6 +322,7 @@ class ModbusBus:
         if link is None or not link.lost:
             return True
         self.statistics.losses += 1
+        good = good or (idle and self._clock.monotonic() - began >= UNASKED_S)
         if not good:
             self._down = f"bus {self.name}: {self._where} hangs up without an answer"
         return good

@@ -12,6 +12,7 @@ from simulators.faults.model import Fault
 from simulators.physics.fluid import Dispense
 from simulators.physics.thermal import Climate
 from simulators.virtual import run as run_virtually
+from tests.stack.test_labs import events
 from tests.stack.test_rehearse_oracles import books_less
 from tests.stack.told import found, told
 from tilctl.cli.rehearsing.doses import ENDLESS_ML
@@ -141,3 +142,11 @@ def test_a_dead_controller_excuses_what_a_drive_moves_until_it_is_missed(
         return world.invariants.doses._orphaned(run)  # pyright: ignore[reportPrivateUsage]
 
     assert in_world(tmp_path, "lab-watlow", work) == pytest.approx(more)
+
+
+def test_a_gateway_that_closes_idle_connections_is_nobodys_trouble(tmp_path: Path) -> None:
+    """The climate is read each two minutes, the gateway closes after seconds: again and again, and never in the way."""
+    idle = Fault("bus:climate", "idle_close", time_s=100.0, for_s=LONG, args={"idle": 5.5})
+    result = told(tmp_path, idle)
+    assert (result.outcome, result.violations, result.held_s) == ("complete", [], 0.0)
+    assert events(tmp_path, "alarm_raised") == []

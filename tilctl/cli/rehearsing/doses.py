@@ -189,7 +189,7 @@ class DoseOracle:
             self._double(path, f"{path}: {wanted:.1f} mL were ordered, the pumps moved {moved:.1f} mL")
 
     def _orphaned(self, run: Dispense) -> float:
-        """Return what a drive that does not bound a dose moves at most (mL) until its module misses a dead controller."""
+        """Return what a drive that bounds no dose moves (mL) until its module misses a dead controller."""
         if run.commanded_ml < ENDLESS_ML:
             return 0.0
         ended = math.inf if run.ended is None else run.ended
