@@ -293,8 +293,7 @@ class ModbusBus:
         after one that stood for a while and ended because nothing was asked on it, as gateways end them; a peer that
         accepts and hangs up without an answer is left alone for a while.
         """
-        link, good, gave_way, idle = self._link, False, False, True
-        began = self._clock.monotonic()
+        link, good, gave_way, idle, began = self._link, False, False, True, self._clock.monotonic()
         while link is not None and link.connected:
             if not self._queue:
                 self._wake = asyncio.get_running_loop().create_future()
