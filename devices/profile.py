@@ -111,6 +111,12 @@ class _Compiler:
         known = points.known()
         commands = Commands(source, known, self._find).compiled()
         self._role(known, commands)
+        identity = self._identity()
+        asserts = tuple(self._setting(i, entry) for i, entry in enumerate(source.asserts))
+        if identity is not None:
+            points.torn(known.blocks, identity.fc, identity.addr, identity.count, "the identity", ("identity",))
+        for i, setting in enumerate(asserts):
+            points.torn(known.blocks, setting.fc, setting.addr, setting.words, "it", ("asserts", i))
         transport, sim = source.transport, source.sim
         result = Profile(
             id=source.profile.id,
@@ -124,8 +130,8 @@ class _Compiler:
             offline_after=transport.offline_after,
             max_read=source.limits.max_read,
             max_write=source.limits.max_write,
-            identity=self._identity(),
-            asserts=tuple(self._setting(i, entry) for i, entry in enumerate(source.asserts)),
+            identity=identity,
+            asserts=asserts,
             blocks=known.blocks,
             points=known.points,
             bits=known.bits,

@@ -210,6 +210,9 @@ class Commands:
                 self._find(
                     (*path, "echo"), text, "read it with the function code of the table, from its first register"
                 )
+            elif echo.atomic and command.write.index:
+                text = f"{name} moves with its index, and {source.echo} is atomic: what is read then is not that block"
+                self._find((*path, "echo"), text, "declare the block without atomic, or name one for each index")
         return Verify(source.within_ms, tuple(checks), source.echo, tuple(dict.fromkeys(needed)), source.none or "")
 
     def _value(self, text: str, unit: str, point: Point, path: DataPath) -> float | bool | str:

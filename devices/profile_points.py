@@ -55,7 +55,19 @@ class Points:
     def known(self) -> Known:
         """Return what there is to refer to; commands are added later."""
         blocks = {name: self._block(name, block) for name, block in self._source.blocks.items()}
+        for name, block in blocks.items():
+            self.torn(blocks, block.fc, block.addr, block.count, f"block {name}", ("blocks", name))
         return Known(blocks, self._points, self._bits, {})
+
+    def torn(self, blocks: Mapping[str, Block], fc: int, addr: int, count: int, what: str, path: DataPath) -> None:
+        """Report a read that takes a part of an atomic block, or more than it: some makers forbid it."""
+        for name, block in blocks.items():
+            whole = (block.fc, block.addr, block.count)
+            touches = fc == block.fc and addr < block.addr + block.count and block.addr < addr + count
+            if block.atomic and touches and (fc, addr, count) != whole:
+                text = f"{what} reads addresses {addr} to {addr + count - 1}, which tears the atomic block {name}"
+                hint = f"{name} is read whole or not at all: addresses {block.addr} to {block.addr + block.count - 1}"
+                self._find(path, text, hint)
 
     def elsewhere(self) -> tuple[Elsewhere, ...]:
         """Return the rules of quality that look at another block."""

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import math
 import struct
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from devices.codec import FLOATS, RegType, WordOrder, encode, format_of, reorder
-from devices.profile_types import Command, Point, Profile, Setting, Slot
+from devices.profile_types import Command, Profile, Setting
+from simulators.heard import Frame
+from simulators.image import Bend, Getter, Image, Value, bent, blocks, settings
 
-Value = float | bool | str | Iterable[str] | None
-Getter = Callable[[], Value]
-Bend = Callable[[Value], Value]
 Handler = Callable[[Mapping[str, Any]], None]
 
 ILLEGAL_FUNCTION, ILLEGAL_ADDRESS, ILLEGAL_VALUE, DEVICE_FAILURE, NO_RESPONSE = 1, 2, 3, 4, 0x0B
@@ -36,11 +34,29 @@ def _nothing() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Life:
-    """What power does to an instrument: it goes, it comes back, and the instrument is as new (counters, log)."""
+    """What power does to an instrument: it goes, it comes back, and the instrument is as new (counters, log).
+
+    `trip` is what its own watchdog does; None where it has none.
+    """
 
     off: Callable[[], None] = _nothing
     on: Callable[[], None] = _nothing
     new: Callable[[], None] = _nothing
+    trip: Callable[[], None] | None = None
+
+
+class Left:
+    """Something that is there so many times more."""
+
+    def __init__(self, times: int) -> None:
+        self.times = times
+
+    def take(self) -> bool:
+        """Take one; False when there is none left."""
+        if self.times <= 0:
+            return False
+        self.times -= 1
+        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +83,12 @@ class SimDevice:
 
     The device itself enforces the profile's limits (exception 3); an unlisted address is exception 2, a function that
     it has nowhere exception 1.  Of several commands at one address, the one whose fixed values fit the frame is meant.
-    What was written reads back where a readable block has no point (a program table).
+    What was written reads back where a readable block has no point (a program table).  A read that touches an atomic
+    block and is not just that block is exception 2: makers forbid it (Hamilton), and what they answer is an open check.
+
+    Writes by commands with a `storage` are counted in `stores`.  Past the life of that memory, or with a `worn` that
+    has none left, they are acknowledged and the old value stays.  Where unlisted addresses are discarded, that is for
+    FC16 alone, and one that touches a register which is there but not written so is an error (Eurotherm HA026230).
 
     Raises ValueError when getters or handlers do not match the profile, or points overlap.
     """
@@ -87,14 +108,18 @@ class SimDevice:
         self.asked: list[Callable[[], None]] = []  # told of each request, for what watches its host
         self.serial = serial
         self.deaf = False  # a fault: writes are acknowledged and ignored
+        self.worn: Left | None = None  # a fault: how many writes the memory that wears still takes
+        self.stores: Counter[str] = Counter()  # command -> writes to memory that wears, over its whole life
         self.life = Life()
         self.boots = 1
         self._values = dict(values)
         self._bends: dict[str, tuple[Bend, ...]] = {}
         self._handlers = dict(commands)
-        self._images: list[_Image] = []
+        self._by_hand: dict[tuple[int, int], float] = {}  # asserted registers that somebody changed
+        self._whole = [(b.fc, b.addr, b.count) for b in profile.blocks.values() if b.atomic]
+        self._images: list[Image] = []
         self._build()
-        frames = [_Frame(command) for command in profile.commands.values()]
+        frames = [Frame(command) for command in profile.commands.values()]
         self._frames = sorted(frames, key=lambda frame: -frame.fixed)
         self._indexed = [  # (reading function, address, words) of the places that indexed commands write to
             (READS_BACK[f.command.fc], place, f.command.words) for f in frames if f.command.index for place in f.places
@@ -103,15 +128,22 @@ class SimDevice:
         self._undefined = profile.sim is not None and profile.sim.unlisted == "undefined"
         self._functions = {i.fc for i in self._images} | {f.command.fc for f in frames}
         self.written: dict[tuple[int, int], int] = {}  # what clients wrote: (reading function, address) -> word
+        self._stored: set[tuple[int, int]] = set()  # of that, what a power cut does not take
 
     def read(self, fc: int, addr: int, count: int) -> list[int]:
-        """Return `count` registers (or bits, each 0 or 1) as function `fc` (1 to 4) reads them; raises ModbusFault."""
-        return list(struct.unpack(f">{count}H", self.read_bytes(fc, addr, count)))
+        """Return `count` registers (or bits, each 0 or 1) of the table of function `fc` (1 to 4); raises ModbusFault.
+
+        It looks from inside, also at a part of an atomic block.
+        """
+        return list(struct.unpack(f">{count}H", self._bytes(fc, addr, count, inside=True)))
 
     def read_bytes(self, fc: int, addr: int, count: int) -> bytes:
-        """Return what `read` does as bytes of the wire, two for each register or bit; raises ModbusFault."""
+        """Return what is read over the wire, two bytes for each register or bit; raises ModbusFault."""
         if self.asked:
             self._tell_asked()
+        return self._bytes(fc, addr, count)
+
+    def _bytes(self, fc: int, addr: int, count: int, *, inside: bool = False) -> bytes:
         image = self._exact.get((fc, addr, count))
         if image is not None:
             return image.render(self.written)
@@ -119,6 +151,9 @@ class SimDevice:
             raise ModbusFault(ILLEGAL_FUNCTION)
         if not 1 <= count <= (MOST_BITS if fc in (1, 2) else MOST_REGISTERS):
             raise ModbusFault(ILLEGAL_VALUE)
+        torn = (fc == b and addr < first + size and first < addr + count for b, first, size in self._whole)
+        if not inside and any(torn):
+            raise ModbusFault(ILLEGAL_ADDRESS)
         words: dict[int, bytes] = {}
         for table, place, size in self._indexed:
             if table == fc and place < addr + count and addr < place + size:
@@ -134,11 +169,11 @@ class SimDevice:
 
     def write(self, fc: int, addr: int, values: Sequence[int]) -> None:
         """Carry out a write by function `fc` (5, 6, 15, 16; bits as 0 or 1); raises ModbusFault."""
-        if fc not in self._functions:
+        if fc not in self._functions and not (self._discards and fc == 16):
             raise ModbusFault(ILLEGAL_FUNCTION)
         fitting = [f for f in self._frames if f.command.fc == fc and addr in f.places and f.takes(len(values))]
         if not fitting:
-            if self._discards:
+            if self._discards and fc == 16 and not self._has(READS_BACK[fc], addr, len(values)):
                 return
             raise ModbusFault(ILLEGAL_ADDRESS)
         data = struct.pack(f">{len(values)}H", *values)
@@ -149,11 +184,28 @@ class SimDevice:
             if args is not None:
                 for hear in self.heard:
                     hear(frame.command.name, args)
-                self._handlers[frame.command.name](args)
-                self.written.update(((READS_BACK[fc], addr + i), word) for i, word in enumerate(values))
+                if not self._wears_out(frame.command):
+                    self._handlers[frame.command.name](args)
+                    words = {(READS_BACK[fc], addr + i): word for i, word in enumerate(values)}
+                    self.written.update(words)
+                    if frame.command.storage is not None:
+                        self._stored.update(words)
                 self._tell_asked()
                 return
         raise ModbusFault(ILLEGAL_VALUE)
+
+    def _has(self, fc: int, addr: int, count: int) -> bool:
+        """Tell whether one of some addresses can be read."""
+        return any(i.fc == fc and i.addr < addr + count and addr < i.addr + i.count for i in self._images)
+
+    def _wears_out(self, command: Command) -> bool:
+        """Count a write to memory that wears; tell whether it is lost because that is worn."""
+        storage = command.storage
+        if storage is None:
+            return False
+        self.stores[command.name] += 1
+        spent = storage.life is not None and self.stores[command.name] > storage.life
+        return spent or (self.worn is not None and not self.worn.take())
 
     def _tell_asked(self) -> None:
         for tell in self.asked:
@@ -173,7 +225,7 @@ class SimDevice:
 
     def reads(self, point: str) -> Value:
         """Return what a point reads now, in its unit."""
-        return _bent(self._values[point], self._bends.get(point, ()))()
+        return bent(self._values[point], self._bends.get(point, ()))()
 
     def do(self, command: str, args: Mapping[str, Any]) -> None:
         """Carry out a command as from the instrument's own panel; raises ModbusFault where it is refused."""
@@ -184,12 +236,21 @@ class SimDevice:
         self._bends[point] = bends
         self._build()
 
+    def set_by_hand(self, setting: Setting, raw: float | None) -> None:
+        """Let an asserted register, at which no point stands, hold another value; None: what the profile expects."""
+        if raw is None:
+            self._by_hand.pop((setting.fc, setting.addr), None)
+        else:
+            self._by_hand[setting.fc, setting.addr] = raw
+        self._build()
+
     def power(self, on: bool) -> None:
         """Lose power, or start anew with it: what then is kept and lost is what the instrument's `life` does."""
         if not on:
             self.life.off()
             return
-        self.written.clear()
+        for place in self.written.keys() - self._stored:
+            del self.written[place]
         self.boots += 1
         self.life.on()
 
@@ -199,239 +260,19 @@ class SimDevice:
         self.serial = serial
         self.power(on=True)
         self.boots = 1
+        self.written.clear()
+        self.stores.clear()
         self.life.new()
         self._build()
 
     def _build(self) -> None:
         """Lay out the registers; frozen ones stay so."""
         before = [image.frozen for image in self._images]
-        values = self._values | {name: _bent(self._values[name], bends) for name, bends in self._bends.items()}
-        self._images = [*_blocks(self.profile, values), *_settings(self.profile, self.serial)]
+        values = self._values | {name: bent(self._values[name], bends) for name, bends in self._bends.items()}
+        self._images = [*blocks(self.profile, values), *settings(self.profile, self.serial, self._by_hand)]
         for image, frozen in zip(self._images, before, strict=False):
             image.frozen = frozen
         self._exact = {(i.fc, i.addr, i.count): i for i in reversed(self._images)}
-
-
-class _Image:
-    """A run of registers, rendered through one precompiled struct."""
-
-    def __init__(self, fc: int, addr: int, count: int, cells: Sequence[_Cell]) -> None:
-        self.fc, self.addr, self.count = fc, addr, count
-        self._getters = [cell.raw for cell in cells]
-        swaps, at, layout = list(range(2 * count)), addr, ">"
-        for cell in cells:
-            if cell.addr < at or cell.addr + cell.words > addr + count:
-                raise ValueError(f"function {fc}, register {cell.addr}: a point overlaps another or leaves its block")
-            layout += f"{2 * (cell.addr - at)}x{cell.form}"
-            first, size = 2 * (cell.addr - addr), 2 * cell.words
-            swaps[first : first + size] = [first + i for i in reorder(bytes(range(size)), cell.order)]
-            at = cell.addr + cell.words
-        self._struct = struct.Struct(f"{layout}{2 * (addr + count - at)}x")
-        self._swaps = swaps if swaps != sorted(swaps) else None
-        covered = {a for cell in cells for a in range(cell.addr, cell.addr + cell.words)}
-        self._holes = [a for a in range(addr, addr + count) if a not in covered]
-        self.frozen: bytes | None = None
-
-    def render(self, written: Mapping[tuple[int, int], int]) -> bytes:
-        """Return the bytes of all registers at this moment, or at that at which they were frozen."""
-        if self.frozen is not None:
-            return self.frozen
-        data = self._struct.pack(*[raw() for raw in self._getters])
-        if self._swaps is not None:
-            data = bytes([data[i] for i in self._swaps])
-        if written and self._holes:
-            patched = bytearray(data)
-            for a in self._holes:
-                struct.pack_into(">H", patched, 2 * (a - self.addr), written.get((self.fc, a), 0))
-            data = bytes(patched)
-        return data
-
-
-class _Cell:
-    """Where one value stands in an image, and the function that gives it raw."""
-
-    def __init__(
-        self, addr: int, kind: RegType, words: int, order: WordOrder, raw: Callable[[], float | bytes]
-    ) -> None:
-        self.addr, self.words, self.order, self.form = addr, words, order, f"{2 * words}s"
-        if kind is not RegType.STRING:
-            self.form = format_of(kind)
-        elif order is not WordOrder.ABCD:  # of a text, at most the two bytes of each register are swapped
-            self.order = WordOrder.ABCD if order is WordOrder.CDAB else WordOrder.BADC
-        self.raw = raw
-
-
-def _blocks(profile: Profile, values: Mapping[str, Getter]) -> list[_Image]:
-    images: list[_Image] = []
-    for block in profile.blocks.values():
-        points = sorted(block.points, key=lambda point: point.addr)
-        cells = [_Cell(p.addr, p.type, p.words, p.order, _encoder(p, values[p.name])) for p in points]
-        images.append(_Image(block.fc, block.addr, block.count, cells))
-    return images
-
-
-def _settings(profile: Profile, serial: int | str) -> list[_Image]:
-    """Return the identity and the asserted registers, as the profile expects them."""
-    taken = {(b.fc, a) for b in profile.blocks.values() for p in b.points for a in range(p.addr, p.addr + p.words)}
-    images = [_Image(s.fc, s.addr, s.words, [_constant(s)]) for s in profile.asserts if (s.fc, s.addr) not in taken]
-    identity = profile.identity
-    if identity is not None and not identity.setting.expected and (identity.fc, identity.setting.addr) in taken:
-        identity = None  # points of the instrument itself say who it is
-    if identity is not None:
-        cells = [_constant(identity.setting, serial)]
-        if (place := identity.serial) is not None:
-            words = encode(place.type, _fitting(serial, place.type, place.words), profile.order, place.words)
-            data = struct.pack(f">{len(words)}H", *words)
-            cells.append(_Cell(place.addr, RegType.STRING, place.words, WordOrder.ABCD, lambda: data))
-        cells.sort(key=lambda cell: cell.addr)
-        images.append(_Image(identity.fc, identity.addr, identity.count, cells))
-    return images
-
-
-def _fitting(serial: int | str, kind: RegType, words: int) -> int | str:
-    """Return a serial number as its registers can hold it."""
-    if kind is RegType.STRING:
-        return str(serial)
-    return int(serial) % (1 << 16 * words) if str(serial).isdigit() else 0
-
-
-def _constant(setting: Setting, serial: int | str = 0) -> _Cell:
-    """Return what an identity or an asserted register must hold; where anything will do, the serial number."""
-    if setting.type is RegType.STRING:
-        text = setting.starts.encode("ascii")[: 2 * setting.words]
-        return _Cell(setting.addr, setting.type, setting.words, setting.order, lambda: text)
-    expected = setting.among[0] if setting.among else float(_fitting(serial, setting.type, setting.words))
-    value = expected if setting.type in FLOATS else int(expected)
-    return _Cell(setting.addr, setting.type, setting.words, setting.order, lambda: value)
-
-
-def _encoder(point: Point, getter: Getter) -> Callable[[], Any]:
-    """Return a function that gives the raw value of a point."""
-    missing: float = point.nan[0] if point.nan else math.nan
-    scale, offset = point.scale, point.offset
-    if point.type is RegType.STRING:
-        size = 2 * point.words
-        return lambda: str(getter()).encode("ascii")[:size]
-    if point.symbols:
-        symbols = {text: raw for raw, text in point.symbols.items()}
-        return lambda: symbols[str(getter())]
-    if point.bits:
-        masks = {name: 1 << index for index, name in point.bits.items()}
-        return lambda: _bits(getter(), masks)
-    if point.type in FLOATS:
-        if scale == 1.0 and offset == 0.0:
-            return lambda: missing if (value := getter()) is None else value
-        return lambda: missing if (value := _number(getter())) is None else (value - offset) / scale
-    span = 1 << 16 * point.words
-    upper = format_of(point.type).isupper()
-    if not point.nan:  # a whole number has no NaN: a dead input shows the end of its range
-        missing = span - 1 if upper else -(span // 2)
-        if upper:
-            return lambda: missing if (v := _number(getter())) is None else round((v - offset) / scale) % span
-        return lambda: missing if (v := _number(getter())) is None else round((v - offset) / scale)
-    if upper:
-        return lambda: round(missing if (v := _number(getter())) is None else (v - offset) / scale) % span
-    return lambda: round(missing if (v := _number(getter())) is None else (v - offset) / scale)
-
-
-def _bent(getter: Getter, bends: Sequence[Bend]) -> Getter:
-    def read() -> Value:
-        value = getter()
-        for bend in bends:
-            value = bend(value)
-        return value
-
-    return read if bends else getter
-
-
-def _number(value: Value) -> float | None:
-    if value is None or isinstance(value, int | float):
-        return value
-    raise TypeError(f"a number was expected of a getter, not {value!r}")
-
-
-def _bits(value: Value, masks: Mapping[str, int]) -> int:
-    if isinstance(value, int):
-        return int(value)
-    if isinstance(value, Iterable) and not isinstance(value, str):
-        return sum(masks[name] for name in set(value))
-    raise TypeError(f"an int or the names of bits were expected of a getter, not {value!r}")
-
-
-class _Frame:
-    """One command as it comes over the wire."""
-
-    def __init__(self, command: Command) -> None:
-        self.command = command
-        self.fixed = sum(slot.value is not None for slot in command.fields)
-        self._head = sum(slot.words for slot in command.fields)
-        self.places: dict[int, dict[str, int]] = {command.addr: {}}  # address -> what its index says
-        for index in command.index:
-            self.places = {
-                addr + (i - index.first) * index.stride: {**there, index.arg: i}
-                for addr, there in self.places.items()
-                for i in range(index.first, index.last + 1)
-            }
-
-    def takes(self, words: int) -> bool:
-        """Tell whether a frame of so many words can be this command."""
-        table, rows = words - self._head, self.command.rows
-        if rows is None:
-            return table == 0
-        return 0 < table <= rows.max * rows.words and table % rows.words == 0
-
-    def decode(self, data: bytes, addr: int) -> dict[str, Any] | None:
-        """Return the arguments, or None when a fixed value or a limit does not fit."""
-        args = _decode(self.command.fields, data)
-        rows = self.command.rows
-        if args is None or rows is None:
-            return args if args is None else {**self.places[addr], **args}
-        lines = [data[at : at + 2 * rows.words] for at in range(2 * self._head, len(data), 2 * rows.words)]
-        while lines and not any(lines[-1]):
-            lines.pop()
-        table = [_decode(rows.fields, line) for line in lines]
-        return None if None in table else {**args, rows.arg: table}
-
-
-def _decode(slots: Sequence[Slot], data: bytes) -> dict[str, Any] | None:
-    args: dict[str, Any] = {}
-    at = 0
-    for slot in slots:
-        size = 2 * slot.words
-        (raw,) = struct.unpack(f">{format_of(slot.type)}", reorder(data[at : at + size], slot.order))
-        at += size
-        if slot.keep_mask:
-            raw &= ~slot.keep_mask
-        if slot.arg is None:
-            if raw != slot.value:
-                return None
-            continue
-        if slot.modulo is not None or slot.arg in args:  # parts of one time
-            if slot.modulo is not None and raw >= slot.modulo:
-                return None
-            args[slot.arg] = args.get(slot.arg, 0.0) + raw * slot.scale
-            continue
-        value = _checked(slot, raw)
-        if value is None:
-            return None
-        args[slot.arg] = value
-    return args
-
-
-def _checked(slot: Slot, raw: float) -> float | bool | str | None:
-    """Return the value of an argument in its unit, or None when it is not allowed."""
-    if slot.symbols:
-        return slot.symbols.get(int(raw))
-    if slot.type is RegType.BOOL:
-        return bool(raw) if raw in (0, 1) else None
-    value = raw
-    if slot.scale != 1.0:  # a scale of 0.01 is a division by 100, which gives the exact decimal
-        steps = round(1.0 / slot.scale)
-        value = raw / steps if steps and math.isclose(steps * slot.scale, 1.0) else raw * slot.scale
-    slack = 1e-6 * abs(value)  # float32 on the wire: a limit must not fail on its own rounding
-    low, high = slot.min, slot.max
-    inside = math.isfinite(value) and (low is None or value >= low - slack) and (high is None or value <= high + slack)
-    return value if inside else None
 
 
 def _match(profile: Profile, what: str, given: Iterable[str], wanted: Iterable[str]) -> None:

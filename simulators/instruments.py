@@ -145,6 +145,10 @@ def pump(host: Host, fluidics: Fluidics, unit: Pump) -> SimDevice:
         with host.change():
             unit.renew()
 
+    def trip() -> None:
+        with host.change() as t:
+            unit.trip(t)
+
     device = SimDevice(
         load_profile("sim-pump"),
         {
@@ -160,7 +164,7 @@ def pump(host: Host, fluidics: Fluidics, unit: Pump) -> SimDevice:
         {"dispense": dispense, "stop": stop, "set_watchdog": set_watchdog},
         serial=serial_number(unit.name),
     )
-    device.life = Life(off, on, renew)
+    device.life = Life(off, on, renew, trip)
     return device
 
 

@@ -25,6 +25,21 @@ EXCEPTION = 0x80
 BUSY = 6
 
 
+class Refusals:
+    """The next `left` requests are refused with exception `code`."""
+
+    def __init__(self, code: int = BUSY, left: int = 0) -> None:
+        self.code = code
+        self.left = left
+
+    def take(self) -> int:
+        """Return the exception code for this request; 0: it is carried out."""
+        if self.left <= 0:
+            return 0
+        self.left -= 1
+        return self.code
+
+
 class UnitFaults:
     """What is wrong with one unit now (for tests and scripts to set), and what it counted.
 
@@ -48,11 +63,11 @@ class UnitFaults:
         self.wrong_transaction = False
         """Answer with the number of the next request."""
         self.short_reply = False
-        """Leave the last register out of the answers to reads, in a frame that is otherwise sound."""
+        """Leave the last register (of bits: byte) out of the answers to reads, in a frame that is otherwise sound."""
         self.truncated = False
         """Send the first half of each reply, and no more."""
-        self.busy = 0
-        """How many of the next requests are answered with "busy" (exception 6), carrying out nothing."""
+        self.refusals = Refusals()
+        """What the next few requests are answered with, carrying out nothing."""
         self.bad_crc = False
         """Spoil the checksum of each reply; a gateway to Modbus TCP drops such a reply, so there it is silence."""
         self.garbage_before = b""
@@ -71,6 +86,15 @@ class UnitFaults:
         """Requests whose reply was delayed."""
         self.swallowed = 0
         """Requests that were never answered."""
+
+    @property
+    def busy(self) -> int:
+        """How many of the next requests are refused; set, they are with "busy" (exception 6)."""
+        return self.refusals.left
+
+    @busy.setter
+    def busy(self, requests: int) -> None:
+        self.refusals = Refusals(BUSY, requests)
 
     @property
     def stale(self) -> bool:
@@ -183,18 +207,18 @@ class ModbusServer:
             faults.swallowed += 1
             return None
         try:
-            code = faults.refuse or (BUSY if faults.busy else 0)
+            few = faults.refusals.take()
+            code = faults.refuse or few
             reply = refusal(pdu, code) if code else execute(self.units[unit], pdu)
         except ModbusFault as fault:
             reply = refusal(pdu, fault.code)
-        if faults.busy:
-            faults.busy -= 1
         faults.exceptions += reply[0] >= EXCEPTION
         if reply[0] in OTHER_TABLE:
             if faults.swapped_words and reply[0] in (3, 4):
                 reply = reply[:2] + _swapped(reply[2:])
             if faults.short_reply:
-                reply = bytes((reply[0], reply[1] - 2)) + reply[2:-2]
+                less = min(reply[1], 2 if reply[0] in (3, 4) else 1)
+                reply = bytes((reply[0], reply[1] - less)) + reply[2 : len(reply) - less]
             if faults.wrong_function:
                 reply = bytes((OTHER_TABLE[reply[0]],)) + reply[1:]
         faults.late += faults.delay_s > 0

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from simulators.physics.fluid import Container
 
@@ -57,7 +56,3 @@ class Trace:
                     c.temperature,
                 )
             )
-
-    def as_dicts(self) -> list[dict[str, Any]]:
-        """Return the rows as plain dictionaries."""
-        return [asdict(row) for row in self.rows]

@@ -29,6 +29,7 @@ from devices.modbus.wire import LinkMaker, Wire
 
 BACKOFF_MIN_S = 0.5
 BACKOFF_MAX_S = 30.0
+UNASKED_S = 2.0  # that a connection has to stand unasked for its end to be that of an idle one, and nobody's trouble
 QUEUE_LIMIT = 64
 FUNCTIONS = frozenset((1, 2, 3, 4, 5, 6, 15, 16))
 TIMEOUT_MIN_S = 1.0
@@ -94,6 +95,7 @@ class ModbusBus:
         self._silent: set[int] = set()  # units whose last request brought nothing
         self._number = 0
         self._generation = 1
+        self._stands = False  # a connection stands, and nobody has said that it is lost
         self._down = "the bus is not open"
         self._wake: asyncio.Future[None] | None = None
         self._pause: asyncio.Future[None] | None = None
@@ -267,7 +269,7 @@ class ModbusBus:
 
     async def _connect(self) -> bool:
         """Try once to connect; tells whether it worked."""
-        link = self._link = self._make_link(self._host, self._port, self._rouse)
+        link = self._link = self._make_link(self._host, self._port, lambda: self._left(link))
         patience = max(map(self.timeout_of, self.latencies), default=self.timeout)  # that of the slowest unit
         try:
             with self._awaiting():
@@ -291,10 +293,12 @@ class ModbusBus:
     async def _serve(self) -> bool:
         """Serve requests while the connection stands; tells whether to connect again at once.
 
-        That is so after a good reply, and after a connection that we dropped ourselves (the time-out was pause
-        enough); a peer that accepts and hangs up without an answer is left alone for a while.
+        That is so after a good reply, after a connection that we dropped ourselves (the time-out was pause enough), and
+        after one that stood for a while and ended because nothing was asked on it, as gateways end them; a peer that
+        accepts and hangs up without an answer is left alone for a while.
         """
-        link, good, gave_way = self._link, False, False
+        link, good, gave_way, idle, began = self._link, False, False, True, self._clock.monotonic()
+        self._stands = True
         while link is not None and link.connected:
             if not self._queue:
                 self._wake = asyncio.get_running_loop().create_future()
@@ -311,19 +315,33 @@ class ModbusBus:
                 continue
             gave_way = False
             self._queue.remove(request)
+            idle = False
             if request.future.done():
                 continue  # the caller has gone: never sent
             if request.generation not in (None, self._generation):
                 _reject(request, ReconnectedError(f"bus {self.name} has reconnected"))
             elif await self._exchange(link, request):
                 good = True
-        self._generation += 1  # before anyone who was told of the loss can ask again
+        self._next_generation()  # before anyone who was told of the loss can ask again
         if link is None or not link.lost:
             return True
         self.statistics.losses += 1
+        good = good or (idle and self._clock.monotonic() - began >= UNASKED_S)
         if not good:
             self._down = f"bus {self.name}: {self._where} hangs up without an answer"
         return good
+
+    def _left(self, link: Wire) -> None:
+        """Take note that a peer has gone; of a connection that was given up before it changes nothing."""
+        if link is self._link:
+            self._next_generation()
+        self._rouse()
+
+    def _next_generation(self) -> None:
+        """Invariant: what is asked from the moment of the loss on is asked of an instrument that is checked anew."""
+        if self._stands:
+            self._stands = False
+            self._generation += 1
 
     def _due(self) -> list[_Request]:
         """Return the requests that may be served now."""

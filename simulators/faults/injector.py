@@ -8,12 +8,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from devices.clock import Clock
-from simulators.faults.instruments import Deeds, Target
+from simulators.faults.instruments import Deeds, Target, all_of
 from simulators.faults.model import WORKING, Fault, check, kind_of
 from simulators.faults.stacked import Stacked, Undo
 from simulators.faults.vocabulary import BUS, DEVICES, HARNESS
 from simulators.plant import Plant
-from simulators.server import ModbusServer, UnitFaults
+from simulators.server import ModbusServer, Refusals, UnitFaults
 from simulators.suite import Suite
 
 KEPT = 10_000  # of what was injected
@@ -26,7 +26,9 @@ FLAGS = (
     "truncated",
     "stale",
     "swapped_words",
+    "bad_crc",
 )
+GARBAGE = b"\xff\x00"  # what a line reads when somebody pulls at it
 GATEWAY = 0x0B
 RETRY_S = 5.0  # to look again whether a dispense is over
 
@@ -84,8 +86,8 @@ class Injector:
         """Check faults against this site; raises DocumentError with every finding."""
         check(faults, {name: t.device.profile for name, t in self._targets.items()}, self.servers.servers.keys())
 
-    def apply(self, fault: Fault) -> None:
-        """Begin a fault now.
+    def apply(self, fault: Fault) -> bool:
+        """Begin a fault now; False, and nothing, where the instrument has nothing that the fault is about.
 
         Raises ValueError for what is carried out by whoever runs controller, broker, clock, disk and operator (the
         devices' half of a power cut of `both` is `of_devices`), DocumentError for what this site does not have.
@@ -94,15 +96,18 @@ class Injector:
             raise ValueError(f"{fault.where}: {fault.what} is no fault of an instrument")
         self.check([fault])
         where = self._resolved(fault.where)
+        if (target := self._targets.get(where)) is not None and not self._deeds.applies(fault, target):
+            return False
         undo = self._begin(replace(fault, where=where))
         self._counted[fault.what] += 1
         self.injected.append(Injected(self.plants[0].time(), where, fault))
         if undo is None:
-            return
+            return True
         running = _Running(fault, undo)
         self._running.append(running)
         if fault.for_s is not None:
             running.timer = asyncio.get_running_loop().call_later(fault.for_s, self._end, running)
+        return True
 
     def end(self, fault: Fault) -> None:
         """End a fault before its time; one that is not active is none."""
@@ -134,7 +139,7 @@ class Injector:
 
     def _begin(self, fault: Fault) -> Undo | None:
         if fault.what == "power_cut":
-            return _all([self._cut_power(target) for target in self._of(fault.where)])
+            return all_of([self._cut_power(target) for target in self._of(fault.where)])
         if kind_of(fault.where) == BUS:
             server = self.servers.servers[fault.where.removeprefix("bus:")]
             return self._bus(fault, server) or self._wire(fault, list(server.faults.values()))
@@ -172,7 +177,7 @@ class Injector:
     def _cut_power(self, target: Target) -> Undo:
         self._dark[target.name] += 1
         silent = [self._stacked.put(self.servers.faults(device), "silent", value=True) for device in target.devices]
-        mute = _all(silent)
+        mute = all_of(silent)
         if self._dark[target.name] == 1:
             target.power(on=False)
 
@@ -185,16 +190,22 @@ class Injector:
         return back
 
     def _is_wire(self, what: str) -> bool:
-        return what in FLAGS or what in ("late", "busy", "gateway")
+        return what in FLAGS or what in ("late", "busy", "gateway", "garbage_before")
 
     def _wire(self, fault: Fault, units: list[UnitFaults]) -> Undo:
         name, value = fault.what, True
         if fault.what == "late":
-            return _all([self._stacked.put(unit, "delay_s", fault.number("delay")) for unit in units])
+            return all_of([self._stacked.put(unit, "delay_s", fault.number("delay")) for unit in units])
+        if fault.what == "garbage_before":
+            size = int(fault.number("bytes"))
+            return all_of([self._stacked.put(unit, name, (GARBAGE * size)[:size]) for unit in units])
+        if fault.what == "busy" and (few := int(fault.number("n"))):
+            code = int(fault.number("code"))
+            return all_of([self._stacked.put(unit, "refusals", Refusals(code, few)) for unit in units])
         if fault.what in ("busy", "gateway"):
             code = GATEWAY if fault.what == "gateway" else int(fault.number("code"))
-            return _all([self._stacked.put(unit, "refuse", code) for unit in units])
-        return _all([self._stacked.put(unit, name, value) for unit in units])
+            return all_of([self._stacked.put(unit, "refuse", code) for unit in units])
+        return all_of([self._stacked.put(unit, name, value) for unit in units])
 
     def _bus(self, fault: Fault, server: ModbusServer) -> Undo | None:
         if fault.what == "half_open":
@@ -203,6 +214,10 @@ class Injector:
             undo = self._stacked.put(server, "refuses", value=True)
             server.cut()
             return undo
+        if fault.what == "idle_close":
+            return self._stacked.put(server, "idle_close_s", fault.number("idle"))
+        if fault.what == "second_client_refused":
+            return self._stacked.put(server, "most_clients", int(fault.number("clients")))
         if fault.what == "cut":
             server.cut()
             return _nothing
@@ -227,14 +242,6 @@ def of_devices(fault: Fault) -> Fault | None:
     if (fault.where, fault.what) != ("controller", "power_cut") or not fault.number("both"):
         return None
     return replace(fault, where=DEVICES, args={}, units={})
-
-
-def _all(undos: list[Undo]) -> Undo:
-    def undo() -> None:
-        for each in undos:
-            each()
-
-    return undo
 
 
 def _nothing() -> None:

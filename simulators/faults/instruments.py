@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from simulators.device import Bend, SimDevice, StandIn, Value
+from devices.profile_types import Setting
+from simulators.device import Bend, Left, SimDevice, StandIn, Value
+from simulators.faults import signs
 from simulators.faults.model import Fault
 from simulators.faults.stacked import Stacked, Undo
+from simulators.faults.vocabulary import SETTINGS
 from simulators.instruments import serial_number
 from simulators.physics.fluid import COUNT_ML, Pump
 from simulators.physics.noise import gauss, stream
@@ -71,9 +74,28 @@ class Deeds:
             "heater_fault": lambda _, at: self._climate(at, "heater_fault", value=True),
             "heater_runaway": lambda f, at: self._climate(at, "runaway", f.number("to")),
             "local_change": self._hand,
+            "sensor_break": self._break_sensor,
+            "eeprom_worn": self._wear_out,
+            "watchdog_trip": self._trip,
             "profile_abort": self._abort,
         }
         return deeds[fault.what](fault, target)
+
+    def applies(self, fault: Fault, target: Target) -> bool:
+        """Tell whether the instrument has what the fault is about: point, memory that wears, setting, watchdog."""
+        if "point" in fault.args and target.point(_point(fault)) is None:
+            return False
+        match fault.what:
+            case "sensor_break":
+                return bool(self._signs(fault, target))
+            case "eeprom_worn":
+                return any(signs.wears(device.profile) for device in target.devices)
+            case "watchdog_trip":
+                return any(signs.trips(device) for device in target.devices)
+            case "local_change":
+                return bool(self._switches(fault, target)) or self._set_point(fault, target) is not None
+            case _:
+                return True
 
     def near_rollover(self, target: Target, before_ml: float) -> bool:
         """Let the totaliser stand so near its roll-over; False, and nothing, while the pump runs."""
@@ -84,13 +106,31 @@ class Deeds:
         return True
 
     def _deaf(self, _fault: Fault, target: Target) -> Undo:
-        undos = [self._stacked.put(device, "deaf", value=True) for device in target.devices]
+        return all_of([self._stacked.put(device, "deaf", value=True) for device in target.devices])
 
-        def heard() -> None:
-            for undo in undos:
-                undo()
+    def _wear_out(self, fault: Fault, target: Target) -> Undo:
+        left = int(fault.number("left"))
+        worn = [device for device in target.devices if signs.wears(device.profile)]
+        return all_of([self._stacked.put(device, "worn", Left(left)) for device in worn])
 
-        return heard
+    def _trip(self, _fault: Fault, target: Target) -> None:
+        for device in target.devices:
+            if (trip := signs.trips(device)) is not None:
+                trip()
+
+    def _signs(self, fault: Fault, target: Target) -> list[tuple[SimDevice, signs.Sign]]:
+        place = target.point(_point(fault))
+        if place is None:
+            return []
+        device, point = place
+        key = stream(target.plant.seed, f"break of {target.name} {point}")
+        profile = device.profile
+        found = signs.broken(profile, profile.points[point], lambda: int(target.plant.time()), key)
+        return [(device, sign) for sign in found]
+
+    def _break_sensor(self, fault: Fault, target: Target) -> Undo:
+        found = self._signs(fault, target)
+        return all_of([self._stacked.bend(device, sign.point, sign.bend) for device, sign in found])
 
     def _bend(self, fault: Fault, target: Target, bend: Bend) -> Undo | None:
         place = target.point(_point(fault))
@@ -166,10 +206,31 @@ class Deeds:
 
         return _changing(plant, mend)
 
-    def _hand(self, fault: Fault, target: Target) -> None:
-        at = target.point(str(fault.args["target"]))
-        if at is not None and f"set_{fault.args['target']}" in at[0].profile.commands:
-            at[0].do(f"set_{fault.args['target']}", {"value": fault.number("value")})
+    def _hand(self, fault: Fault, target: Target) -> Undo | None:
+        if found := self._switches(fault, target):
+            return all_of([self._switch(device, what) for device, what in found])
+        if (device := self._set_point(fault, target)) is not None:
+            device.do(f"set_{fault.args['target']}", {"value": fault.number("value")})
+        return None
+
+    def _set_point(self, fault: Fault, target: Target) -> SimDevice | None:
+        place = target.point(str(fault.args["target"]))
+        return None if place is None or f"set_{fault.args['target']}" not in place[0].profile.commands else place[0]
+
+    def _switches(self, fault: Fault, target: Target) -> list[tuple[SimDevice, signs.Sign | Setting]]:
+        which = str(fault.args["target"])
+        if which not in SETTINGS:
+            return []
+        found = [(device, signs.switched(device.profile, which)) for device in target.devices]
+        return [(device, what) for device, what in found if what is not None]
+
+    def _switch(self, device: SimDevice, what: signs.Sign | Setting) -> Undo:
+        if isinstance(what, signs.Sign):
+            return self._stacked.bend(device, what.point, what.bend)
+        place = device, (what.fc, what.addr)
+        return self._stacked.hold(
+            place, lambda: device.set_by_hand(what, signs.another(what)), lambda: device.set_by_hand(what, None)
+        )
 
     def _abort(self, _fault: Fault, target: Target) -> None:
         with target.plant.change() as t:
@@ -189,6 +250,16 @@ def _added(more: Callable[[], float]) -> Bend:
         return value + more()
 
     return bend
+
+
+def all_of(undos: Sequence[Undo]) -> Undo:
+    """Return what undoes several things."""
+
+    def undo() -> None:
+        for each in undos:
+            each()
+
+    return undo
 
 
 def _changing(plant: Plant, undo: Undo) -> Undo:

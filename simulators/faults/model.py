@@ -5,8 +5,9 @@
       - {at: {step: rep/medium, after: 20 s}, where: pump_media, what: reboot}
       - {at: {step: rep/medium, after: 5 s}, for: 2 min, where: "working:pump", what: occlusion}
 
-`where` is an instrument, `bus:NAME`, `devices`, `controller`, `broker`, `clock`, `disk`, `operator`, or `working:ROLE`:
-the instrument of that role (pump, valves) that moves liquid when the fault begins, else the first of that role.
+`where` is an instrument (of the suite, or a part of its equipment), `bus:NAME`, `devices`, `controller`, `broker`,
+`clock`, `disk`, `operator`, or `working:ROLE`: the instrument of that role (pump, valves) that moves liquid when the
+fault begins, else the first of that role.
 """
 
 from __future__ import annotations
@@ -19,12 +20,25 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from devices.document import Diagnostic, Document, DocumentError, Severity, load, parse, validate
+from devices.document import Diagnostic, Document, DocumentError, Severity, load, validate
 from devices.profile_types import Point, Profile
 from devices.quantity import QuantityError, parse_as
 from devices.quantity import parse as quantity
 from simulators.faults import vocabulary
-from simulators.faults.vocabulary import BUS, CHOICE, DEVICES, HARNESS, OF_POINT, POINT, ROLES, Arg, Word
+from simulators.faults.vocabulary import (
+    BUS,
+    CHOICE,
+    DEVICES,
+    HARNESS,
+    OF_POINT,
+    PART,
+    POINT,
+    ROLES,
+    SETPOINTS,
+    SETTINGS,
+    Arg,
+    Word,
+)
 
 WORKING = "working:"
 LONGEST_S = 60 * 86400.0
@@ -61,6 +75,14 @@ class Fault:
             raise KeyError(f"{self.what} has no number {name}")
         return float(value)
 
+    @property
+    def lasts_s(self) -> float:
+        """How long it lasts (s): 0 for a moment, infinity for good; what it left may last longer."""
+        set_ = self.what == "local_change" and self.args.get("target") in SETPOINTS
+        if set_ or vocabulary.of_a_moment(self.what):
+            return 0.0
+        return math.inf if self.for_s is None else self.for_s
+
     def meets(self, path: str) -> bool:
         """Tell whether a step at `path` is the one that this fault waits for."""
         return self.time_s is None and self.step in (path, plain_path(path))
@@ -92,7 +114,8 @@ def plain_path(path: str) -> str:
 def kind_of(where: str, roles: Mapping[str, str] | None = None) -> str | None:
     """Return the kind of a `where`: a role, bus, devices or a word of the harness; None when it is not known.
 
-    `roles` maps instruments to roles; without it, and for the names of the simulated suite, the name tells.
+    `roles` maps instruments to roles, any other role is that of a part; without it, and for the names of the simulated
+    suite, the name tells.
     """
     if where in HARNESS or where == DEVICES:
         return where
@@ -102,7 +125,8 @@ def kind_of(where: str, roles: Mapping[str, str] | None = None) -> str | None:
         role = where.removeprefix(WORKING)
         return role if role in ("pump", "valves") else None
     if roles is not None:
-        return roles.get(where)
+        role = roles.get(where)
+        return role if role is None or role in ROLES else PART
     return next((role for name, role in _BY_NAME if where.startswith(name)), None)
 
 
@@ -166,16 +190,7 @@ class FileModel(_Strict):
 
 def load_faults(path: Path) -> tuple[Fault, ...]:
     """Return the faults of a YAML file; raises DocumentError with file, line and column of every finding."""
-    return read_faults(load(Path(path)))
-
-
-def parse_faults(text: str, name: str) -> tuple[Fault, ...]:
-    """Return the faults of a YAML text called `name`; raises DocumentError."""
-    return read_faults(parse(text, name))
-
-
-def read_faults(document: Document) -> tuple[Fault, ...]:
-    """Return the faults of a document; raises DocumentError with every finding."""
+    document = load(Path(path))
     source = validate(document, FileModel, "faults-invalid")
     findings: list[Diagnostic] = []
     faults = [_fault(document, index, entry, findings) for index, entry in enumerate(source.faults)]
@@ -193,7 +208,10 @@ def check(faults: Iterable[Fault], instruments: Mapping[str, Profile], buses: Co
     findings: list[Diagnostic] = []
     for fault in faults:
         problem = (
-            _where(fault, roles, buses) or _meaning(fault, kind_of(fault.where, roles)) or _point(fault, instruments)
+            _where(fault, roles, buses)
+            or _meaning(fault, kind_of(fault.where, roles))
+            or _panel(fault, instruments)
+            or _point(fault, instruments)
         )
         if problem:
             findings.append(Diagnostic(Severity.ERROR, "faults-invalid", problem[0], *fault.place, problem[1]))
@@ -238,6 +256,9 @@ def _fault(document: Document, index: int, entry: FaultModel, findings: list[Dia
                 args[key], units[key] = _value(arg, str(given[key]))
             except (QuantityError, ValueError) as error:
                 wrong(key, f"{key}: {error}")
+        if word.name == "local_change":
+            for key, message, hint in _by_hand(given, lasts=entry.lasts is not None):
+                wrong(key, message, hint)
     line, column = document.at(path)
     return Fault(
         entry.where,
@@ -250,6 +271,17 @@ def _fault(document: Document, index: int, entry: FaultModel, findings: list[Dia
         units,
         (document.name, line, column),
     )
+
+
+def _by_hand(args: Mapping[str, Any], *, lasts: bool) -> Iterable[tuple[str, str, str]]:
+    """Yield what does not fit together in a local change: where, what, what to do."""
+    target = str(args.get("target", ""))
+    if target in SETPOINTS and "value" not in args:
+        yield "what", f"local_change of {target} needs value", f"for example `value: 30 {SETPOINTS[target]}`"
+    if target in SETPOINTS and lasts:
+        yield "for", f"a hand sets {target} in a moment", "leave `for` out: whoever sets it again ends it"
+    if target in SETTINGS and "value" in args:
+        yield "value", f"another {target} is whatever the profile does not assert", "leave `value` out"
 
 
 def _value(arg: Arg, text: str) -> tuple[Value, str]:
@@ -298,11 +330,19 @@ def _meaning(fault: Fault, kind: str | None) -> tuple[str, str] | None:
     return None
 
 
+def _panel(fault: Fault, instruments: Mapping[str, Profile]) -> tuple[str, str] | None:
+    target = str(fault.args.get("target"))
+    unit = SETPOINTS.get(target)
+    if fault.what != "local_change" or unit is None:
+        return None
+    if f"set_{target}" not in instruments[fault.where].commands:
+        return f"{fault.where} has no set point of {target}", f"name an instrument with the command set_{target}"
+    if fault.units.get("value", unit) != unit:
+        return f"the target {target} is in {unit}, not in {fault.units['value']}", ""
+    return None
+
+
 def _point(fault: Fault, instruments: Mapping[str, Profile]) -> tuple[str, str] | None:
-    if fault.what == "local_change":
-        unit = {"temperature": "degC", "co2": "%"}.get(str(fault.args["target"]), "")
-        if fault.units and fault.units["value"] != unit:
-            return f"the target {fault.args['target']} is in {unit}, not in {fault.units['value']}", ""
     if "point" not in fault.args:
         return None
     name = str(fault.args["point"])
@@ -326,8 +366,3 @@ def _point(fault: Fault, instruments: Mapping[str, Profile]) -> tuple[str, str] 
 
 def _numeric(point: Point) -> bool:
     return not (point.symbols or point.bits or point.unit in ("bool", "symbol", "text"))
-
-
-def roles_of(instruments: Mapping[str, Profile]) -> dict[str, str]:
-    """Return the role of each instrument."""
-    return {name: profile.role for name, profile in instruments.items() if profile.role in ROLES}

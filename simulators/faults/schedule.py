@@ -38,8 +38,8 @@ INSTRUMENTS: Mapping[str, str] = {
 """Instruments of the demonstration suite, and their roles."""
 BUSES = ("climate", "fluidics", "weighing", "freezing")
 CHANNELS = 16
-BY_SIZE = ("delay", "before", "rate", "factor", "left")  # drawn by their order of magnitude
-WHOLE = ("code", "port", "both")
+BY_SIZE = ("delay", "before", "rate", "factor", "left", "idle")  # drawn by their order of magnitude
+WHOLE = ("code", "port", "both", "n", "bytes", "clients")
 
 
 def _texts(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,6 +25,7 @@ class Stacked:
     def __init__(self) -> None:
         self._piles: dict[tuple[int, str], _Pile] = {}
         self._bends: dict[tuple[int, str], list[tuple[object, Bend]]] = {}
+        self._held: Counter[tuple[SimDevice, tuple[int, int]]] = Counter()
 
     def put(self, target: object, name: str, value: Any) -> Undo:
         """Give an attribute a value until the returned function is called."""
@@ -51,6 +53,22 @@ class Stacked:
         def undo() -> None:
             bends[:] = [entry for entry in bends if entry[0] is not token]
             device.bend(point, *(each for _, each in bends))
+
+        return undo
+
+    def hold(
+        self, place: tuple[SimDevice, tuple[int, int]], begin: Callable[[], None], end: Callable[[], None]
+    ) -> Undo:
+        """Do `begin` unless that holds at a place already; the last of the returned functions does `end`."""
+        self._held[place] += 1
+        if self._held[place] == 1:
+            begin()
+
+        def undo() -> None:
+            self._held[place] -= 1
+            if not self._held[place]:
+                del self._held[place]
+                end()
 
         return undo
 

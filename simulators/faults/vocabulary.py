@@ -1,7 +1,8 @@
 """The vocabulary of faults: which word may stand where, what it takes, how long it may last, what it does.
 
-Ranges and defaults are engineering defaults.  `where` has kinds: the roles of instruments, a bus, all `devices`, and
-what the harness of a rehearsal has in hand (controller, broker, clock, disk, operator).
+Ranges and defaults are engineering defaults.  `where` has kinds: the roles of instruments, a part of equipment (an
+instrument of any other role), a bus, all `devices`, and what the harness of a rehearsal has in hand (controller,
+broker, clock, disk, operator).
 """
 
 from __future__ import annotations
@@ -11,14 +12,20 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 ROLES = ("bioreactor", "pump", "valves", "scale", "freezer")
+PART = "part"  # of equipment: an instrument that plays none of these roles by itself
+INSTRUMENTS = (*ROLES, PART)
 HARNESS = ("controller", "broker", "clock", "disk", "operator")
 DEVICES = "devices"  # all instruments at once
 BUS = "bus"
-KINDS = (*ROLES, BUS, DEVICES, *HARNESS)
+KINDS = (*INSTRUMENTS, BUS, DEVICES, *HARNESS)
 
 POINT = "point"  # an argument that names a point of the instrument
 OF_POINT = "unit of the point"  # an amount in the unit of the point that is named beside it
 CHOICE = "choice"
+SETPOINTS: Mapping[str, str] = {"temperature": "degC", "co2": "%"}  # what a hand at the panel may set, in its unit
+SETTINGS = ("unit", "mode")  # and what it may switch
+UNSEEN = ("idle_close", "second_client_refused", "watchdog_trip")
+"""What leaves an instrument hearing, doing and showing all that it should: it excuses nothing."""
 
 Lasts = Literal["moment", "while", "either"]
 """`moment`: no `for`; `while`: needs `for`; `either`: without `for` it stays for good."""
@@ -26,7 +33,10 @@ Lasts = Literal["moment", "while", "either"]
 
 @dataclass(frozen=True, slots=True)
 class Arg:
-    """One argument: an amount in `unit` (canonical), a point's name, or one of `choices`; no default: it is needed."""
+    """One argument: an amount in `unit` (canonical), a point's name, or one of `choices`.
+
+    Without a default it is needed; with the default "" there may be none, as the word says.
+    """
 
     unit: str = ""
     low: float = 0.0
@@ -46,7 +56,7 @@ class Word:
     args: Mapping[str, Arg] = field(default_factory=dict[str, Arg])
 
 
-_WIRE = (*ROLES, BUS)
+_WIRE = (*INSTRUMENTS, BUS)
 _POINT = Arg(POINT)
 _DELAY = Arg("s", 0.01, 600.0)
 
@@ -58,8 +68,9 @@ WORDS: tuple[Word, ...] = (
         "busy",
         _WIRE,
         "either",
-        "everything is refused with exception `code`, nothing is carried out",
-        {"code": Arg("", 1, 255, 6)},
+        "requests are refused with exception `code`, nothing is carried out; with `n` only the next so many of each"
+        " instrument, 0 is all",
+        {"code": Arg("", 1, 255, 6), "n": Arg("", 0, 1000, 0)},
     ),
     Word("gateway", _WIRE, "either", "the gateway answers that the instrument does not (exception 0x0B)"),
     Word("wrong_function", _WIRE, "either", "reads are answered with the function code of the other table"),
@@ -67,38 +78,91 @@ WORDS: tuple[Word, ...] = (
     Word("wrong_transaction", _WIRE, "either", "replies carry another transaction id"),
     Word("short_reply", _WIRE, "either", "reads are answered with one register too few, in a sound frame"),
     Word("truncated", _WIRE, "either", "frames end in the middle"),
+    Word("bad_crc", _WIRE, "either", "replies carry a wrong checksum; a gateway to Modbus TCP drops such a reply"),
+    Word(
+        "garbage_before",
+        _WIRE,
+        "either",
+        "the line makes so many `bytes` by itself before each reply",
+        {"bytes": Arg("", 1, 64, 3)},
+    ),
     Word("stale", _WIRE, "either", "reads are answered from the register image of the moment it began"),
     Word("swapped_words", _WIRE, "either", "reads are answered with the two words of each pair exchanged"),
     Word("cut", (BUS,), "moment", "every connection of the bus is cut"),
     Word("half_open", (BUS,), "either", "connections stay, and nothing comes over them any more"),
     Word("refuse_connect", (BUS,), "either", "connections are cut, and new ones refused"),
+    Word(
+        "idle_close",
+        (BUS,),
+        "either",
+        "a connection on which nothing is asked for `idle` is closed",
+        {"idle": Arg("s", 1.0, 3600.0, 60.0)},
+    ),
+    Word(
+        "second_client_refused",
+        (BUS,),
+        "either",
+        "no more than `clients` connections are served, a further one is closed as soon as it is there",
+        {"clients": Arg("", 1, 16, 1)},
+    ),
     # power
-    Word("reboot", ROLES, "moment", "the instrument starts anew: what its profile says about a power loss, at once"),
+    Word(
+        "reboot", INSTRUMENTS, "moment", "the instrument starts anew: what its profile says about a power loss, at once"
+    ),
     Word(
         "power_cut",
-        (*ROLES, BUS, DEVICES),
+        (*INSTRUMENTS, BUS, DEVICES),
         "while",
         "without power: silent, and at rest; then it starts anew as its profile says; physics goes on",
     ),
     # what instruments do wrong
-    Word("not_applied", ("bioreactor", "pump", "valves", "freezer"), "either", "writes are acknowledged and ignored"),
-    Word("stuck", ROLES, "either", "`point` goes on reading what it read when it began", {"point": _POINT}),
+    Word(
+        "not_applied",
+        ("bioreactor", "pump", "valves", "freezer", PART),
+        "either",
+        "writes are acknowledged and ignored",
+    ),
+    Word("stuck", INSTRUMENTS, "either", "`point` goes on reading what it read when it began", {"point": _POINT}),
     Word(
         "noise",
-        ROLES,
+        INSTRUMENTS,
         "either",
         "`point` reads with noise of `sigma`, new each second",
         {"point": _POINT, "sigma": Arg(OF_POINT, 0.0, 1e6)},
     ),
     Word(
         "offset",
-        ROLES,
+        INSTRUMENTS,
         "either",
         "`point` reads wrong `by` so much",
         {"point": _POINT, "by": Arg(OF_POINT, -1e6, 1e6)},
     ),
-    Word("nan", ROLES, "either", "`point` reads as no value", {"point": _POINT}),
-    Word("replaced", ROLES, "moment", "another instrument of the model stands there: other serial number, as new"),
+    Word("nan", INSTRUMENTS, "either", "`point` reads as no value", {"point": _POINT}),
+    Word(
+        "sensor_break",
+        INSTRUMENTS,
+        "either",
+        "the sensor of `point` is broken: the instrument says so as its profile has it (a status, or no value), and the"
+        " value means nothing",
+        {"point": _POINT},
+    ),
+    Word(
+        "eeprom_worn",
+        INSTRUMENTS,
+        "either",
+        "memory that wears, by its profile, takes `left` writes more; what is written then is acknowledged and the old"
+        " value stays",
+        {"left": Arg("", 0, 1e6, 0)},
+    ),
+    Word(
+        "watchdog_trip",
+        INSTRUMENTS,
+        "moment",
+        "the instrument's own watchdog acts though it was fed: a pump stops, an I/O module opens its outputs",
+    ),
+    Word(
+        "replaced", INSTRUMENTS, "moment", "another instrument of the model stands there: other serial number, as new"
+    ),
     Word(
         "rollover",
         ("pump",),
@@ -148,10 +212,11 @@ WORDS: tuple[Word, ...] = (
     ),
     Word(
         "local_change",
-        ("bioreactor",),
-        "moment",
-        "a hand at the panel sets `target` to `value`",
-        {"target": Arg(CHOICE, choices=("temperature", "co2")), "value": Arg("degC|%", 0.0, 60.0)},
+        INSTRUMENTS,
+        "either",
+        "a hand at the panel sets temperature or co2 (`target`) to `value`, in a moment; or it switches the `unit` or"
+        " `mode` that the profile asserts to another one, until it is put back",
+        {"target": Arg(CHOICE, choices=(*SETPOINTS, *SETTINGS)), "value": Arg("degC|%", 0.0, 60.0, "")},
     ),
     Word("profile_abort", ("freezer",), "moment", "the freezer ends the run under way, as after a fault of its own"),
     # what the harness has in hand

@@ -132,12 +132,16 @@ class Pump:
         self.watchdog, self.watchdog_due = seconds, t + seconds if seconds else NEVER
         self.tripped = False
 
+    def trip(self, t: float) -> None:
+        """Do what the watchdog does: stop, disarm it, and say so."""
+        self.end(t)
+        self.guard(0, t)
+        self.tripped = True
+
     def watch(self, t: float) -> None:
         """Do what is due at `t`: stop when nobody fed the watchdog, notice a blocked line."""
         if self.watchdog_due <= t:
-            self.end(t)
-            self.guard(0, t)
-            self.tripped = True
+            self.trip(t)
         if self.notices() <= t:
             self.occluded = True
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from devices.document import DocumentError, parse
 from devices.profile import load_profile
 from simulators.faults import Fault, check, load_faults, profiles, schedule
 from simulators.faults.__main__ import main
-from simulators.faults.model import kind_of, parse_faults
+from simulators.faults.model import kind_of
 from simulators.faults.schedule import BUSES, INSTRUMENTS, checked
 from simulators.faults.vocabulary import HARNESS, KINDS, WORDS, table
 
@@ -34,7 +35,23 @@ faults:
   - {at: {time: 2 d}, where: clock, what: step, by: -2 h}
   - {at: {time: 3 d}, for: 2 d, where: operator, what: wrong_volume, by: 10 %}
   - {at: {time: 3 d}, where: pump_cells, what: rollover}
+  - {at: {time: 3 d}, for: 1 h, where: pump_cells, what: busy, n: 3}
+  - {at: {time: 3 d}, for: 1 h, where: incubator, what: local_change, target: unit}
+  - {at: {time: 3 d}, for: 1 h, where: "bus:fluidics", what: idle_close}
+  - {at: {time: 3 d}, for: 1 h, where: "bus:fluidics", what: second_client_refused}
+  - {at: {time: 3 d}, for: 1 h, where: scales, what: sensor_break, point: mass_2}
+  - {at: {time: 3 d}, for: 1 h, where: incubator, what: eeprom_worn, left: 2}
+  - {at: {time: 3 d}, where: pump_cells, what: watchdog_trip}
+  - {at: {time: 3 d}, for: 1 h, where: freezer, what: garbage_before, bytes: 7}
+  - {at: {time: 3 d}, for: 1 h, where: valves_cells, what: bad_crc}
 """
+
+
+def read(folder: Path, text: str) -> tuple[Fault, ...]:
+    """Return the faults of a file of this text."""
+    file = folder / "f.yaml"
+    file.write_text(text)
+    return load_faults(file)
 
 
 def test_a_file_becomes_faults(tmp_path: Path) -> None:
@@ -49,6 +66,9 @@ def test_a_file_becomes_faults(tmp_path: Path) -> None:
     assert faults[7].number("by") == -7200.0
     assert faults[9].number("before") == 50.0, "its default"
     assert faults[9].place == (str(file), 11, 5)
+    assert (faults[10].number("n"), faults[10].number("code")) == (3.0, 6.0)
+    assert [faults[i].lasts_s for i in (0, 1, 4, 5, 11)] == [300.0, 0.0, math.inf, 0.0, 3600.0]
+    assert (faults[12].number("idle"), faults[13].number("clients"), faults[15].number("left")) == (60.0, 1.0, 2.0)
     with pytest.raises(KeyError):
         faults[0].number("delay")
 
@@ -79,17 +99,36 @@ WRONG = {
     "target: temperature": ("target: pressure", 7, "not one of temperature, co2"),
     "value: 30 degC": ("value: 30 g", 7, "not in degC or %"),
     "by: 10 %": ("by: 90 %", 10, "outside"),
+    "what: busy, n: 3": ("what: busy, n: 3000", 12, "outside 0 to 1000"),
+    "target: temperature, value: 30 degC": ("target: temperature", 7, "needs value"),
+    "where: incubator, what: local_change, target: temperature": (
+        "for: 1 h, where: incubator, what: local_change, target: temperature",
+        7,
+        "in a moment",
+    ),
+    "target: unit": ("target: unit, value: 30 degC", 13, "leave `value` out"),
+    'where: "bus:fluidics", what: idle_close': ("where: scales, what: idle_close", 14, "means nothing at scales"),
+    "what: idle_close": ("what: idle_close, idle: 2 h", 14, "outside 1 to 3600 s"),
+    "what: second_client_refused": ("what: second_client_refused, clients: 0", 15, "outside"),
+    ", point: mass_2": ("", 16, "needs point"),
+    "left: 2": ("left: -1", 17, "outside"),
+    "for: 1 h, where: freezer, what: garbage_before, bytes: 7": (
+        "for: 1 h, where: freezer, what: garbage_before, bytes: 65",
+        19,
+        "outside 1 to 64",
+    ),
+    "where: pump_cells, what: watchdog_trip": ("for: 1 h, where: pump_cells, what: watchdog_trip", 18, "in a moment"),
 }
 
 
 @pytest.mark.parametrize("written", WRONG, ids=[hint for _, _, hint in WRONG.values()])
-def test_what_is_wrong_is_said_with_its_line(written: str) -> None:
+def test_what_is_wrong_is_said_with_its_line(tmp_path: Path, written: str) -> None:
     instead, line, says = WRONG[written]
     assert GOOD.count(written) >= 1
     with pytest.raises(DocumentError) as caught:
-        parse_faults(GOOD.replace(written, instead, 1), "f.yaml")
+        read(tmp_path, GOOD.replace(written, instead, 1))
     finding = caught.value.diagnostics[0]
-    assert (finding.line, finding.file) == (line, "f.yaml")
+    assert (finding.line, finding.file) == (line, str(tmp_path / "f.yaml"))
     assert says in str(caught.value)
 
 
@@ -99,13 +138,18 @@ SITE_WRONG = {
     "point: mass_7": ("point: mass_17", "no point 'mass_17'"),
     "sigma: 3 g": ("sigma: 3 mL", "mass_7 of scales is in g"),
     "value: 30 degC": ("value: 30 %", "the target temperature is in degC"),
+    "where: incubator, what: local_change, target: t": (
+        "where: pump_media, what: local_change, target: t",
+        "pump_media has no set point of temperature",
+    ),
+    "point: mass_2": ("point: mass_22", "no point 'mass_22'"),
 }
 
 
 @pytest.mark.parametrize("written", SITE_WRONG)
-def test_what_a_site_has_not_is_said_with_its_line(written: str) -> None:
+def test_what_a_site_has_not_is_said_with_its_line(tmp_path: Path, written: str) -> None:
     instead, says = SITE_WRONG[written]
-    faults = parse_faults(GOOD.replace(written, instead, 1), "f.yaml")
+    faults = read(tmp_path, GOOD.replace(written, instead, 1))
     with pytest.raises(DocumentError) as caught:
         check(faults, SITE, BUSES)
     assert says in str(caught.value)
@@ -120,6 +164,7 @@ def test_the_vocabulary_is_whole() -> None:
     assert {kind for word in WORDS for kind in word.kinds} == set(KINDS)
     wanted = """silent late busy gateway wrong_function wrong_unit wrong_transaction short_reply truncated cut half_open
         refuse_connect stale swapped_words reboot power_cut not_applied stuck noise offset nan rollover counter_reset
+        bad_crc garbage_before idle_close second_client_refused sensor_break eeprom_worn watchdog_trip
         replaced slip slow_drip occlusion bag_empty clamp_stuck leak profile_abort local_change"""
     assert set(wanted.split()) <= {word.name for word in WORDS if not set(word.kinds) <= set(HARNESS)}
     pairs = [(word.name, kind) for word in WORDS for kind in word.kinds]

@@ -149,6 +149,25 @@ story("wrong_unit", "pump")(refused("wrong_unit", "unit"))
 story("wrong_transaction", "pump")(refused("wrong_transaction", ""))
 story("short_reply", "pump")(refused("short_reply", "register"))
 story("truncated", "pump")(refused("truncated", ""))
+story("bad_crc", "pump")(refused("bad_crc", "no reply within 1 s"))
+story("garbage_before", "pump")(refused("garbage_before", "not Modbus TCP"))
+
+
+@story("busy", "scale")
+async def only_the_next_few_are_refused(bed: Bed) -> None:
+    faults = bed.servers.faults(bed.plant.devices["scales"])
+    bed.fault("scales", "busy", 100.0, code=5.0, n=2.0)
+    later = bed.fault("scales", "busy", 100.0, n=1.0)
+    read = bytes.fromhex("0400000022")
+    codes = [bed.servers.servers["weighing"].answer(1, read)[0][:2] for _ in range(2)]  # type: ignore[index]
+    assert codes[0] == b"\x84\x06"
+    assert codes[1][0] == 4, "it was one"
+    bed.injector.end(later)
+    assert faults.busy == 2, "the earlier one has lost none of its own"
+    assert ["acknowledge" in await bed.fails("scales"), bool(await bed.fails("scales"))] == [True, True]
+    assert await bed.fails("scales") == ""
+    await asyncio.sleep(100.0)
+    assert (bed.injector.active, faults.busy) == ([], 0)
 
 
 @story("late", "scale")
@@ -217,6 +236,42 @@ async def connections_are_refused(bed: Bed) -> None:
         await asyncio.sleep(5.0)
     await asyncio.sleep(6.0)
     await bed.online("scales")
+
+
+@story("idle_close", "bus")
+async def a_connection_without_questions_is_closed(bed: Bed) -> None:
+    server = bed.servers.servers["weighing"]
+    bed.fault("bus:weighing", "idle_close", 100.0, idle=5.0)
+    await bed.values("scales")
+    (before,) = server.clients
+    for _ in range(3):
+        await asyncio.sleep(4.0)
+        await bed.values("scales")
+    assert list(server.clients) == [before], "it was asked in time"
+    await asyncio.sleep(5.5)
+    assert before not in server.clients
+    await bed.online("scales")
+    await asyncio.sleep(100.0)
+    await bed.online("scales")
+    (after,) = server.clients
+    await asyncio.sleep(3600.0)
+    assert list(server.clients) == [after], "it is over"
+
+
+@story("second_client_refused", "bus")
+async def one_client_is_served(bed: Bed) -> None:
+    server = bed.servers.servers["weighing"]
+    lost: list[bool] = []
+    second = memory_links(bed.servers, bed.clock)["weighing"]
+    bed.fault("bus:weighing", "second_client_refused", 60.0)
+    await second("", 0, lambda: lost.append(True)).connect(1.0)
+    assert (lost, len(server.clients)) == ([True], 1)
+    await bed.values("scales")
+    await asyncio.sleep(61.0)
+    other = second("", 0, lambda: lost.append(True))
+    await other.connect(1.0)
+    assert (lost, len(server.clients)) == ([True], 2)
+    other.drop()
 
 
 # --- power ----------------------------------------------------------------------------------------------------------
@@ -423,6 +478,45 @@ async def a_broken_sensor_has_no_value(bed: Bed) -> None:
     assert (await bed.values("incubator"))["temperature"] is not None
 
 
+@story("sensor_break", "bioreactor", "scale")
+async def a_sensor_that_broke_says_so(bed: Bed) -> None:
+    bed.fault("incubator", "sensor_break", 10.0, point="temperature")
+    bed.fault("scales", "sensor_break", 20.0, point="mass_7")
+    assert (await bed.values("incubator"))["temperature"] is None
+    assert (await bed.values("scales"))["mass_7"] is None
+    assert (await bed.values("scales"))["mass_1"] is not None
+    await asyncio.sleep(11.0)
+    assert (await bed.values("incubator"))["temperature"] is not None
+    assert (await bed.values("scales"))["mass_7"] is None
+    await asyncio.sleep(10.0)
+    assert (await bed.values("scales"))["mass_7"] is not None
+
+
+@story("eeprom_worn", "bioreactor", "pump")
+async def an_instrument_without_such_memory_does_not_wear(bed: Bed) -> None:
+    for name in ("incubator", "pump_media"):
+        assert bed.injector.apply(Fault(name, "eeprom_worn", time_s=0.0, for_s=60.0)) is False
+    assert (bed.injector.active, bed.injector.count, list(bed.injector.injected)) == ([], {}, [])
+
+
+@story("watchdog_trip", "pump")
+async def a_watchdog_acts_though_it_was_fed(bed: Bed) -> None:
+    await bed.drivers["pump_media"].command("set_watchdog", {"seconds": 600})
+    await bed.dispense(100.0)
+    await asyncio.sleep(30.0)
+    bed.fault("pump_media", "watchdog_trip")
+    moved = bed.volume(1)
+    values = await bed.values("pump_media")
+    assert (values["running"], values["watchdog"], values["watchdog_tripped"]) == (False, 0.0, True)
+    assert values["dispensed"] == pytest.approx(30.0, abs=1.0)
+    await asyncio.sleep(120.0)
+    assert bed.volume(1) == moved == pytest.approx(30.0, abs=2.0)
+    await bed.drivers["pump_media"].command("set_watchdog", {"seconds": 0})
+    await bed.dispense(10.0, sequence=2)
+    assert (await bed.values("pump_media"))["running"] is True
+    assert bed.injector.apply(Fault("incubator", "watchdog_trip", time_s=0.0)) is False, "it has none"
+
+
 @story("replaced", "pump")
 async def another_pump_has_another_number_and_counts_from_0(bed: Bed) -> None:
     await bed.dispense(50.0)
@@ -614,6 +708,9 @@ async def a_hand_at_the_panel_changes_a_target(bed: Bed) -> None:
     values = await bed.values("incubator")
     assert (values["temperature_target"], values["co2_target"]) == (30.0, 3.0)
     assert heard == [], "nothing came over the wire"
+    for target in ("unit", "mode"):  # its profile asserts none
+        args = {"target": target}
+        assert bed.injector.apply(Fault("incubator", "local_change", time_s=0.0, args=args)) is False
 
 
 @story("profile_abort", "freezer")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,12 @@ import yaml
 from structlog.testing import capture_logs
 
 from devices.clock import SystemClock
-from devices.document import DocumentError
+from devices.document import DocumentError, parse
 from devices.instrument import CommandRefused, DeviceState, NotApplied, Priority, ReadFailed
 from devices.kept import Kept
 from devices.modbus.bus import ModbusBus
 from devices.modbus.driver import ModbusDevice
-from devices.profile import load_profile
+from devices.profile import compile_profile, load_profile
 from devices.profile_types import Profile
 from devices.reading import Quality
 from devices.wear import WriteLedger
@@ -351,6 +352,43 @@ def test_a_block_is_one_request_of_its_own_length(tmp_path: Path):
     assert "8 registers are more than limits.max_read" in refusal(
         tmp_path, ("codec: {word_order: CDAB}", "codec: {word_order: CDAB}\nlimits: {max_read: 7}")
     )
+
+
+@pytest.mark.parametrize(
+    ("torn", "says"),
+    [
+        (
+            ("blocks:", "blocks:\n  part: {fc: 3, addr: 22, count: 2, scan: slow}"),
+            "block part reads addresses 22 to 23",
+        ),
+        (
+            ("blocks:", "blocks:\n  more: {fc: 3, addr: 18, count: 12, scan: slow}"),
+            "block more reads addresses 18 to 29",
+        ),
+        (
+            ("failsafe:", "asserts: [{fc: 3, addr: 24, type: uint16, equals: 0, why: w}]\nfailsafe:"),
+            "it reads addresses 24",
+        ),
+        (("blocks:", "identity: {fc: 3, addr: 26, type: uint16}\nblocks:"), "the identity reads addresses 26 to 26"),
+    ],
+)
+def test_nothing_may_tear_an_atomic_block(tmp_path: Path, torn: tuple[str, str], says: str):
+    """Row 10: no other block, no assertion and no identity reads a part of what is read at once, or more than it."""
+    atomic = ("addr: 20, count: 8", "addr: 20, count: 8, atomic: true")
+    assert profile(tmp_path, atomic).blocks["flow"].atomic
+    said = refusal(tmp_path, atomic, torn)
+    assert says in said
+    assert "tears the atomic block flow" in said
+    assert profile(tmp_path, torn), "where it is not atomic, it may"
+
+
+def test_an_echo_that_moves_is_no_atomic_block():
+    """Row 10: what is read at another address is not that block."""
+    text = (files("devices") / "profiles" / "eurotherm-epc3016.yaml").read_text("utf-8")
+    segments = "segments: {fc: 3, addr: 49440, count: 6, scan: demand"
+    assert segments in text
+    with pytest.raises(DocumentError, match="segments is atomic"):
+        compile_profile(parse(text.replace(segments, f"{segments}, atomic: true"), "epc.yaml"))
 
 
 def test_a_wrong_word_order_is_found_at_connect(tmp_path: Path):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import struct
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,8 +14,9 @@ import pytest
 from devices.document import parse
 from devices.frames import BlockDecoder, encode_command
 from devices.profile import compile_profile, load_profile
-from devices.profile_types import Profile
+from devices.profile_types import Profile, Sim, Storage
 from simulators.device import ModbusFault, SimDevice
+from simulators.parts import simulated
 
 PUMP_VALUES: dict[str, Any] = {
     "running": True,
@@ -131,6 +134,61 @@ def test_parts_of_blocks_and_neighbouring_blocks_can_be_read_and_holes_cannot() 
         with pytest.raises(ModbusFault) as caught:
             simulated.read(fc, addr, count)
         assert caught.value.code == code, (fc, addr, count)
+
+
+def test_over_the_wire_an_atomic_block_is_read_whole_or_not_at_all() -> None:
+    simulated = pump()
+    assert simulated.read_bytes(4, 0, 11) == struct.pack(">11H", *simulated.read(4, 0, 11))
+    assert simulated.read_bytes(4, 100, 3), "no block, and not atomic"
+    for addr, count in ((0, 10), (8, 2), (0, 12), (10, 1)):
+        with pytest.raises(ModbusFault) as caught:
+            simulated.read_bytes(4, addr, count)
+        assert caught.value.code == 2, (addr, count)
+    assert device(odd(), dict.fromkeys(odd().points, 0) | {"mode": "back", "name": ""}).read_bytes(3, 11, 2)
+
+
+def test_memory_that_wears_takes_as_many_writes_as_its_profile_says() -> None:
+    whole = load_profile("eurotherm-epc3016")
+    storing = replace(whole.commands["set_temperature"], storage=Storage(per_day=None, life=2))
+    worn = simulated(replace(whole, commands={**whole.commands, "set_temperature": storing}))
+    command = whole.commands["set_temperature"]
+    for value, reads in ((20.0, 20.0), (21.0, 21.0), (22.0, 21.0), (23.0, 21.0)):
+        worn.write(command.fc, command.addr, encode_command(command, {"value": value}))
+        assert worn.reads("setpoint") == reads
+    assert worn.stores == {"set_temperature": 4}
+    worn.power(on=False)
+    worn.power(on=True)
+    worn.write(command.fc, command.addr, encode_command(command, {"value": 24.0}))
+    assert worn.reads("setpoint") == 21.0, "power does not mend it"
+    worn.replace(4712)
+    worn.write(command.fc, command.addr, encode_command(command, {"value": 24.0}))
+    assert (worn.reads("setpoint"), worn.stores) == (24.0, {"set_temperature": 1})
+
+
+@pytest.mark.parametrize(
+    ("unlisted", "fc", "addr", "count", "code"),
+    [
+        ("discard", 16, 900, 2, 0),  # acknowledged, and thrown away
+        ("discard", 5, 900, 1, 2),  # that is said of function 16 alone
+        ("discard", 16, 9, 4, 2),  # it touches registers that are there, and cannot be written so
+        ("discard", 16, 11, 2, 0),  # a command
+        ("undefined", 16, 900, 2, 2),
+        ("exception", 16, 900, 2, 2),
+    ],
+)
+def test_a_block_write_to_what_is_not_there(unlisted: str, fc: int, addr: int, count: int, code: int) -> None:
+    log: list[Any] = []
+    profile = replace(odd(), sim=Sim("none", unlisted=unlisted))
+    odd_one = device(profile, dict.fromkeys(profile.points, 0) | {"mode": "back", "name": ""}, log)
+    with pytest.raises(ModbusFault, match=f"{code:#04x}") if code else contextlib.nullcontext():
+        odd_one.write(fc, addr, [0] * count)
+    assert [name for name, _ in log] == (["set"] if addr == 11 else [])
+    assert all(place[1] != 900 for place in odd_one.written), "nothing of it is kept"
+    if unlisted == "exception":
+        with pytest.raises(ModbusFault):
+            odd_one.read_bytes(3, 900, 1)
+    else:
+        assert len(odd_one.read_bytes(3, 900, 1)) == 2
 
 
 def test_a_device_that_does_not_match_its_profile_is_refused() -> None:

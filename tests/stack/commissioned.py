@@ -93,7 +93,7 @@ def ask(port: int, unit: int, *pdu: int) -> bytes:
 
 def target(plant: Plant) -> float:
     """The target of the incubator, as any client reads it."""
-    return struct.unpack(">f", ask(plant.ports["climate"], 1, 3, 0, 0, 0, 2)[2:6])[0]
+    return struct.unpack(">f", ask(plant.ports["climate"], 1, 3, 0, 0, 0, 4)[2:6])[0]
 
 
 def notes(site: Path) -> list[Noted]:

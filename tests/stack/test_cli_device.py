@@ -219,7 +219,7 @@ def test_a_probe_shows_the_very_words_of_the_wire(capsys: pytest.CaptureFixture[
     told = {point["point"]: point for point in json.loads(out)["points"]}
     assert code == 0
     raw = told["temperature_target"]["raw"]
-    assert raw == [f"{word:04X}" for word in struct.unpack(">2H", ask(plant.ports["climate"], 1, 3, 0, 0, 0, 2)[2:6])]
+    assert raw == [f"{word:04X}" for word in struct.unpack(">2H", ask(plant.ports["climate"], 1, 3, 0, 0, 0, 4)[2:6])]
     assert told["temperature_target"]["value"] == pytest.approx(target(plant))
     point = told["temperature"]
     assert (point["unit"], point["quality"], point["block"]) == ("degC", "good", "pv")

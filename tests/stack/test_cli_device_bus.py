@@ -165,7 +165,7 @@ def test_a_new_profile_is_simulated_and_commissioned(capsys: pytest.CaptureFixtu
                 "port": ready["port"],
                 "unit": 7,
             }
-            assert struct.unpack(">f", ask(ready["port"], 7, 4, 0, 100, 0, 2)[2:]) == (12.5,)
+            assert struct.unpack(">f", ask(ready["port"], 7, 4, 0, 100, 0, 4)[2:6]) == (12.5,)
             site = plant.site(
                 tmp_path,
                 ("buses:\n", f"buses:\n  gas: {{kind: modbus-tcp, host: 127.0.0.1, port: {ready['port']}}}\n"),

@@ -21,7 +21,9 @@ from devices.modbus.gateway import rtu_tcp_links
 from devices.modbus.pdu import BadReplyError, ExceptionReplyError, NoReplyError, NotSentError
 from devices.modbus.rtu import crc16
 from devices.modbus.statistics import ENOUGH
+from devices.profile import load_profile
 from simulators.memory import memory_links
+from simulators.parts import simulated
 from simulators.rtu import RtuServer
 from simulators.server import ModbusServer
 from simulators.suite import Suite
@@ -111,6 +113,28 @@ def test_a_late_reply_is_never_the_answer_to_the_next_question():
     assert timed_out == pytest.approx(1.0 + 3.5 * CHAR_S + FRAME_S + 13 * CHAR_S)
     assert answered >= 1.9 + SETTLED_S, "silent for so long after the late reply"
     assert answered < 2.0 + SETTLED_S + 0.1
+
+
+def test_a_part_of_an_atomic_block_is_refused_and_the_driver_never_asks_for_one():
+    """Row 10: the ten registers of a value are read at once; the maker forbids reading a part of them."""
+
+    async def main(clock: VirtualClock) -> None:
+        profile = load_profile("hamilton-ph-arc")
+        suite = Suite({"line": {1: simulated(profile)}}, clock)
+        bus = ModbusBus("line", "", 0, clock, timeout=1.0, link=memory_links(suite, clock)["line"])
+        await bus.open()
+        try:
+            assert len(await bus.read(1, 3, 2089, 10)) == 10
+            for addr, count in ((2089, 2), (2091, 2), (2089, 11), (2088, 11), (2098, 1)):
+                with pytest.raises(ExceptionReplyError) as refused:
+                    await bus.read(1, 3, addr, count)
+                assert refused.value.code == 2, (addr, count)
+            assert (await ModbusDevice("probe", profile, bus, 1, clock).read_all())["ph"].value == pytest.approx(7.2)
+        finally:
+            await bus.close()
+            await suite.close()
+
+    run(main, watchdog_s=30)
 
 
 @pytest.mark.parametrize("late", [0.8, 1.2, 1.7, 2.1])
@@ -340,7 +364,8 @@ def test_a_connection_closed_for_idleness_is_made_again_without_alarm(over: str)
             server.idle_close_s = 60.0
             device = ModbusDevice("counter", PROFILE, bus, 1, clock)
             await device.read("state")
-            for pause in (59.0, 59.0, 61.0, 200.0):
+            # the last ones end just after the next, and the one after that, has been closed unasked as well
+            for pause in (59.0, 59.0, 61.0, 200.0, 120.2, 240.2, 600.2, 3600.2):
                 await clock.sleep(pause)
                 assert (await device.read("state"))["first"].value == 10.0
                 assert device.status.state is DeviceState.ONLINE

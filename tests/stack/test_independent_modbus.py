@@ -31,7 +31,7 @@ from simulators.suite import Suite, wire
 
 REGISTERS = {3: "4", 4: "3"}  # function code -> mbpoll's name of its table
 NOISE = 6.0  # sigma
-TYPES = {"float32": ":float", "uint32": ":int", "uint16": "", "bits16": "", "bool": ""}
+TYPES = {"float32": ">f", "uint32": ">I", "uint16": ">H", "bits16": ">H", "bool": ">H"}
 
 
 @dataclass
@@ -68,11 +68,12 @@ async def mbpoll(port: int, unit: int, table: str, addr: int, *more: str) -> str
     return await output("mbpoll", *where, *more)
 
 
-async def read(port: int, unit: int, table: str, addr: int) -> float:
-    """Return one value."""
-    printed = await mbpoll(port, unit, table, addr, "-1", "127.0.0.1")
-    (value,) = re.findall(r"^\[\d+\]:\s+(\S+)", printed, re.MULTILINE)
-    return float(value)
+async def read(port: int, unit: int, table: str, addr: int, count: int = 1) -> list[int]:
+    """Return registers, by one request."""
+    printed = await mbpoll(port, unit, f"{table}:hex", addr, "-c", str(count), "-1", "127.0.0.1")
+    found = [int(value, 16) for value in re.findall(r"^\[\d+\]:\s+0x([0-9A-F]{4})", printed, re.MULTILINE)]
+    assert len(found) == count
+    return found
 
 
 async def write(port: int, unit: int, table: str, addr: int, *values: float | str) -> None:
@@ -90,11 +91,14 @@ async def points(station: Station, bus: str, unit: int, profile: str) -> dict[st
     text = text_of(profile)
     assert text["codec"]["word_order"] == "ABCD"
     seen: dict[str, float] = {}
-    for name, point in text["points"].items():
-        table = REGISTERS[text["blocks"][point["block"]]["fc"]] + TYPES[point["type"]]
-        raw = await read(station.ports[bus], unit, table, point["addr"])
-        seen[name] = raw * point.get("scale", 1)
-    identity = await read(station.ports[bus], unit, "3", text["identity"]["addr"])
+    for block, source in text["blocks"].items():  # whole: they are atomic
+        words = await read(station.ports[bus], unit, REGISTERS[source["fc"]], source["addr"], source["count"])
+        image = struct.pack(f">{len(words)}H", *words)
+        for name, point in text["points"].items():
+            if point["block"] == block:
+                (raw,) = struct.unpack_from(TYPES[point["type"]], image, 2 * (point["addr"] - source["addr"]))
+                seen[name] = raw * point.get("scale", 1)
+    (identity,) = await read(station.ports[bus], unit, "3", text["identity"]["addr"])
     assert identity == text["identity"]["expect"]
     return seen
 
@@ -141,12 +145,13 @@ async def test_scales_and_a_pump_are_read_as_their_profiles_say(station: Station
     assert (running["running"], running["rate"], running["sequence"]) == (1, 150.0, 77)
 
     async with asyncio.timeout(20):
-        while await read(station.ports["fluidics"], 1, "3", 0) == 1.0:
+        while (await points(station, "fluidics", 1, "sim-pump"))["running"]:
             pass
     done = await points(station, "fluidics", 1, "sim-pump")
     assert (done["running"], done["rate"], done["status"]) == (0, 0.0, 0)
     assert done["dispensed"] == done["total"] == pytest.approx(2.5)
-    assert await read(station.ports["fluidics"], 2, "3", 8) == 0.0, "another pump on the same wire did nothing"
+    other = await points(station, "fluidics", 2, "sim-pump")
+    assert other["sequence"] == 0, "another pump on the same wire did nothing"
 
     seen = await points(station, "weighing", 1, "sim-scales")
     now = plant.time()

@@ -230,7 +230,7 @@ def test_only_what_can_cool_cells_excuses_cold_ones(where: str, what: str, judge
     while now[0] < 8000.0:
         oracle.look(state)
         now[0] += 60.0
-    oracle.befalls(Fault(where, what, time_s=0.0), where)
+    oracle.befalls(Fault(where, what, time_s=0.0), [where])
     climate.set_temperature(now[0], 20.0)  # nobody puts it right
     for _ in range(30):
         oracle.look(state)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import shutil
 import socket
+import struct
 import subprocess
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
@@ -102,7 +103,7 @@ def test_an_independent_client_reads_and_writes_every_function() -> None:
     async def main(clock: VirtualClock) -> None:
         log: list[Any] = []
         async with served(clock, u1=pump(log), u2=coils(log)) as (server, client):
-            assert (await client.read_input_registers(0, count=10, device_id=1)).registers == pump().read(4, 0, 10)
+            assert (await client.read_input_registers(0, count=11, device_id=1)).registers == pump().read(4, 0, 11)
             bits = (await client.read_coils(100, count=10, device_id=2)).bits[:10]
             assert bits == [False, False, False, True, False, False, False, False, False, False]
             await client.write_coil(103, True, device_id=2)
@@ -147,8 +148,8 @@ async def raw(port: int, *pieces: bytes) -> bytes:
     return got
 
 
-READ = bytes.fromhex("0001 0000 0006 01 04 0008 0002")
-ANSWER = bytes.fromhex("0001 0000 0007 01 04 04 0007 0003")
+READ = bytes.fromhex("0001 0000 0006 01 04 0000 000b")
+ANSWER = bytes.fromhex("0001 0000 0019 01 04 16 0001 0002 42a1 0000 0000 04d2 0000 00c8 0007 0003 0000")
 
 
 @pytest.mark.parametrize(
@@ -157,7 +158,7 @@ ANSWER = bytes.fromhex("0001 0000 0007 01 04 04 0007 0003")
         ([READ], ANSWER),
         ([READ[:3], READ[3:9], READ[9:]], ANSWER),
         ([READ + READ + READ[:5], READ[5:]], ANSWER * 3),
-        ([bytes.fromhex("0001 0001 0006 01 04 0008 0002") + READ], b""),  # not Modbus: the connection ends
+        ([bytes.fromhex("0001 0001 0006 01 04 0000 000b") + READ], b""),  # not Modbus: the connection ends
         ([bytes.fromhex("0001 0000 0001 01") + b"\0"], b""),
         ([bytes.fromhex("0001 0000 0100 01 04") + READ], b""),
         ([bytes.fromhex("0002 0000 0007 01 04 0008 0002 00")], bytes.fromhex("0002 0000 0003 01 84 03")),
@@ -166,6 +167,9 @@ ANSWER = bytes.fromhex("0001 0000 0007 01 04 04 0007 0003")
         ([bytes.fromhex("0002 0000 0006 01 05 0006 1234")], bytes.fromhex("0002 0000 0003 01 85 03")),
         ([bytes.fromhex("0002 0000 0009 01 10 0006 0001 03 0000")], bytes.fromhex("0002 0000 0003 01 90 03")),
         ([bytes.fromhex("0002 0000 0006 01 04 0000 0080")], bytes.fromhex("0002 0000 0003 01 84 03")),
+        # a part of an atomic block, and more than it
+        ([bytes.fromhex("0002 0000 0006 01 04 0008 0002")], bytes.fromhex("0002 0000 0003 01 84 02")),
+        ([bytes.fromhex("0002 0000 0006 01 04 0000 000c")], bytes.fromhex("0002 0000 0003 01 84 02")),
     ],
 )
 def test_frames_in_pieces_in_a_row_and_broken(pieces: list[bytes], answer: bytes) -> None:
@@ -188,23 +192,33 @@ def test_each_fault_shows_on_the_wire_and_is_counted() -> None:
             faults = server.faults[1]
 
             async def read() -> Any:
-                return await client.read_input_registers(0, count=10, device_id=1)
+                return await client.read_input_registers(0, count=11, device_id=1)
 
             faults.delay_s = 0.9
-            assert (await read()).registers == pump().read(4, 0, 10)
+            assert (await read()).registers == pump().read(4, 0, 11)
             assert clock.monotonic() == 0.9
             faults.delay_s, faults.short_reply = 0.0, True
-            assert (await read()).registers == pump().read(4, 0, 9)
+            assert (await read()).registers == pump().read(4, 0, 10)
             faults.short_reply, faults.wrong_function = False, True
             assert (await read()).function_code == 3
             faults.wrong_function, faults.refuse = False, 6
             assert (await read()).exception_code == 6
             faults.refuse = 0
-            assert (await read()).registers == pump().read(4, 0, 10)
+            assert (await read()).registers == pump().read(4, 0, 11)
             assert (faults.requests, faults.late, faults.exceptions, faults.swallowed) == (5, 1, 1, 0)
             assert clock.monotonic() == 0.9
 
     run(main)
+
+
+def test_a_short_reply_of_bits_is_a_byte_shorter() -> None:
+    async def main(clock: VirtualClock) -> list[bytes]:
+        server = ModbusServer({1: coils([])}, clock)
+        server.faults[1].short_reply = True
+        answers = [server.answer(1, struct.pack(">BHH", 1, 100, count)) for count in (3, 10)]
+        return [answer[0] for answer in answers if answer]
+
+    assert run(main) == [b"\x01\x00", b"\x01\x01\x08"]
 
 
 def test_a_device_late_by_more_than_the_time_out_has_done_it_all_the_same() -> None:
@@ -239,7 +253,7 @@ def test_closing_forgets_late_replies_and_cutting_ends_connections() -> None:
         port = await server.start()
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(READ)
-        assert await reader.readexactly(13) == ANSWER
+        assert await reader.readexactly(len(ANSWER)) == ANSWER
         server.cut()
         with contextlib.suppress(ConnectionError):
             assert await reader.read(1) == b""
@@ -301,8 +315,8 @@ def test_mbpoll_reads_what_the_profile_says() -> None:
         port = await server.start()
         with clock.outside("mbpoll"):
             process = await asyncio.create_subprocess_exec(
-                str(shutil.which("mbpoll")), "-m", "tcp", "-p", str(port), "-a", "1", "-0", "-t", "3", "-r", "8",
-                "-c", "2", "-1", "127.0.0.1", stdout=subprocess.PIPE,
+                str(shutil.which("mbpoll")), "-m", "tcp", "-p", str(port), "-a", "1", "-0", "-t", "3", "-r", "0",
+                "-c", "11", "-1", "127.0.0.1", stdout=subprocess.PIPE,
             )  # fmt: skip
             out, _ = await process.communicate()
         await server.close()

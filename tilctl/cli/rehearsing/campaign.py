@@ -42,7 +42,7 @@ class Tally:
     seeds: int = 0
     outcomes: dict[str, int] = field(default_factory=dict[str, int])
     faults: dict[str, int] = field(default_factory=dict[str, int])
-    not_applicable: int = 0  # faults that a rehearsal cannot have, as of a broker; not among `faults`
+    not_applicable: int = 0  # faults of a broker, or of what an instrument has not; not among `faults`
     mended: int = 0  # records opened again in place
     violations: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     violated: int = 0  # seeds with one violation or more

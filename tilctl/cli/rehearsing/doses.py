@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from simulators.fittings import HOST_LOST_S
 from simulators.physics.fluid import Dispense
 from simulators.plant import Plant
 from tilctl.cli.rehearsing.suspicion import Suspicion
@@ -56,7 +57,12 @@ class DoseOracle:
     _doubled: set[str] = field(default_factory=set[str])
     _doubtful: set[int] = field(default_factory=set[int])
     _off: dict[str, float] = field(default_factory=dict[str, float])  # container -> mL more in truth than was said
+    _deaths: list[float] = field(default_factory=list[float])  # s of the plant, when a controller was killed
     _uncertain: dict[str, float] = field(default_factory=dict[str, float])  # container -> sum of squares of mL
+
+    def dies(self) -> None:
+        """Take note that the controller is killed."""
+        self._deaths.append(self.plant.time())
 
     def mounted(self, state: BatchState, event: ev.Mounted) -> None:
         """Judge an account that is opened: it holds what a person typed, or what the recipe asked for."""
@@ -178,8 +184,16 @@ class DoseOracle:
         moved = sum(min(run.moved_ml, self._said(state, intent)) for intent, run in done)
         own = math.sqrt(sum(max(CLOSES_ML, CLOSES_SHARE * run.moved_ml) ** 2 for _, run in done))
         allowed = wanted * 1.03 + max(float(order["tolerance"]), CLOSES_ML) + over + 2.0 * own
+        allowed += sum(self._orphaned(run) for _, run in done)
         if moved > allowed:
             self._double(path, f"{path}: {wanted:.1f} mL were ordered, the pumps moved {moved:.1f} mL")
+
+    def _orphaned(self, run: Dispense) -> float:
+        """Return what a drive that bounds no dose moves (mL) until its module misses a dead controller."""
+        if run.commanded_ml < ENDLESS_ML:
+            return 0.0
+        ended = math.inf if run.ended is None else run.ended
+        return run.rate / 60.0 * HOST_LOST_S if any(run.started <= died <= ended for died in self._deaths) else 0.0
 
     def _said(self, state: BatchState, intent: Intent) -> float:
         """Return what a person said (mL) that went over in a dose in doubt; infinity where nobody was asked."""

@@ -13,19 +13,23 @@ from dataclasses import dataclass, field
 from devices.quantity import parse_as
 from recipes.expr import Expression, Operand, compile
 from simulators.faults.model import Fault
-from simulators.faults.vocabulary import of_a_moment
+from simulators.faults.vocabulary import SETTINGS
 from simulators.physics.thermal import Climate
 from tilctl.cli.rehearsing.violations import Book
-from tilctl.cli.rehearsing.warmth import CONCERNED
+from tilctl.cli.rehearsing.warmth import CHAMBER
 from tilctl.cli.rehearsing.written import Written
 from tilctl.config.site import Interlock
 from tilctl.engine.machine import State
 from tilctl.engine.state import BatchState
 from tilctl.journal import events as ev
 
-CHAMBER = "incubator"
 UNITS = {"temperature": "degC", "co2": "%"}
-NOT_BLINDING = ("heater_fault", "heater_runaway", "local_change")  # what the climate does; it is measured as it is
+NOT_BLINDING = (
+    "heater_fault",
+    "heater_runaway",
+    "local_change",
+    "eeprom_worn",
+)  # it is measured as it is
 NEAR = 0.3  # K or % around a limit in which noise decides
 SEES_AGAIN_S = 300.0  # s after a fault of the instrument until its readings are good again: the back-off of a probe
 SCANS = 2  # until a condition is seen, and until its on-delay is seen to be over
@@ -69,12 +73,11 @@ class GuardOracle:
         limits = [i.above for i in interlocks if (i.device, i.point) == (CHAMBER, "temperature")]
         self._hot = min(limits, default=math.inf)
 
-    def befalls(self, fault: Fault, where: str) -> None:
-        """Take note of a fault; while one of the instrument is at work, nobody can know."""
-        if where in CONCERNED and fault.what not in NOT_BLINDING:
-            lasts = 0.0 if of_a_moment(fault.what) else fault.for_s
-            until = self.now() + (math.inf if lasts is None else lasts) + SEES_AGAIN_S
-            self._blind_until = max(self._blind_until, until)
+    def befalls(self, fault: Fault, devices: Sequence[str]) -> None:
+        """Take note of a fault of some instruments; while one of the chamber's is at work, nobody can know."""
+        blinds = fault.what not in NOT_BLINDING or fault.args.get("target") in SETTINGS
+        if CHAMBER in devices and blinds:
+            self._blind_until = max(self._blind_until, self.now() + fault.lasts_s + SEES_AGAIN_S)
 
     def recorded(self, state: BatchState, event: ev.Event) -> None:
         """Take note of a guard that acts."""

@@ -2,14 +2,13 @@
 
 Faults of instruments and buses are the injector's (`simulators.faults`).  Here: power of the controller, its disk and
 its wall clock, and the person's habits.  The only brokers of a rehearsal are those of instruments: where a site has
-none, faults of a broker do not happen and are counted apart.
+none, faults of a broker do not happen and are counted apart, and so are those of what an instrument has not.
 """
 
 from __future__ import annotations
 
 import asyncio
 import errno
-import math
 import os
 from collections import Counter
 from collections.abc import Mapping
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from simulators.faults.injector import Injector, of_devices
 from simulators.faults.model import Fault
 from simulators.faults.stacked import Stacked
-from simulators.faults.vocabulary import of_a_moment
+from simulators.faults.vocabulary import UNSEEN
 from simulators.habits import habits_of
 from simulators.physics.noise import stream, uniform
 from tilctl.cli.rehearsing.cuts import Cut
@@ -58,6 +57,7 @@ class Harness:
         self.next_outage = 0.0
         self._stacked = Stacked()
         self._injector = Injector([world.plant], world.servers, world.clock) if world.plan.faults else None
+        self._parts = _parts(world)
 
     # --- when -----------------------------------------------------------------------------------------------------
 
@@ -133,13 +133,17 @@ class Harness:
         """Begin a fault of an instrument or bus, and tell the oracles what it concerns."""
         if self._injector is None:
             return
-        self._injector.apply(fault)
+        if not self._injector.apply(fault):
+            self.not_applicable += 1
+            return
+        if fault.what in UNSEEN:
+            return
         where = self._injector.injected[-1].where  # of those that work, the one that was meant
+        devices = [name for name in self._parts if where in self._places(name)]
         self._trouble(fault, where)
-        devices = [name for name in self._world.site.devices if where in (name, "devices", self._bus(name))]
         self._world.suspicion.befalls(fault, devices)
-        self._world.warmth.befalls(fault, where)
-        self._world.guarding.befalls(fault, where)
+        self._world.warmth.befalls(fault, devices)
+        self._world.guarding.befalls(fault, devices)
         self._world.absence.befalls(fault, devices)
 
     def _count(self, fault: Fault) -> None:
@@ -258,7 +262,7 @@ class Harness:
         """Tell whether an instrument is under a fault, or was a short while ago."""
         if not self._troubles:
             return False
-        until = max((self._troubles.get(name, 0.0) for name in ("devices", device, self._bus(device))), default=0.0)
+        until = max(self._troubles.get(place, 0.0) for place in self._places(device))
         return self._world.loop.time() < until
 
     def at_the_bench(self, name: str, args: Mapping[str, Any]) -> dict[str, Any]:
@@ -273,10 +277,22 @@ class Harness:
             found.update(self._injector.count)
         return {name: found[name] for name in sorted(found)}
 
-    def _bus(self, device: str) -> str:
-        site = self._world.site.devices.get(device)
-        return "" if site is None else f"bus:{site.bus}"
+    def _places(self, device: str) -> list[str]:
+        """Return where a fault concerns an instrument: all, itself, its parts, and the buses that they are on."""
+        parts = self._parts.get(device, (device,))
+        wired = [self._world.site.devices[part] for part in parts if part in self._world.site.devices]
+        return ["devices", device, *parts, *(f"bus:{each.bus}" for each in wired)]
 
     def _trouble(self, fault: Fault, where: str) -> None:
-        lasts = 0.0 if of_a_moment(fault.what) else math.inf if fault.for_s is None else fault.for_s
-        self._troubles[where] = max(self._troubles.get(where, 0.0), self._world.loop.time() + lasts + AFTERMATH_S)
+        until = self._world.loop.time() + fault.lasts_s + AFTERMATH_S
+        self._troubles[where] = max(self._troubles.get(where, 0.0), until)
+
+
+def _parts(world: World) -> Mapping[str, tuple[str, ...]]:
+    """Return each instrument, and each that parts stand in for, with what of it is on the wire."""
+    names = {id(device): name for name, device in world.plant.devices.items() if name in world.site.devices}
+    built = {
+        name: tuple(names[id(device)] for device in stand_in.devices if id(device) in names)
+        for name, stand_in in world.plant.stand_ins.items()
+    }
+    return {name: (name,) for name in world.site.devices} | built

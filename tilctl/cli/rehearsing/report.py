@@ -46,7 +46,7 @@ def tell(recipe: str, tally: Tally, wall_s: float, out: Path, stream: TextIO) ->
     """Tell a person."""
     days = tally.simulated_s / 86400.0
     ends = ", ".join(f"{number} {state}" for state, number in sorted(tally.outcomes.items())) or "none ended"
-    apart = f"; not applicable: {tally.not_applicable} of a broker" if tally.not_applicable else ""
+    apart = f"; not applicable: {tally.not_applicable}" if tally.not_applicable else ""
     lines = [
         f"{recipe}: {tally.seeds} rehearsals, {days:.1f} simulated days in {wall_s:.0f} s",
         f"  ended       {ends}",

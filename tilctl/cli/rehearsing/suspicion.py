@@ -15,8 +15,8 @@ from simulators.faults.model import Fault
 from tilctl.engine.state import Intent
 
 AT_PUMP = ("slip", "slow_drip", "occlusion", "bag_empty", "counter_reset", "clamp_stuck")
-AT_READING = ("stuck", "offset", "noise", "nan", "stale", "swapped_words", "replaced")
-AT_WRITING = ("not_applied",)
+AT_READING = ("stuck", "offset", "noise", "nan", "stale", "swapped_words", "replaced", "sensor_break")
+AT_WRITING = ("not_applied", "eeprom_worn")
 ON_PATH = (*AT_PUMP, *AT_READING, *AT_WRITING)
 AFTER = ("slow_drip", "clamp_stuck", "not_applied")  # what lets liquid flow when the dose is over
 CHANNEL = "mass_"
@@ -78,9 +78,7 @@ class Suspicion:
         if point.startswith(CHANNEL):
             port = int(point.removeprefix(CHANNEL))
         now = self.now()
-        moment = fault.what in ("counter_reset", "replaced")
-        until = now if moment else now + (math.inf if fault.for_s is None else fault.for_s)
-        self._spells.append(Spell(fault.what, tuple(devices), port, now, until))
+        self._spells.append(Spell(fault.what, tuple(devices), port, now, now + fault.lasts_s))
 
     def opens(self, intent: Intent, ends: dict[str, int]) -> None:
         """Take note of a dose; `ends` are the ports of its containers."""

@@ -7,17 +7,16 @@ within `COLD_K` of its target `tau * ln(farthest / COLD_K)` after it began to be
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from simulators.faults.model import Fault
-from simulators.faults.vocabulary import of_a_moment
 from simulators.physics.contents import ROOM
 from simulators.physics.thermal import Climate
 from tilctl.cli.rehearsing.violations import Book
 from tilctl.engine.state import BatchState
 
-CONCERNED = ("incubator", "bus:climate", "devices")
+CHAMBER = "incubator"
 COLD_K = 3.0  # K off its target that a chamber may be, doors included
 HOTTEST_C, COOLEST_C = 79.0, 37.0  # a runaway heater at most, and the target that culture then comes back to
 NOTICED_S = (
@@ -49,12 +48,10 @@ class WarmOracle:
     _target: float | None = None
     _looked: float = 0.0
 
-    def befalls(self, fault: Fault, where: str) -> None:
-        """Take note of a fault; only those of the incubator, its bus and all power can warm or cool the chamber."""
-        if where in CONCERNED:
-            lasts = 0.0 if of_a_moment(fault.what) else fault.for_s
-            until = self.now() + (math.inf if lasts is None else lasts)
-            self._from = max(self._from, until + recovers_s(self.climate))
+    def befalls(self, fault: Fault, devices: Sequence[str]) -> None:
+        """Take note of a fault of some instruments; only those of the incubator can warm or cool the chamber."""
+        if CHAMBER in devices:
+            self._from = max(self._from, self.now() + fault.lasts_s + recovers_s(self.climate))
 
     def look(self, state: BatchState) -> None:
         """Judge at a scan."""

@@ -268,6 +268,7 @@ class World:
             return
         self.invariants.live()
         self.absence.dies()
+        self.invariants.doses.dies()
         self.kills += 1
         self.machine += power
         self.controller = None
