@@ -17,9 +17,11 @@ from devices import profile_failsafe as failsafe
 from devices import profile_model as model
 from devices.codec import RegType, words_of
 from devices.document import Diagnostic, Document, DocumentError, Severity, load, parse, validate
+from devices.profile_bounds import check_end, check_evidence, check_raw, check_table
 from devices.profile_commands import Commands
 from devices.profile_given import at_commissioning_of, on_connect_of
 from devices.profile_points import Known, Points
+from devices.profile_sim import sim_of
 from devices.profile_types import (
     Block,
     Command,
@@ -30,7 +32,6 @@ from devices.profile_types import (
     Profile,
     Serial,
     Setting,
-    Sim,
 )
 from devices.role import BOOL, PARTS, ROLES
 
@@ -117,7 +118,8 @@ class _Compiler:
             points.torn(known.blocks, identity.fc, identity.addr, identity.count, "the identity", ("identity",))
         for i, setting in enumerate(asserts):
             points.torn(known.blocks, setting.fc, setting.addr, setting.words, "it", ("asserts", i))
-        transport, sim = source.transport, source.sim
+        check_evidence(source.profile, self._find)
+        transport = source.transport
         result = Profile(
             id=source.profile.id,
             version=source.profile.version,
@@ -141,7 +143,7 @@ class _Compiler:
             watchdog=failsafe.watchdog_of(source.failsafe, commands, known, self._find),
             silence=failsafe.silence_of(source.failsafe, known, self._find),
             after_power_loss=source.failsafe.after_power_loss,
-            sim=None if sim is None else self._sim(sim, known),
+            sim=sim_of(source, known.points, self._find),
             sha256=hashlib.sha256(self._document.text.encode()).hexdigest(),
             kinds=tuple(transport.kinds),
             gap_s=transport.gap_ms / 1000,
@@ -189,13 +191,6 @@ class _Compiler:
                 hint = f"its arguments are among: {', '.join(may) or 'none'}"
                 self._find(("commands", name), f"{name} of a {role.name} has other arguments", hint)
 
-    def _sim(self, source: model.SimModel, known: Known) -> Sim:
-        for name in source.values:
-            if name not in known.points:
-                self._find(("sim", "values", name), f"there is no point {name}")
-        low, high = source.latency_ms or (0.0, 0.0)
-        return Sim(source.model, source.values, (low / 1000, high / 1000), source.unlisted)
-
     def _numeric(self, kind: RegType, path: _DataPath) -> bool:
         if kind is RegType.STRING:
             self._find(path, "a text cannot be compared with a number here", "use a numeric type")
@@ -211,7 +206,17 @@ class _Compiler:
             self._find(path, "give either `equals` or `in`")
         among = tuple(source.among or ()) if source.equals is None else (source.equals,)
         order = source.word_order or self._source.codec.word_order
+        self._stands(source.fc, source.addr, source.type, words, path)
+        if source.among is not None and not source.among:
+            self._find((*path, "in"), "nothing is listed: no value would stand", "list the values that may stand there")
+        for value in among if source.type is not RegType.STRING else ():
+            check_raw(source.type, value, (*path, "in" if source.equals is None else "equals"), self._find)
         return Setting(source.fc, source.addr, source.type, words, among, source.why, order, doc=source.doc)
+
+    def _stands(self, fc: int, addr: int, kind: RegType, words: int, path: _DataPath) -> None:
+        """Check that there are registers of this kind there."""
+        check_table(fc, kind, (*path, "type"), self._find)
+        check_end("it", addr, words, (*path, "addr"), self._find)
 
     def _identity(self) -> Identity | None:
         source = self._source.identity
@@ -223,7 +228,13 @@ class _Compiler:
             self._find((*path, "type"), "a string needs `length`, its number of registers")
         if (text and source.expect is not None) or (not text and source.starts is not None):
             self._find(path, f"{source.type} is compared with `{'starts' if text else 'expect'}`")
+        if source.expect is not None and not text:
+            check_raw(source.type, source.expect, (*path, "expect"), self._find)
+        if source.starts is not None and text and len(source.starts) > 2 * source.length:
+            hint = "give `length`, two characters for each register"
+            self._find((*path, "starts"), f"{source.starts!r} is longer than {2 * source.length} characters", hint)
         words = words_of(source.type, source.length)
+        self._stands(source.fc, source.addr, source.type, words, path)
         order = source.word_order or self._source.codec.word_order
         among = () if source.expect is None else (float(source.expect),)
         starts = source.starts or ""
@@ -231,6 +242,9 @@ class _Compiler:
         end, serial = source.addr + words, None
         if source.serial is not None:
             serial = Serial(source.serial.addr, source.serial.type, words_of(source.serial.type, source.serial.length))
+            self._stands(source.fc, serial.addr, serial.type, serial.words, (*path, "serial"))
+            if not serial.words:
+                self._find((*path, "serial", "type"), "a string needs `length`, its number of registers")
             if serial.addr < source.addr:
                 self._find((*path, "serial", "addr"), "the serial number must not stand before the identity")
             end = max(end, serial.addr + serial.words)

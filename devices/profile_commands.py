@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from math import floor
+from dataclasses import replace
+from math import floor, isfinite
 
 from devices import profile_model as model
 from devices.codec import BITS, FLOATS, CodecError, RegType, WordOrder, encode, words_of
+from devices.profile_bounds import check_end, check_scale, check_symbols
 from devices.profile_points import DataPath, Find, Known, check_order, check_unit
+from devices.profile_proof import check_meaning, check_proof
 from devices.profile_types import TEXT, Check, Command, Index, Point, Slot, Storage, Table, Verify
 from devices.role import BOOL, SYMBOL
 
@@ -38,8 +41,9 @@ class Commands:
             rows = Table(write.rows.arg, write.rows.max, slots, sum(slot.words for slot in slots))
         words = sum(slot.words for slot in fields) + (rows.max * rows.words if rows else 0)
         self._frame(name, write, fields, rows, words)
-        index = self._index(name, write, fields)
+        index = self._index(name, write)
         reach = sum((i.last - i.first) * i.stride for i in index)
+        check_end(name, write.addr + reach, words, (*path, "write", "addr"), self._find)
         for i, denied in enumerate(self._source.deny):
             if write.addr <= denied.range[1] and write.addr + reach + words - 1 >= denied.range[0]:
                 self._find((*path, "write", "addr"), f"{name} writes denied registers: {denied.why}", f"see deny[{i}]")
@@ -61,7 +65,7 @@ class Commands:
             fields=fields,
             rows=rows,
             idempotent=source.idempotent,
-            verify=self._verify(name, source, known),
+            verify=self._verify(name, source, known, fields),
             index=index,
             storage=Storage(storage.per_day, storage.life) if storage.kind == "eeprom" else None,
             only_on_change=source.only_on_change,
@@ -90,7 +94,7 @@ class Commands:
         if len({*names}) != len(names):
             self._find(path, "an argument is named twice", "only the parts of one, with `modulo`, share a name")
 
-    def _index(self, name: str, write: model.WriteModel, fields: tuple[Slot, ...]) -> tuple[Index, ...]:
+    def _index(self, name: str, write: model.WriteModel) -> tuple[Index, ...]:
         path: DataPath = ("commands", name, "write", "index")
         index = tuple(Index(i.arg, i.first, i.last, i.stride) for i in write.index)
         places = 1
@@ -100,9 +104,6 @@ class Commands:
                 self._find((*path, i), "last is less than first", "")
         if places > _MOST_PLACES:
             self._find(path, f"{name} reaches {places} places, more than {_MOST_PLACES}", "")
-        end = write.addr + sum((i.last - i.first) * i.stride for i in index) + sum(slot.words for slot in fields) - 1
-        if end > 0xFFFF:
-            self._find(path, f"{name} reaches address {end}; the last one is 65535", "")
         return index
 
     def _require(self, name: str, number: int, source: model.RequireModel) -> Check:
@@ -116,7 +117,9 @@ class Commands:
             self._find(path, "give either `in` or `not_in`", "")
         listed = source.among or source.not_in or []
         values = [self._value(text, BOOL if bit else point.unit, point, path) for text in listed]
-        return Check(source.point, None, tuple(values), 0.0, inside=source.not_in is None)
+        check = Check(source.point, None, tuple(values), 0.0)
+        check_proof(check, point, None, path, self._find, bit=bit is not None)  # also of what it must not
+        return check if source.not_in is None else replace(check, inside=False)
 
     def _slot(self, source: model.FieldModel, path: DataPath) -> Slot:
         words = 1
@@ -136,6 +139,7 @@ class Commands:
             check_unit(source.unit, (*path, "unit"), self._find)
         if source.scale == 0:
             self._find((*path, "scale"), "a scale of 0 cannot be written", "")
+        if not check_scale(source.scale, (*path, "scale"), self._find):
             return Slot(None, 0.0, RegType.UINT16, 1, WordOrder.ABCD, "", 1.0, None, None, {})
         slot = Slot(
             arg=source.arg,
@@ -154,12 +158,13 @@ class Commands:
         )
         if source.keep is not None:
             self._kept(source, source.keep, path)
-        raws = [source.value, *source.symbols] + [
-            edge if source.type in FLOATS else _part(edge / source.scale, source.modulo)
-            for edge in (source.min, source.max)
-            if edge is not None
-        ]
+        check_symbols(source.type, source.symbols, (*path, "symbols"), self._find)
         try:
+            raws = [source.value] + [
+                edge / source.scale if source.type in FLOATS else _part(edge / source.scale, source.modulo)
+                for edge in (source.min, source.max)
+                if edge is not None
+            ]
             for raw in raws:
                 if raw is not None and source.type is not RegType.STRING:
                     encode(source.type, raw)
@@ -176,7 +181,7 @@ class Commands:
         if any(int(raw or 0) & keep.mask for raw in (source.value, *source.symbols)):
             self._find((*path, "keep"), "a bit is both kept and written", "")
 
-    def _verify(self, name: str, command: model.CommandModel, known: Known) -> Verify:
+    def _verify(self, name: str, command: model.CommandModel, known: Known, fields: tuple[Slot, ...]) -> Verify:
         source, path = command.verify, ("commands", name, "verify")
         if (bool(source.points) + (source.echo is not None) + (source.none is not None)) != 1:
             self._find(path, "give one of `points`, `echo` or `none`", "`none` takes the reason as its text")
@@ -194,12 +199,15 @@ class Commands:
                 continue
             needed.append(point.block)
             among = [check.equals] if check.equals is not None else list(check.among or [])
-            if (check.arg is None) == (not among):
+            if (check.arg is not None) + (check.equals is not None) + bool(check.among) != 1:
                 self._find(there, "give one of `arg`, `equals` or `in`", "")
             if check.arg is not None and check.arg not in args:
                 self._find(there, f"{name} has no argument {check.arg}", f"one of {', '.join(args) or '(none)'}")
             values = [self._value(text, BOOL if bit else point.unit, point, there) for text in among]
             checks.append(Check(check.point, check.arg, tuple(values), check.tolerance))
+            slot = next((s for s in fields if check.arg and s.arg == check.arg and s.modulo is None), None)
+            check_proof(checks[-1], point, slot, there, self._find, bit=bit is not None)
+            check_meaning(self._source.profile.role, name, checks[-1], there, self._find)
         if source.echo is not None:
             echo = known.blocks.get(source.echo)
             needed.append(source.echo)
@@ -235,5 +243,7 @@ class Commands:
 
 
 def _part(raw: float, modulo: int | None) -> int:
-    """Return the whole number that stands in the register for a raw value."""
+    """Return the whole number that stands in the register for a raw value; raises CodecError where none can."""
+    if not isfinite(raw):
+        raise CodecError("its limits by its scale are beyond any register")
     return round(raw) if modulo is None else floor(raw) % modulo

@@ -9,14 +9,24 @@ from pydantic import BeforeValidator, Field
 
 from devices.quantity import QuantityError, parse_as
 
+_MOST_SHOWN = 40  # characters of a wrong value
+
+
+def _short(value: str) -> str:
+    """Return a text for a message: one that goes on for pages hides what is wrong with it."""
+    return repr(value) if len(value) <= _MOST_SHOWN else f"{value[:_MOST_SHOWN]!r}..."
+
 
 def integer(value: Any) -> Any:
     """Read an integer as people write addresses: 20737 or 0x5101."""
     if isinstance(value, str):
         try:
-            return int(value, 0)
+            number = int(value, 0)
         except ValueError:
-            raise ValueError(f"{value!r} is not a whole number (write 20737 or 0x5101)") from None
+            raise ValueError(f"{_short(value)} is not a whole number (write 20737 or 0x5101)") from None
+        if abs(number) >= 2**64:
+            raise ValueError(f"{_short(value)} is more than the 64 bits that registers hold")
+        return number
     return value
 
 
@@ -26,9 +36,11 @@ def number(value: Any) -> Any:
         try:
             number = float(int(value, 16)) if value.startswith("0x") else float(value)
         except ValueError:
-            raise ValueError(f"{value!r} is not a number") from None
+            raise ValueError(f"{_short(value)} is not a number") from None
+        except OverflowError:
+            number = math.inf
         if not math.isfinite(number):
-            raise ValueError(f"{value!r} is not a finite number")
+            raise ValueError(f"{_short(value)} is not a finite number")
         return number
     return value
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from devices import profile_model as model
 from devices.codec import BITS, FLOATS, CodecError, RegType, WordOrder, decode, words_of
+from devices.profile_bounds import check_end, check_scale, check_symbols
 from devices.profile_types import TEXT, Bit, Block, Command, Elsewhere, Point, Rule
 from devices.quantity import CANONICAL
 from devices.reading import Quality
@@ -114,6 +115,8 @@ class Points:
             self._find((*path, "bits"), f"{kind} has bits 0 to {16 * words - 1}", "")
         if source.scale == 0:
             self._find((*path, "scale"), "a scale of 0 makes every value equal", "")
+        check_scale(source.scale, (*path, "scale"), self._find)
+        check_symbols(kind, source.symbols, (*path, "symbols"), self._find)
         if source.range and source.range[0] >= source.range[1]:
             self._find((*path, "range"), "the range must be written [low, high]", "")
         check_order(source.word_order, kind, words, path, self._find)
@@ -210,6 +213,7 @@ class Points:
         path: DataPath = ("blocks", name)
         if source.count > self._source.limits.max_read:
             self._find((*path, "count"), f"{source.count} registers are more than limits.max_read", "")
+        check_end(f"block {name}", source.addr, source.count, (*path, "addr"), self._find)
         mine = tuple(point for point in self._points.values() if point.block == name)
         for point in mine:
             if point.addr < source.addr or point.addr + point.words > source.addr + source.count:

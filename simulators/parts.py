@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from devices.codec import RegType, decode
+from devices.profile_sim import sim_value
 from devices.profile_types import Command, Point, Profile
 from simulators.device import READS_BACK, Getter, Handler, Life, SimDevice, Value
 
@@ -87,7 +88,7 @@ class _Registers:
         """Return what a point reads before anybody wrote to it."""
         said = self._said.get(point.name)
         if said is not None:
-            return _typed(point, said)
+            return sim_value(point, said)
         for setting in self._profile.asserts:
             same = (setting.fc, setting.addr) == (self._profile.blocks[point.block].fc, point.addr)
             if same and setting.among:
@@ -129,19 +130,6 @@ class _Registers:
         place = (self._profile.blocks[point.block].fc, point.addr)
         if not (told and place in touched):  # what was written there reads back by itself
             self._effects[name] = value
-
-
-def _typed(point: Point, text: str) -> Value:
-    """Return the text of `sim.values` as a value of the point."""
-    if point.bits:
-        if text.lstrip("-").isdigit():
-            return int(text)
-        return sum(1 << index for index, name in point.bits.items() if name in text.replace(",", " ").split())
-    if point.type is RegType.STRING or point.symbols:
-        return text
-    if point.type is RegType.BOOL:
-        return text == "true"
-    return float(text)
 
 
 def _value(point: Point, words: list[int]) -> Value:

@@ -8,9 +8,12 @@ from typing import Any
 
 from devices.codec import RegType, WordOrder
 from devices.mqtt import model
+from devices.mqtt.meaning import check_own, check_told
 from devices.mqtt.payload import PLACE, path_of
 from devices.mqtt.types import Ack, Action, Arg, ArgValue, Form, Message
+from devices.profile_bounds import check_scale
 from devices.profile_points import check_unit
+from devices.profile_proof import check_meaning, check_proof
 from devices.profile_types import TEXT, Check, Command, Point, Slot, Verify
 from devices.role import BOOL, SYMBOL
 
@@ -41,6 +44,7 @@ class Actions:
         """Check and compile a message that may have places for `args`."""
         if any(char in source.topic for char in "+#\0"):
             find((*path, "topic"), f"{source.topic} stands for several topics", "a message goes to one topic")
+        check_own(source.topic, (*path, "topic"), find)
         body = source.text if source.text is not None else source.json_text
         if (source.text is None) == (source.json_text is None):
             find(path, "give one of `text` or `json`", "text: '' is an empty payload")
@@ -66,7 +70,7 @@ class Actions:
             fields=slots,
             rows=None,
             idempotent=source.idempotent,
-            verify=self._verify(name, source),
+            verify=self._verify(name, source, slots),
             doc=source.doc,
         )
 
@@ -81,6 +85,7 @@ class Actions:
                 self._find(path, "min is greater than max", "")
             if source.scale == 0:
                 self._find((*path, "scale"), "a scale of 0 cannot be sent", "")
+            check_scale(source.scale, (*path, "scale"), self._find)
         elif source.min is not None or source.max is not None:
             self._find(path, f"a {source.type} has no limits", "")
         if (source.type == "symbol") != bool(source.symbols):
@@ -129,6 +134,7 @@ class Actions:
         path: _DataPath = (*above, "ack")
         if any(char in source.topic for char in "+#\0"):
             self._find((*path, "topic"), f"{source.topic} stands for several topics", "")
+        check_own(source.topic, (*path, "topic"), self._find, ("prefix", "reply"))
         for name in PLACE.findall(" ".join((source.topic, *source.match.values()))):
             if name not in (*args, *_STANDING):
                 self._find(path, f"{{{name}}} has no meaning here", f"one of {', '.join([*args, *_STANDING])}")
@@ -142,7 +148,7 @@ class Actions:
             self._find((*path, "refusal"), "without {id} an error may be the answer to somebody else", "match {id}")
         return Ack(source.topic, match, refusal, source.within_ms / 1000)
 
-    def _verify(self, name: str, source: model.CommandModel) -> Verify:
+    def _verify(self, name: str, source: model.CommandModel, slots: tuple[Slot, ...]) -> Verify:
         path: _DataPath = ("commands", name, "verify")
         verify = source.verify
         if (verify.none is None) == (not verify.points):
@@ -159,12 +165,16 @@ class Actions:
                 continue
             needed.append(point.block)
             among = [check.equals] if check.equals is not None else list(check.among or [])
-            if (check.arg is None) == (not among):
+            if (check.arg is not None) + (check.equals is not None) + bool(check.among) != 1:
                 self._find(there, "give one of `arg`, `equals` or `in`", "")
             if check.arg is not None and check.arg not in source.args:
                 self._find(there, f"{name} has no argument {check.arg}", f"one of {', '.join(source.args) or '(none)'}")
             values = tuple(self._value(text, point, there) for text in among)
             checks.append(Check(check.point, check.arg, values, check.tolerance))
+            slot = next((slot for slot in slots if check.arg is not None and slot.arg == check.arg), None)
+            check_proof(checks[-1], point, slot, there, self._find)
+            check_meaning(self._source.profile.role, name, checks[-1], there, self._find)
+        check_told(name, source, self._source.points, checks, self._find)
         return Verify(verify.within_ms, tuple(checks), None, tuple(dict.fromkeys(needed)), verify.none or "")
 
     def _value(self, text: str, point: Point, path: _DataPath) -> float | bool | str:

@@ -11,9 +11,13 @@ from devices.codec import RegType, WordOrder
 from devices.document import Diagnostic, Document, DocumentError, Severity, validate
 from devices.mqtt import model
 from devices.mqtt.actions import Actions
+from devices.mqtt.meaning import check_own
 from devices.mqtt.payload import PLACE, path_of
 from devices.mqtt.types import Ask, Form, MqttProfile, Online, PointPlace, Source
+from devices.profile_bounds import check_evidence, check_scale
+from devices.profile_fields import number
 from devices.profile_points import check_unit
+from devices.profile_sim import check_values
 from devices.profile_types import TEXT, Block, Command, Point, Sim
 from devices.role import BOOL, PARTS, ROLES, SYMBOL, Role
 
@@ -61,6 +65,9 @@ class _Compiler:
             text = "nobody asks an instrument over MQTT: it does not know a silence"
             self._find(("failsafe", "silence"), text, "leave it out")
         self._role(points, commands)
+        check_evidence(header, self._find)
+        if source.sim is not None:
+            check_values(source.sim.values, points, self._find)
         self._topic(transport.online.topic, ("transport", "online", "topic"))
         if PLACE.search(transport.mqtt.prefix) or transport.mqtt.prefix[0] in "$/" or transport.mqtt.prefix[-1] == "/":
             self._find(("transport", "mqtt", "prefix"), "a prefix is the beginning of topics, without a place", "")
@@ -110,6 +117,7 @@ class _Compiler:
         """Check a topic that is subscribed to: it is one topic, of this unit."""
         if any(char in topic for char in "+#\0"):
             self._find(path, f"{topic} stands for several topics", "name one topic; no + and no #")
+        check_own(topic, path, self._find)
         if unknown := [name for name in PLACE.findall(topic) if name != "prefix"]:
             self._find(path, f"{{{unknown[0]}}} has no meaning here", "only {prefix} has")
 
@@ -121,6 +129,7 @@ class _Compiler:
             self._find(path, f"a {source.type} has no unit, scale or offset", "")
         if source.scale == 0:
             self._find((*path, "scale"), "a scale of 0 makes every value equal", "")
+        check_scale(source.scale, (*path, "scale"), self._find)
         if (source.type == "symbol") != bool(source.symbols):
             self._find(path, "symbols belong to the type symbol, and only to it", "text in the message: symbol")
         if (source.true is None) != (source.false is None) or (source.true is not None and source.true == source.false):
@@ -162,11 +171,14 @@ class _Compiler:
             return None
         try:
             if source.type == "number":
-                return float(text)
+                return float(number(text))
             if source.type == "bool":
                 return {"true": True, "false": False}[text]
         except (ValueError, KeyError):
             self._find(("points", name, "absent"), f"{text!r} is no {source.type}", "")
+        if source.type == "symbol" and text not in source.symbols.values():
+            hint = f"one of {', '.join(source.symbols.values())}"
+            self._find(("points", name, "absent"), f"{name} has no symbol {text}", hint)
         return text
 
     def _block(self, name: str, source: model.BlockModel, points: Mapping[str, Point]) -> Block:

@@ -254,6 +254,60 @@ def test_start_up_stays_light():
 PAGE = (TEMPLATE.parent / "PROFILES.md").read_text("utf-8")
 
 
+def test_an_id_that_is_not_the_name_of_its_file_is_a_warning(capsys: pytest.CaptureFixture[str], tmp_path: Path):
+    path, _ = changed(tmp_path, "maker: Maker", "maker: Acme")
+    code, out, _ = tilctl(capsys, "check", path)
+    assert code == 0
+    line = TEXT[: TEXT.index("  id: template")].count("\n") + 1
+    warning, summary = out.splitlines()
+    assert warning == (
+        f"{path}:{line}:3: warning[profile-name]: the file is mine.yaml but declares the id template: a site does not"
+        " find it as mine (hint: write id: mine, or rename the file)"
+    )
+    assert "no errors, 1 warning (" in summary
+    (told,) = json.loads(tilctl(capsys, "check", path, "--json")[1])["files"]
+    assert told["ok"]
+    assert [(item["severity"], item["code"]) for item in told["diagnostics"]] == [("warning", "profile-name")]
+    same = tmp_path / "template.yaml"
+    same.write_text(TEXT.replace("maker: Maker", "maker: Acme"), "utf-8")
+    code, out, _ = tilctl(capsys, "check", str(same))
+    assert code == 0
+    assert "warning[profile-name]: the id is still that of the template" in out
+    same.write_text(TEXT, "utf-8")
+    for asked in (str(same), str(TEMPLATE), "sim-pump"):
+        assert "warning" not in tilctl(capsys, "check", asked)[1]
+
+
+def test_numbers_that_overflow_are_findings_and_no_crash(capsys: pytest.CaptureFixture[str], tmp_path: Path):
+    for old, new, says in (
+        ("type: float32, unit: mL/min, min: 0", "type: uint16, scale: 1e-320, unit: mL/min, min: 0", "no scale of"),
+        ("range: [-10, 600]", f"range: [-10, 0x{'F' * 400}]", "is not a finite number"),
+    ):
+        path, line = changed(tmp_path, old, new)
+        code, out, _ = tilctl(capsys, "check", path)
+        assert code == 2
+        assert re.search(rf"^{re.escape(path)}:{line}:\d+: error\[.*{says}", out, flags=re.MULTILINE), out
+        assert max(map(len, out.splitlines())) < 400
+
+
+def test_the_afternoon_begins_as_typed(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    typed = re.findall(r"```sh\n(.*?)```", PAGE, flags=re.DOTALL)[0].splitlines()
+    copy, name = (row for row in typed if row.split()[0] in ("cp", "sed"))
+    (tmp_path / "devices").symlink_to(TEMPLATE.parent)
+    subprocess.run(["sh", "-ec", f"{copy}\n{name}"], cwd=tmp_path, check=True)
+    (site,) = re.findall(r"```yaml\n(site: .*?)```", PAGE, flags=re.DOTALL)
+    (tmp_path / "site.yaml").write_text(site, "utf-8")
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = tilctl(capsys, "check", "my-mfc.yaml")
+    assert (code, out.splitlines()) == (
+        0, ["my-mfc.yaml: profile my-mfc 1, a gas_flow: no errors (evidence manual, 1 open check)"],
+    )  # fmt: skip
+    assert main(["device", "list", "--site", "site.yaml"]) == 0
+    assert capsys.readouterr().out.split()[:3] == ["mfc", "gas_flow", "my-mfc"]
+
+
 def keys(model: type[BaseModel], seen: set[type[BaseModel]]) -> set[str]:
     """Return every key that a profile may have, of this model and of those in it."""
     found: set[str] = set()

@@ -100,7 +100,66 @@ WRONG = [
     ("role: plug", "role: toaster", "no role toaster"),
     ("every_ms: 2000", "every_ms: 30000", "stale after 30000"),
     ("{block: device, json_path: mac}", "{block: devices, json_path: mac}", "no block devices"),
+    (
+        '"params": {"id": 0, "on": false}',
+        '"params": {"id": 0, "on": true}',
+        "publishes on: true, but its proof is on =",
+    ),
+    ('{point: "on", equals: "false"}', '{point: "on", equals: "true"}', "off of a plug is proven by on = true"),
+    ('{point: "on", equals: "false"}', '{point: "on", in: ["true", "false"]}', "that shows nothing"),
+    ('{point: "on", equals: "false"}', "{point: power, equals: inf}", "power is never inf"),
+    ('{point: "on", equals: "false"}', "{point: power, equals: 5001}", "power never reads 5001"),
+    ('{point: "on", arg: value}', "{point: power, arg: value}", "power reads in W, but the argument value is true or"),
+    (
+        "{point: dead_man, arg: seconds",
+        "{point: power, arg: seconds",
+        "power reads in W, but the argument seconds is in",
+    ),
+    ("arg: seconds, tolerance: 0.5", "arg: seconds, tolerance: 1e9", "is no tolerance for values of 1 to 86400"),
+    ('{point: "on", arg: value}', '{point: "on", arg: value, tolerance: 1}', "on is no number"),
+    ('{point: "on", equals: "false"}', '{point: "on", equals: "false", in: ["false"]}', "give one of `arg`"),
+    ('topic: "{prefix}/rpc"', 'topic: "shellies/rpc"', "shellies/rpc is the same for every unit: expected {prefix}"),
+    ('topic: "{prefix}/status/switch:0"', 'topic: "status/switch:0"', "status/switch:0 is the same for every unit"),
+    ('topic: "{prefix}/command/switch:0"', 'topic: "command/switch:0"', "command/switch:0 is the same for every unit"),
+    ('topic: "{prefix}/online"', 'topic: "online"', "online is the same for every unit"),
+    ('topic: "{reply}/rpc"', 'topic: "answers"', "expected {prefix} or {reply}"),
+    ("evidence: manual", "evidence: bench", "of open_checks 4 are left"),
+    ('power: "42.5"', "power: much", "power cannot read 'much'"),
+    ('power: "42.5"', 'watts: "42.5"', "there is no point watts"),
+    ('absent: "0"', 'absent: "nan"', "is no number"),
+    ("unit: W, range", "unit: W, scale: 1e-320, range", "is no scale of a register"),
+    ("unit: s, min: 1", "unit: s, scale: 1e-320, min: 1", "is no scale of a register"),
 ]
+
+
+def test_a_text_that_says_the_contrary_of_its_proof_is_refused() -> None:
+    for name, old, new, found in (
+        (
+            "tasmota-plug",
+            'Power1", text: "OFF"}',
+            'Power1", text: "ON"}',
+            "off publishes ON, but its proof is on = false",
+        ),
+        (
+            "pioreactor",
+            "text: sleeping}",
+            "text: ready}",
+            "heater_off publishes ready, but its proof is state = sleeping",
+        ),
+    ):
+        text = text_of(name)
+        assert text.count(old) == 1
+        with pytest.raises(DocumentError) as caught:
+            compile_mqtt(parse(text.replace(old, new), "p.yaml"))
+        (hit,) = caught.value.diagnostics
+        assert found in hit.message
+        assert hit.line == text[: text.index(old)].count("\n") + 1
+
+
+def test_what_is_absent_is_one_of_the_symbols() -> None:
+    text = text_of("pioreactor").replace("{block: state, type: symbol, ", "{block: state, type: symbol, absent: gone, ")
+    with pytest.raises(DocumentError, match="state has no symbol gone"):
+        compile_mqtt(parse(text, "p.yaml"))
 
 
 @pytest.mark.parametrize(("old", "new", "found"), WRONG)

@@ -15,7 +15,7 @@ from devices.profile import Profile, load_profile, profile_ids
 from devices.profile_schema import mqtt_profile_schema, profile_schema
 from tilctl.cli.exits import CommandFailed, Exit
 from tilctl.cli.plain import one_line
-from tilctl.cli.profiling.finding import found, wanted
+from tilctl.cli.profiling.finding import doubts, found, wanted
 from tilctl.cli.profiling.sheet import markdown, plain, sheet
 
 _UNREADABLE = ("file-missing", "file-unreadable", "profile-unknown")
@@ -23,7 +23,7 @@ _UNREADABLE = ("file-missing", "file-unreadable", "profile-unknown")
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What became of one file: its profile, or what was found wrong with it."""
+    """What became of one file: its profile and what is doubtful in it, or what was found wrong with it."""
 
     asked: str
     profile: Profile | None
@@ -99,7 +99,8 @@ def _check(args: argparse.Namespace) -> int:
 
 def _checked(asked: str) -> Checked:
     try:
-        return Checked(asked, found(asked), ())
+        profile = found(asked)
+        return Checked(asked, profile, doubts(asked, profile))
     except DocumentError as error:
         return Checked(asked, None, error.diagnostics)
 
@@ -112,7 +113,8 @@ def _summary(each: Checked) -> str:
         return f"{asked}: {_number(len(each.found), 'error')}"
     left = _number(len(profile.open_checks), "open check")
     trust = f"evidence {profile.evidence}, {left}"
-    return f"{asked}: profile {profile.id} {profile.version}, a {profile.role}: no errors ({trust})"
+    wrong = f"no errors, {_number(len(each.found), 'warning')}" if each.found else "no errors"
+    return f"{asked}: profile {profile.id} {profile.version}, a {profile.role}: {wrong} ({trust})"
 
 
 def _number(count: int, what: str) -> str:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from importlib.resources import files
 from pathlib import Path
 
-from devices.document import DocumentError
+from devices.document import Diagnostic, DocumentError, Severity, load
 from devices.profile import Profile, load_profile, profile_ids
 from tilctl.cli.exits import CommandFailed, Exit
 from tilctl.cli.plain import lines
+
+TEMPLATE = "template"
+"""The profile to copy: its id, and the name of its file without the ending."""
 
 
 def found(asked: str) -> Profile:
@@ -16,6 +20,25 @@ def found(asked: str) -> Profile:
     A file of the same name in the present folder does not hide a profile that comes along: an id has no dot and slash.
     """
     return load_profile(asked if asked in profile_ids() else Path(asked))
+
+
+def doubts(asked: str, profile: Profile) -> tuple[Diagnostic, ...]:
+    """Return warnings about the id of a file that is otherwise sound: a site finds a profile only by both its names."""
+    if asked in profile_ids():
+        return ()
+    path = Path(asked)
+    document = load(path)
+    own = (files("devices") / f"{TEMPLATE}.yaml").read_text("utf-8")
+    left_over = profile.id == TEMPLATE and document.text != own
+    if path.stem == profile.id and not left_over:
+        return ()
+    text = f"the file is {path.name} but declares the id {profile.id}: a site does not find it as {path.stem}"
+    if path.stem == profile.id:
+        text = f"the id is still that of the template, {TEMPLATE}; expected one of its own"
+    hint = (
+        "give the file and its id one name" if path.stem == profile.id else f"write id: {path.stem}, or rename the file"
+    )
+    return (document.diagnostic(Severity.WARNING, "profile-name", ("profile", "id"), text, hint=hint),)
 
 
 def wanted(asked: str) -> Profile:
