@@ -56,6 +56,28 @@ async def test_a_declared_value_that_is_lost_is_written_again(suite: Story) -> N
     await suite.when(lambda: abs(goal(suite) - 33.0) < 0.01, "it is put right")
 
 
+async def test_an_instrument_that_takes_no_target_is_not_written_to_without_end(suite: Story) -> None:
+    """Memory that wears takes a hundred changes a day: an instrument that takes none must not spend them."""
+
+    def tried() -> int:
+        return sum(entry["event"] == "target_not_written" for entry in suite.logs.entries)
+
+    await suite.start("still", wait="9 h")
+    await suite.until("stay/one", "acting")
+    suite.announced.add("target_not_written")
+    strike(suite, "incubator", "not_applied", 6 * 3600.0)
+    strike(suite, "incubator", "local_change", target="temperature", value=30.0)
+    await suite.when(lambda: "target-lost-station.temperature" in suite.state.alarms, "it is told", 1800.0)
+    await suite.pass_time(3.0 * 3600.0)
+    before = tried()
+    await suite.pass_time(2.5 * 3600.0)
+    assert 3 <= tried() - before <= 10, "at most four an hour"
+    assert goal(suite) == approx(30.0)
+    assert "target-lost-station.temperature" in suite.state.alarms
+    await suite.when(lambda: abs(goal(suite) - 36.0) < 0.01, "it is tried on and on", 3600.0)
+    await suite.when(lambda: not suite.state.alarms, "and is over", 1800.0)
+
+
 async def test_an_instrument_that_is_exchanged_while_the_batch_runs_holds_it(suite: Story) -> None:
     suite.hands.mine = {"media_in"}
     await suite.start("small")

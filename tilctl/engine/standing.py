@@ -22,6 +22,12 @@ if TYPE_CHECKING:
     from tilctl.engine.runner import Runner
 
 TARGET_OFF = 0.05  # in the unit of the target: a device that reads back further from it has lost it
+AGAIN_AFTER_S = 10.0
+"""From one writing of a lost target to the next; doubled while it gets lost again, up to AGAIN_AFTER_MOST_S."""
+AGAIN_AFTER_MOST_S = 900.0
+"""96 a day: memory that takes 100 changes a day is not spent on an instrument that takes none."""
+STANDS_S = 3600.0
+"""A target that stood so long is written again at once when it is lost."""
 
 
 class Standing:
@@ -32,6 +38,7 @@ class Standing:
         self._runner = runner
         self._batch = runner.batch
         self._rewriting: set[str] = set()
+        self._written: dict[str, tuple[float, float]] = {}  # tag -> when (monotonic s), and the pause (s) after it
         self._log = structlog.get_logger("standing").bind(batch=runner.batch.name)
 
     def keep_targets(self, device: str) -> None:
@@ -48,15 +55,32 @@ class Standing:
             safe = self.safe_value(tag)
             value = standing if safe is None else safe
             now = self._batch.image.number(f"{device}.{name}_target")
-            if now is None or not isinstance(value, (int, float)) or abs(now - value) <= TARGET_OFF:
+            if now is None or not isinstance(value, (int, float)):
+                continue
+            alarm = f"target-lost-{tag}"
+            if abs(now - value) <= TARGET_OFF:
+                if alarm in state.alarms and not runner.watch_only:
+                    runner.clear(alarm)
                 continue
             if safe is not None:
                 self._begin(self._safe_again(tag), tag)
             elif runner.watch_only:
                 text = f"{tag} stands at {now:g}, its standing target is {value:g}; safe mode writes nothing"
-                runner.alarm(f"target-lost-{tag}", "critical", text)
+                runner.alarm(alarm, "critical", text)
+            elif not self._may_write(tag):
+                runner.alarm(alarm, "high", f"{tag} stands at {now:g} again, its standing target is {value:g}")
             else:
                 self._begin(self._rewrite(tag, float(value), now), tag)
+
+    def _may_write(self, tag: str) -> bool:
+        """Tell whether a lost target may be written now; the pause before the next grows while none lasts."""
+        now = self._batch.clock.monotonic()
+        at, pause = self._written.get(tag, (float("-inf"), 0.0))
+        if now - at < pause:
+            return False
+        lasted = now - at >= max(STANDS_S, pause)
+        self._written[tag] = now, AGAIN_AFTER_S if lasted else min(2 * pause, AGAIN_AFTER_MOST_S)
+        return True
 
     def safe_value(self, tag: str) -> float | None:
         """Return the value that `culture_safe` declares for a target, while the batch is in a state that has it."""
