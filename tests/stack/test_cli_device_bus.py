@@ -60,16 +60,15 @@ def test_a_scan_finds_who_answers_and_what_fits(capsys: pytest.CaptureFixture[st
     assert len(out.splitlines()) == 1
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "127.0.0.1."])
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 def test_a_bus_of_the_site_is_that_bus_however_it_is_named(
     capsys: pytest.CaptureFixture[str], plant: Plant, tmp_path: Path, host: str
 ):
     """Beside a running controller, or with a batch on its instruments, its address is no way round."""
     site = plant.site(tmp_path)
     words = ("scan", "--site", site, "--bus", f"{host}:{plant.ports['climate']}", "--units", "1", ALONE)
-    if host.endswith("."):
-        assert "none is there; the site has climate (127.0.0.1:" in tilctl(capsys, *words)[2]
-        return
+    code, _, err = tilctl(capsys, "scan", "--site", site, "--bus", f"{host}:1", "--units", "1", ALONE)
+    assert (code, f"the site has climate (127.0.0.1:{plant.ports['climate']})" in err) == (2, True)
     with only_one(load_site(site)):
         code, out, err = tilctl(capsys, *words)
         assert (code, out) == (3, "")

@@ -121,7 +121,7 @@ def _meant(site: Site, text: str) -> str:
         if port and port == bus.port and (host.lower() == bus.host.lower() or _hosts(host) & _hosts(bus.host)):
             return name
     known = ", ".join(f"{name} ({bus.address})" for name, bus in site.buses.items() if bus.kind != "mqtt")
-    text = f"no bus is called {one_line(text)!r}, and none is there; the site has {known}. Another one: without --site"
+    text = f"no bus is called {one_line(text)!r}; the site has {known}; any other is scanned without --site"
     raise CommandFailed(Exit.BAD_INPUT, text)
 
 

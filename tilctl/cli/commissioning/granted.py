@@ -115,6 +115,18 @@ def note(site: Site, text: str, *, exception: bool = False) -> None:
         raise CommandFailed(Exit.RECORD, f"it cannot be put on the site's record: {one_line(error)}") from error
 
 
+def unnoted(site: Site, outcome: str, *, exception: bool = False) -> str:
+    """Put on the record what came of something; return "", or why it is not there.
+
+    Invariant: what was done is told to the person, also where the record does not take it.
+    """
+    try:
+        note(site, outcome, exception=exception)
+    except CommandFailed as failed:
+        return f"{failed}. Keep this text: it is the only record of what was done"
+    return ""
+
+
 async def _note(site: Site, event: Noted) -> None:
     path = site.data / "site.db"
     clock = SystemClock()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
+
 from devices.clock import Clock
 from devices.instrument import DeviceError, Instrument
 from devices.profile_types import Watchdog
@@ -9,6 +12,7 @@ from devices.reading import Reading
 
 LATE_S = 5.0  # after its time-out an instrument may take so long, or half of the time-out, to act
 LOOK_S = 0.2
+DISARM_S = 30.0  # so long at most is disarming tried
 EARLY = 0.9  # of the time-out: what acts before would act on a single lost feed
 
 
@@ -16,27 +20,43 @@ class WatchdogFailed(Exception):
     """The watchdog did not do what the profile says; says what it did."""
 
 
-async def tried(instrument: Instrument, clock: Clock) -> str:
+async def tried(instrument: Instrument, clock: Clock, interrupted: Callable[[], str] = str) -> str:
     """Try it, and return what was seen.  Raises WatchdogFailed, DeviceError.
 
-    Invariant: however it ends, disarming is tried, so that nothing acts later by itself.
+    `interrupted` is asked again and again: why it has to end now, "" while it has not.
+
+    Invariant: however it ends, disarming is tried, so that nothing acts later by itself; what is left armed is said.
     """
     dog = instrument.profile.watchdog
     if dog is None:
         raise WatchdogFailed("the profile knows of no watchdog")
     try:
-        seconds = await _acts(instrument, dog, clock)
-    except (WatchdogFailed, DeviceError):
-        await instrument.command(dog.command, {dog.arg: 0.0})
+        seconds = await _acts(instrument, dog, clock, interrupted)
+    except WatchdogFailed as failed:
+        await _disarm(instrument, dog, str(failed))
+        raise WatchdogFailed(f"{failed}; disarmed") from failed
+    except (DeviceError, asyncio.CancelledError) as error:
+        await _disarm(instrument, dog, str(error) or "cancelled")
         raise
-    readings = await instrument.command(dog.command, {dog.arg: 0.0})
+    readings = await _disarm(instrument, dog, f"it acted after {seconds:.1f} s")
     readings |= await _read(instrument, dog)
     if readings[dog.armed].value != 0 or readings[dog.tripped].value is not False:
         raise WatchdogFailed(f"it acted after {seconds:.1f} s, but it cannot be disarmed: {_shown(dog, readings)}")
     return f"armed with {dog.timeout_s:g} s and not fed, it acted after {seconds:.1f} s ({dog.action}); disarmed"
 
 
-async def _acts(instrument: Instrument, dog: Watchdog, clock: Clock) -> float:
+async def _disarm(instrument: Instrument, dog: Watchdog, seen: str) -> dict[str, Reading]:
+    """Disarm it within DISARM_S; raises WatchdogFailed where it may still be armed, with what was `seen` before."""
+    try:
+        async with asyncio.timeout(DISARM_S):
+            return await instrument.command(dog.command, {dog.arg: 0.0})
+    except (DeviceError, TimeoutError) as error:
+        why = str(error) or f"no answer within {DISARM_S:g} s"
+        text = f"{seen}; it may STILL BE ARMED with {dog.timeout_s:g} s, disarming failed: {why}"
+        raise WatchdogFailed(text) from error
+
+
+async def _acts(instrument: Instrument, dog: Watchdog, clock: Clock, interrupted: Callable[[], str]) -> float:
     await instrument.command(dog.command, {dog.arg: dog.timeout_s})
     armed_at = clock.monotonic()
     readings = await _read(instrument, dog)
@@ -44,6 +64,8 @@ async def _acts(instrument: Instrument, dog: Watchdog, clock: Clock) -> float:
         raise WatchdogFailed(f"armed just now, it says that it has acted: {_shown(dog, readings)}")
     most = dog.timeout_s + max(LATE_S, dog.timeout_s / 2)
     while readings[dog.tripped].value is not True:
+        if why := interrupted():
+            raise WatchdogFailed(f"interrupted ({why}) before it acted")
         if clock.monotonic() - armed_at > most:
             raise WatchdogFailed(f"armed with {dog.timeout_s:g} s and not fed for {most:g} s, it did not act")
         await clock.sleep(LOOK_S)
