@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 import sqlite3
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -18,7 +20,8 @@ import pytest
 
 from devices.clock import SystemClock
 from devices.equipment.spec import parts_of
-from tilctl.cli.commissioning.granted import in_use
+from tilctl.cli.commissioning.granted import in_use, person
+from tilctl.cli.main import main
 from tilctl.cli.run import only_one
 from tilctl.config import load_site
 from tilctl.journal.chain import SCHEMA
@@ -67,6 +70,32 @@ def test_beside_a_running_controller_nobody_has_the_instruments(
             code, out, err = tilctl(capsys, verb, *rest, "--site", site, *more)
             assert (code, out) == (3, "")
             assert "another controller runs" in err
+
+
+def test_who_has_the_site_is_named_by_process_and_purpose(
+    capsys: pytest.CaptureFixture[str], plant: Plant, tmp_path: Path
+):
+    """A forgotten probe keeps the controller from starting: it is no other controller, and it says what it is."""
+    site = plant.site(tmp_path)
+    words = ["device", "probe", "incubator", "--site", str(site), "--json"]
+    with subprocess.Popen([sys.executable, "-m", "tilctl.cli.main", *words], stdout=subprocess.PIPE) as forgotten:
+        try:
+            assert forgotten.stdout is not None
+            assert forgotten.stdout.readline()
+            says = (
+                f"data is taken by tilctl device, probe of incubator, by {person()} (process {forgotten.pid}): let it"
+            )
+            assert main(["run", "--site", str(site)]) == 3
+            err = capsys.readouterr().err
+            assert says in err
+            assert "controller" not in err
+            assert says in tilctl(capsys, "read", "incubator", "temperature", "--site", site)[2]
+        finally:
+            forgotten.kill()
+    with only_one(load_site(site)):  # what was killed left its name, and that counts no more
+        assert main(["run", "--site", str(site)]) == 3
+        assert f"another controller runs on {tmp_path / 'data'} (process {os.getpid()})" in capsys.readouterr().err
+    assert (tmp_path / "data" / "lock").read_bytes() == b""
 
 
 @pytest.mark.parametrize("words", CONTACT, ids=[words[0] for words in CONTACT])
