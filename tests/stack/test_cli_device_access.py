@@ -173,6 +173,16 @@ def test_the_parts_of_equipment_belong_to_the_batch_too(tmp_path: Path):
     assert set(taken.values()) == {"batch b1 on cell1"}
 
 
+def test_equipment_of_parts_is_told_from_an_instrument(capsys: pytest.CaptureFixture[str], tmp_path: Path):
+    shutil.copy(str(files("tilctl.cli") / "lab-eurotherm.yaml"), tmp_path / "site.yaml")
+    for words in (("read", "pump_media", "running"), ("check", "pump_media"), ("write", "pump_media", "stop", "--yes")):
+        code, out, err = tilctl(capsys, *words, "--site", tmp_path / "site.yaml")
+        assert (code, out) == (2, "")
+        assert "pump_media is equipment of parts" in err
+        for part in parts_of(load_site(tmp_path / "site.yaml").equipment["pump_media"]):
+            assert part in err
+
+
 def test_the_time_of_the_record_never_goes_back(capsys: pytest.CaptureFixture[str], plant: Plant, tmp_path: Path):
     """The wall clock may have been set back since; a note of ours still comes after what is there."""
     site = plant.site(tmp_path)

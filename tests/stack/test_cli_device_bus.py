@@ -265,6 +265,11 @@ def test_a_new_profile_is_simulated_and_commissioned(capsys: pytest.CaptureFixtu
         (("--host", "192.0.2.1"), 3, "cannot listen on 192.0.2.1"),
         (("--serial", "/dev/ttyUSB987"), 3, "cannot listen on /dev/ttyUSB987"),
         (("--serial", "/dev/ttyUSB987", "--baud", "12345"), 2, "12345 baud"),
+        (("--serial", "/dev/ttyUSB987", "--host", "127.0.0.1"), 2, "--host would do nothing: a serial port is named"),
+        (("--pty", "--baud", "1"), 2, "--baud would do nothing: a pseudo-terminal has"),
+        (("--pty", "--format", "9X9"), 2, "--format would do nothing: a pseudo-terminal has"),
+        (("--port", "1502", "--baud", "9600"), 2, "--baud would do nothing: it is served on a port"),
+        (("--url", "mqtt://127.0.0.1"), 2, "--url would do nothing: sim-pump speaks Modbus"),
     ],
 )
 def test_a_simulation_that_cannot_be_served_says_why(
@@ -278,6 +283,8 @@ def test_a_simulation_that_cannot_be_served_says_why(
 def test_a_profile_is_simulated_behind_a_broker_too(capsys: pytest.CaptureFixture[str], tmp_path: Path):
     assert main(["profile", "simulate", "shelly-gen2-plug"]) == 2
     assert "name a broker" in capsys.readouterr().err
+    assert main(["profile", "simulate", "shelly-gen2-plug", "--url", "mqtt://127.0.0.1:1", "--port", "1502"]) == 2
+    assert "--port would do nothing: shelly-gen2-plug speaks MQTT" in capsys.readouterr().err
     with Mosquitto(tmp_path) as broker:
         words = ["profile", "simulate", "shelly-gen2-plug", "--url", broker.url, "--prefix", "shelly-7"]
         command = [sys.executable, "-m", "tilctl.cli.main", *words]

@@ -49,7 +49,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     checking.add_argument(
         "--watchdog", action="store_true", help="also let the instrument's own watchdog act once: its outputs go safe"
     )
-    text = "a live table of an instrument: raw words, value, unit, quality, age, latency"
+    text = "a live table of an instrument: raw words, value, unit, quality, age, latency; exit code 1: in the last one "
+    text += "a point is bad"
     probing = verbs.add_parser("probe", help=text, description=text)
     probing.add_argument("name", metavar="NAME")
     probing.add_argument("--every", default="1 s", metavar="TIME", help="how often it is read (default: 1 s)")
@@ -57,7 +58,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     text = "which units of a bus answer, within the bounds given, and which known profiles fit them; writes nothing"
     scanning = verbs.add_parser("scan", help=text, description=text)
     bus_scan.arguments(scanning)
-    reading = verbs.add_parser("read", help="one point of an instrument")
+    reading = verbs.add_parser("read", help="one point of an instrument; exit code 1: it is bad")
     reading.add_argument("name", metavar="NAME")
     reading.add_argument("point", metavar="POINT")
     text = "one command of an instrument's profile, within its limits, read back; shows what is sent, and wants --yes"
@@ -227,7 +228,7 @@ async def _probed(args: argparse.Namespace, site: Site, name: str, every: float)
         finally:
             if live is not None:
                 live.stop()
-    return Exit.NOT_WELL if any(row.trouble for row in rows) else Exit.OK
+    return Exit.NOT_WELL if any(row.bad for row in rows) else Exit.OK
 
 
 def _read(args: argparse.Namespace, site: Site, reason: str) -> int:
@@ -248,8 +249,9 @@ async def _point(args: argparse.Namespace, site: Site, name: str, blocks: list[s
     reading = readings[args.point]
     if args.json:
         told = {"point": args.point, "value": reading.value, "unit": reading.unit, "quality": str(reading.quality)}
-        print(json.dumps({"name": name, **told}))
+        print(json.dumps({"name": name, **told, "evidence": site.profiles[name].evidence}))
     else:
+        print(f"{name}: profile {site.profiles[name].id}, evidence {site.profiles[name].evidence}", file=sys.stderr)
         print(f"{name}.{reading_in_words(args.point, reading)}")
     return Exit.NOT_WELL if reading.quality is Quality.BAD else Exit.OK
 
@@ -265,7 +267,7 @@ def _write(args: argparse.Namespace, site: Site, reason: str) -> int:
         print(one_line(line) if not line.startswith("  ") else f"  {one_line(line[2:])}", file=sys.stderr)
     if not args.yes:
         raise CommandFailed(Exit.BAD_INPUT, "nothing was sent: add --yes to send it")
-    what = in_words(command, values)
+    what, evidence = in_words(command, values), site.profiles[name].evidence
     with Ending() as ending, granted(site, [name], Wish(f"write {name} {what}", args.manual_mode, reason)):
         # Invariant: what a person is about to do to an instrument is on the record before it hears of it.
         note(site, f"commissioning: {name} is to {what}, by {person()}" + (f": {reason}" if reason else ""))
@@ -278,7 +280,9 @@ def _write(args: argparse.Namespace, site: Site, reason: str) -> int:
             raise _without(site, Exit.INTERRUPTED, f"{name}: {command.name} was {told}, {outcome}") from told
         lost = unnoted(site, f"commissioning: {name} did {what}: {', '.join(shown) or 'acknowledged'}")
     if args.json:
-        print(json.dumps({"name": name, "command": command.name, "done": True, "readings": shown}))
+        print(
+            json.dumps({"name": name, "command": command.name, "done": True, "readings": shown, "evidence": evidence})
+        )
     else:
         print(f"{name}: {command.name} done: {', '.join(shown) or 'acknowledged; it cannot be read back'}")
     if lost:
