@@ -368,8 +368,20 @@ async def test_a_controller_that_does_not_answer_leaves_the_id_to_repeat(tilctl:
     code, _, err = await tilctl("hold", "--id", "c-9", "--timeout", "1")
     assert code == 3
     assert "hold c-9 was not answered" in err
+    assert "once begun it goes on by itself" in err
     assert "--id c-9" in err
     assert "is not known" in err
+
+
+async def test_what_makes_safe_is_given_the_time_that_silent_instruments_take(
+    tilctl: Any, controller: SmallController, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(batch, "TIMEOUT_S", 0.4)
+    controller.free.clear()
+    assert (await tilctl("pause"))[0] == 3
+    asyncio.get_running_loop().call_later(0.8, controller.free.set)
+    code, _, err = await tilctl("hold")
+    assert code == 0, err
 
 
 # --- bad input, before anything is sent

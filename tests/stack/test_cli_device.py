@@ -276,6 +276,28 @@ def test_one_point_is_read(capsys: pytest.CaptureFixture[str], plant: Plant, tmp
     assert "no point 'pressure'; it has temperature," in err
 
 
+def test_a_point_without_a_value_ends_a_probe_as_it_ends_a_read(
+    capsys: pytest.CaptureFixture[str], plant: Plant, tmp_path: Path
+):
+    site = plant.site(tmp_path)
+    assert tilctl(capsys, "read", "freezer", "sample_temperature", "--site", site)[0] == 1
+    code, out, _ = tilctl(capsys, "probe", "freezer", "--count", "1", "--site", site, "--json")
+    qualities = {point["point"]: point["quality"] for point in json.loads(out)["points"]}
+    assert (code, qualities["sample_temperature"]) == (1, "bad")
+
+
+def test_how_far_the_profile_may_be_trusted_is_told_with_each_reading_and_write(
+    capsys: pytest.CaptureFixture[str], plant: Plant, tmp_path: Path
+):
+    site = plant.site(tmp_path)
+    err = tilctl(capsys, "read", "incubator", "temperature", "--site", site)[2]
+    assert err == "incubator: profile sim-incubator, evidence simulated\n"
+    words = ("write", "incubator", "set_temperature", "value=37", "--site", site, "--yes")
+    assert "(sim-incubator, evidence simulated, unit 1 on climate)" in tilctl(capsys, *words)[2]
+    for json_words in (("read", "incubator", "temperature", "--site", site), words):
+        assert json.loads(tilctl(capsys, *json_words, "--json")[1])["evidence"] == "simulated"
+
+
 # --- write
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 import sqlite3
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -18,7 +20,8 @@ import pytest
 
 from devices.clock import SystemClock
 from devices.equipment.spec import parts_of
-from tilctl.cli.commissioning.granted import in_use
+from tilctl.cli.commissioning.granted import in_use, person
+from tilctl.cli.main import main
 from tilctl.cli.run import only_one
 from tilctl.config import load_site
 from tilctl.journal.chain import SCHEMA
@@ -67,6 +70,32 @@ def test_beside_a_running_controller_nobody_has_the_instruments(
             code, out, err = tilctl(capsys, verb, *rest, "--site", site, *more)
             assert (code, out) == (3, "")
             assert "another controller runs" in err
+
+
+def test_who_has_the_site_is_named_by_process_and_purpose(
+    capsys: pytest.CaptureFixture[str], plant: Plant, tmp_path: Path
+):
+    """A forgotten probe keeps the controller from starting: it is no other controller, and it says what it is."""
+    site = plant.site(tmp_path)
+    words = ["device", "probe", "incubator", "--site", str(site), "--json"]
+    with subprocess.Popen([sys.executable, "-m", "tilctl.cli.main", *words], stdout=subprocess.PIPE) as forgotten:
+        try:
+            assert forgotten.stdout is not None
+            assert forgotten.stdout.readline()
+            says = (
+                f"data is taken by tilctl device, probe of incubator, by {person()} (process {forgotten.pid}): let it"
+            )
+            assert main(["run", "--site", str(site)]) == 3
+            err = capsys.readouterr().err
+            assert says in err
+            assert "controller" not in err
+            assert says in tilctl(capsys, "read", "incubator", "temperature", "--site", site)[2]
+        finally:
+            forgotten.kill()
+    with only_one(load_site(site)):  # what was killed left its name, and that counts no more
+        assert main(["run", "--site", str(site)]) == 3
+        assert f"another controller runs on {tmp_path / 'data'} (process {os.getpid()})" in capsys.readouterr().err
+    assert (tmp_path / "data" / "lock").read_bytes() == b""
 
 
 @pytest.mark.parametrize("words", CONTACT, ids=[words[0] for words in CONTACT])
@@ -142,6 +171,16 @@ def test_the_parts_of_equipment_belong_to_the_batch_too(tmp_path: Path):
     assert owned
     assert owned <= set(taken)
     assert set(taken.values()) == {"batch b1 on cell1"}
+
+
+def test_equipment_of_parts_is_told_from_an_instrument(capsys: pytest.CaptureFixture[str], tmp_path: Path):
+    shutil.copy(str(files("tilctl.cli") / "lab-eurotherm.yaml"), tmp_path / "site.yaml")
+    for words in (("read", "pump_media", "running"), ("check", "pump_media"), ("write", "pump_media", "stop", "--yes")):
+        code, out, err = tilctl(capsys, *words, "--site", tmp_path / "site.yaml")
+        assert (code, out) == (2, "")
+        assert "pump_media is equipment of parts" in err
+        for part in parts_of(load_site(tmp_path / "site.yaml").equipment["pump_media"]):
+            assert part in err
 
 
 def test_the_time_of_the_record_never_goes_back(capsys: pytest.CaptureFixture[str], plant: Plant, tmp_path: Path):

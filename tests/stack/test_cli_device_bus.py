@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -22,11 +22,13 @@ from devices.profile import load_profile
 from simulators.mqtt import simulated as mqtt_simulated
 from simulators.parts import simulated
 from tilctl.cli.main import main
+from tilctl.cli.run import only_one
+from tilctl.config import load_site
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "process"))
 
-from commissioned import TEMPLATE, Plant, ask, running, serial_line, tilctl
+from commissioned import TEMPLATE, Plant, ask, batch, notes, running, serial_line, tilctl
 from mosquitto import Mosquitto
 
 
@@ -37,6 +39,8 @@ def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plant]:
 
 
 # --- scan
+
+ALONE = "--no-other-master"
 
 
 def test_a_scan_finds_who_answers_and_what_fits(capsys: pytest.CaptureFixture[str], plant: Plant, tmp_path: Path):
@@ -50,10 +54,75 @@ def test_a_scan_finds_who_answers_and_what_fits(capsys: pytest.CaptureFixture[st
     assert found[4]["name"] == "valves_media"
     assert all(each["serial"] for each in found.values())
     assert "6 of 8 units answer" in err
-    code, out, _ = tilctl(capsys, "scan", "--bus", f"127.0.0.1:{plant.ports['climate']}", "--units", "1,7-8")
+    code, out, _ = tilctl(capsys, "scan", "--bus", f"127.0.0.1:{plant.ports['climate']}", "--units", "1,7-8", ALONE)
     assert code == 0
     assert out.startswith("unit 1: fits sim-incubator, serial number ")
     assert len(out.splitlines()) == 1
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_a_bus_of_the_site_is_that_bus_however_it_is_named(
+    capsys: pytest.CaptureFixture[str], plant: Plant, tmp_path: Path, host: str
+):
+    """Beside a running controller, or with a batch on its instruments, its address is no way round."""
+    site = plant.site(tmp_path)
+    words = ("scan", "--site", site, "--bus", f"{host}:{plant.ports['climate']}", "--units", "1", ALONE)
+    code, _, err = tilctl(capsys, "scan", "--site", site, "--bus", f"{host}:1", "--units", "1", ALONE)
+    assert (code, f"the site has climate (127.0.0.1:{plant.ports['climate']})" in err) == (2, True)
+    with only_one(load_site(site)):
+        code, out, err = tilctl(capsys, *words)
+        assert (code, out) == (3, "")
+        assert "another controller runs" in err
+    batch(site)
+    code, out, err = tilctl(capsys, *words)
+    assert (code, out) == (1, "")
+    assert "in use by a batch: incubator: batch b1 on cell1" in err
+    code, out, _ = tilctl(capsys, *words, "--manual-mode", "--reason", "exchanged")
+    assert code == 0
+    assert "incubator in the site file" in out
+    assert notes(site)[0].text.startswith("manual mode, scan of bus climate, ")
+
+
+def test_an_address_is_scanned_only_once_somebody_says_that_it_is_free(
+    capsys: pytest.CaptureFixture[str], plant: Plant
+):
+    with socket.create_server(("127.0.0.1", 0)) as there:
+        code, out, err = tilctl(capsys, "scan", "--bus", f"127.0.0.1:{there.getsockname()[1]}", "--units", "1")
+        assert (code, out) == (2, "")
+        assert "as one more master" in err
+        assert "Nothing was sent" in err
+        there.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            there.accept()
+
+
+def test_a_peer_that_only_babbles_is_no_unit_that_answers(capsys: pytest.CaptureFixture[str]):
+    """A terminal server that pours out text: something comes, and none of it is a reply."""
+    with socket.create_server(("127.0.0.1", 0)) as there:
+        ending = threading.Event()
+
+        def babble() -> None:
+            there.settimeout(0.05)
+            while not ending.is_set():
+                with suppress(OSError):
+                    wire, _ = there.accept()
+                    with wire:
+                        while not ending.is_set():
+                            wire.sendall(b"login: " * 40)
+
+        peer = threading.Thread(target=babble)
+        peer.start()
+        try:
+            where = f"127.0.0.1:{there.getsockname()[1]}"
+            code, out, err = tilctl(
+                capsys, "scan", "--bus", where, "--units", "1", "--timeout", "100ms", ALONE, "--json"
+            )
+        finally:
+            ending.set()
+            peer.join()
+    assert code == 1, out
+    assert "0 of 1 units answer; 1 with what is no answer" in err
+    assert json.loads(out)["understood"] is False
 
 
 def test_units_that_keep_silent_cost_two_requests_each(capsys: pytest.CaptureFixture[str]):
@@ -61,7 +130,7 @@ def test_units_that_keep_silent_cost_two_requests_each(capsys: pytest.CaptureFix
         deaf.bind(("127.0.0.1", 0))
         deaf.listen(64)
         where = f"127.0.0.1:{deaf.getsockname()[1]}"
-        code, out, err = tilctl(capsys, "scan", "--bus", where, "--units", "1-3", "--timeout", "50ms")
+        code, out, err = tilctl(capsys, "scan", "--bus", where, "--units", "1-3", "--timeout", "50ms", ALONE)
         assert (code, out) == (1, "")
         assert "0 of 3 units answer" in err
         deaf.setblocking(False)
@@ -116,7 +185,9 @@ def test_a_serial_line_is_scanned_and_its_instruments_tried(
         (("--bus", "nowhere", "--units", "1"), 2, "no HOST:PORT"),
         (("--bus", "127.0.0.1:1", "--units", "1", "--max", "999"), 2, "--max"),
         (("--bus", "127.0.0.1:1", "--units", "1", "--timeout", "soon"), 2, "--timeout"),
-        (("--bus", "127.0.0.1:1", "--units", "1"), 3, "127.0.0.1:1"),
+        (("--bus", "127.0.0.1:1", "--units", "1"), 2, "then --no-other-master"),
+        (("--bus", "127.0.0.1:1", "--units", "1", ALONE), 3, "127.0.0.1:1"),
+        (("--bus", "127.0.0.1:123456", "--units", "1", ALONE), 2, "no HOST:PORT"),
         (("--bus", "/dev/ttyUSB987", "--units", "1"), 3, "/dev/ttyUSB987"),
         (("--bus", "/dev/ttyUSB987", "--units", "1", "--baud", "12345"), 2, "12345 baud"),
         (("--bus", "/dev/ttyUSB987", "--units", "1", "--format", "8X1"), 2, "8X1"),
@@ -194,6 +265,11 @@ def test_a_new_profile_is_simulated_and_commissioned(capsys: pytest.CaptureFixtu
         (("--host", "192.0.2.1"), 3, "cannot listen on 192.0.2.1"),
         (("--serial", "/dev/ttyUSB987"), 3, "cannot listen on /dev/ttyUSB987"),
         (("--serial", "/dev/ttyUSB987", "--baud", "12345"), 2, "12345 baud"),
+        (("--serial", "/dev/ttyUSB987", "--host", "127.0.0.1"), 2, "--host would do nothing: a serial port is named"),
+        (("--pty", "--baud", "1"), 2, "--baud would do nothing: a pseudo-terminal has"),
+        (("--pty", "--format", "9X9"), 2, "--format would do nothing: a pseudo-terminal has"),
+        (("--port", "1502", "--baud", "9600"), 2, "--baud would do nothing: it is served on a port"),
+        (("--url", "mqtt://127.0.0.1"), 2, "--url would do nothing: sim-pump speaks Modbus"),
     ],
 )
 def test_a_simulation_that_cannot_be_served_says_why(
@@ -207,6 +283,8 @@ def test_a_simulation_that_cannot_be_served_says_why(
 def test_a_profile_is_simulated_behind_a_broker_too(capsys: pytest.CaptureFixture[str], tmp_path: Path):
     assert main(["profile", "simulate", "shelly-gen2-plug"]) == 2
     assert "name a broker" in capsys.readouterr().err
+    assert main(["profile", "simulate", "shelly-gen2-plug", "--url", "mqtt://127.0.0.1:1", "--port", "1502"]) == 2
+    assert "--port would do nothing: shelly-gen2-plug speaks MQTT" in capsys.readouterr().err
     with Mosquitto(tmp_path) as broker:
         words = ["profile", "simulate", "shelly-gen2-plug", "--url", broker.url, "--prefix", "shelly-7"]
         command = [sys.executable, "-m", "tilctl.cli.main", *words]
@@ -233,7 +311,7 @@ def test_a_profile_is_simulated_on_a_line_too(capsys: pytest.CaptureFixture[str]
         try:
             assert server.stdout is not None
             ready = json.loads(server.stdout.readline())
-            where = [ready["serial"]] if line == "--pty" else [f"127.0.0.1:{ready['port']}", "--rtu"]
+            where = [ready["serial"]] if line == "--pty" else [f"127.0.0.1:{ready['port']}", "--rtu", ALONE]
             code, out, _ = tilctl(capsys, "scan", "--bus", *where, "--units", "2-3", "--timeout", "0.5 s", "--json")
             (found,) = map(json.loads, out.splitlines())
             assert (code, found["unit"], found["fits"]) == (0, 3, ["sim-pump"])

@@ -18,6 +18,10 @@ from tilctl.gateway.client import NoAnswerError, StationClient
 
 TIMEOUT_S = 15.0
 """How long an answer is waited for when nothing else is said, s; a command is sent again until then."""
+MAKES_SAFE = ("hold", "stop", "abort")
+SAFE_S = 60.0
+"""How long for an answer of these, s: it comes when outputs are safe (a silent instrument is waited for 5 s, all at
+once, then tried on), and a step under way has closed its evidence (120 s at most)."""
 COMMANDS = {
     "start": "start a recipe of the controller's library on an idle unit",
     "pause": "let the step under way end, then wait",
@@ -77,9 +81,8 @@ def _common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--timeout",
         type=station.seconds,
-        default=TIMEOUT_S,
         metavar="S",
-        help=f"how long an answer is waited for, s (default: {TIMEOUT_S:g})",
+        help=f"how long an answer is waited for, s (default: {TIMEOUT_S:g}; {', '.join(MAKES_SAFE)}: {SAFE_S:g})",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
@@ -108,7 +111,7 @@ async def _ask(
 ) -> dict[str, Any]:
     """Return the final answer to one command; raises CommandFailed when none came in time."""
     loop = asyncio.get_running_loop()
-    end = loop.time() + float(args.timeout)
+    end = loop.time() + float(args.timeout or (SAFE_S if verb in MAKES_SAFE else TIMEOUT_S))
     data: dict[str, Any] = {}
     if getattr(args, "reason", None):
         data["reason"] = {"code": "operator", "text": args.reason}
@@ -117,7 +120,7 @@ async def _ask(
     command = str(getattr(args, "id", None) or f"{target.client[:40]}-{uuid4()}")
     async with StationClient(target.url, target.topics, target.client, login=target.login) as client:
         try:
-            await client.online(end - loop.time())
+            await client.online(float(args.timeout or TIMEOUT_S))
         except NoAnswerError as error:
             raise CommandFailed(Exit.UNAVAILABLE, f"{error}\n{LOOK}") from error
         try:
@@ -127,10 +130,11 @@ async def _ask(
         except NoAnswerError as error:
             if verb == "status":
                 raise CommandFailed(Exit.UNAVAILABLE, f"{error}\n{LOOK}") from error
+            text = f"{error}\nWhether it was carried out is not known"
+            if verb in MAKES_SAFE:
+                text += "; once begun it goes on by itself, and silent instruments and a step under way take their time"
             again = f"see `tilctl batch status`, or repeat it safely with --id {command}"
-            raise CommandFailed(
-                Exit.UNAVAILABLE, f"{error}\nWhether it was carried out is not known: {again}"
-            ) from error
+            raise CommandFailed(Exit.UNAVAILABLE, f"{text}: {again}") from error
 
 
 def _events(args: argparse.Namespace, target: station.Target, unit: str) -> int:

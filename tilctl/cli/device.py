@@ -13,7 +13,8 @@ from devices.equipment.spec import parts_of
 from devices.instrument import DeviceError, DeviceOffline
 from devices.reading import Quality, Reading
 from tilctl.cli.commissioning import bus_scan
-from tilctl.cli.commissioning.granted import Wish, granted, note, person, reason_of
+from tilctl.cli.commissioning.ending import Ending, Interrupted
+from tilctl.cli.commissioning.granted import Wish, granted, note, person, reason_of, unnoted
 from tilctl.cli.commissioning.looking import Looked, look
 from tilctl.cli.commissioning.reach import known, reach
 from tilctl.cli.commissioning.single import (
@@ -48,7 +49,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     checking.add_argument(
         "--watchdog", action="store_true", help="also let the instrument's own watchdog act once: its outputs go safe"
     )
-    text = "a live table of an instrument: raw words, value, unit, quality, age, latency"
+    text = "a live table of an instrument: raw words, value, unit, quality, age, latency; exit code 1: in the last one "
+    text += "a point is bad"
     probing = verbs.add_parser("probe", help=text, description=text)
     probing.add_argument("name", metavar="NAME")
     probing.add_argument("--every", default="1 s", metavar="TIME", help="how often it is read (default: 1 s)")
@@ -56,7 +58,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     text = "which units of a bus answer, within the bounds given, and which known profiles fit them; writes nothing"
     scanning = verbs.add_parser("scan", help=text, description=text)
     bus_scan.arguments(scanning)
-    reading = verbs.add_parser("read", help="one point of an instrument")
+    reading = verbs.add_parser("read", help="one point of an instrument; exit code 1: it is bad")
     reading.add_argument("name", metavar="NAME")
     reading.add_argument("point", metavar="POINT")
     text = "one command of an instrument's profile, within its limits, read back; shows what is sent, and wants --yes"
@@ -132,16 +134,34 @@ def _check(args: argparse.Namespace, site: Site, reason: str) -> int:
         text = "nothing was asked yet: a watchdog that acts stops what the instrument does. Add --yes to let it"
         raise CommandFailed(Exit.BAD_INPUT, text)
     what = f"check{' with watchdog' if args.watchdog else ''} of {', '.join(names)}"
+    looked, why, lost = list[Looked](), "", ""
     with granted(site, names, Wish(what, args.manual_mode, reason)):
         if args.watchdog:
-            note(site, f"commissioning: the watchdogs of {', '.join(names)} are tried, by {person()}")
-        looked = asyncio.run(_looked(site, names, watchdog=args.watchdog))
-        if args.watchdog:
-            outcome = "; ".join(f"{each.name}: {each.watchdog or 'not tried'}" for each in looked)
-            note(site, f"commissioning: {outcome}")
+            why, lost = _watchdogs(site, names, looked)
+        else:
+            asyncio.run(_looked(site, names, looked))
     for each in looked:
         print(json.dumps(each.as_json()) if args.json else "\n".join(map(one_line, each.lines())))
+    if lost:
+        raise CommandFailed(Exit.RECORD, f"what became of the watchdogs is told above, but {lost}")
+    if why:
+        raise CommandFailed(Exit.INTERRUPTED, f"interrupted ({why}): {_left(names, looked) or 'all were looked at'}")
     return Exit.OK if all(each.well for each in looked) else Exit.NOT_WELL
+
+
+def _watchdogs(site: Site, names: list[str], looked: list[Looked]) -> tuple[str, str]:
+    """Check with watchdogs; return why it was told to end, and why the outcome is not on the record ("" each)."""
+    with Ending() as ending:
+        note(site, f"commissioning: the watchdogs of {', '.join(names)} are tried, by {person()}")
+        asyncio.run(_looked(site, names, looked, ending))
+        told = [f"{each.name}: {each.watchdog or 'not tried'}" for each in looked]
+        told += [f"interrupted ({ending.why})"] * bool(ending.why) + [_left(names, looked)] * (len(looked) < len(names))
+        return ending.why, unnoted(site, f"commissioning: {'; '.join(told)}", exception=bool(ending.why))
+
+
+def _left(names: list[str], looked: list[Looked]) -> str:
+    left = names[len(looked) :]
+    return f"not looked at: {', '.join(left)}" if left else ""
 
 
 def _shown_watchdogs(site: Site, names: list[str]) -> None:
@@ -153,24 +173,25 @@ def _shown_watchdogs(site: Site, names: list[str]) -> None:
         print(f"{name}: watchdog {what}", file=sys.stderr)
 
 
-async def _looked(site: Site, names: list[str], *, watchdog: bool) -> list[Looked]:
-    found: list[Looked] = []
+async def _looked(site: Site, names: list[str], found: list[Looked], ending: Ending | None = None) -> None:
+    """Look at each; with an `ending` try its watchdog too, until told to end."""
     async with reach(site, names) as there:
         for name in names:
+            if ending is not None and ending.why:
+                return
             each = await look(there, name)
             found.append(each)
-            if not watchdog or not each.well:
+            if ending is None or ending.why or not each.well:
                 continue
             try_it = tried if each.profile.watchdog else silent if each.profile.silence else None
             if try_it is None:
                 each.watchdog = "it has none"
                 continue
             try:
-                each.watchdog = await try_it(there.instrument(name), there.clock)
+                each.watchdog = await try_it(there.instrument(name), there.clock, lambda: ending.why)
             except (WatchdogFailed, DeviceError) as error:
                 each.watchdog = f"FAILED: {error}"
                 each.wrong.append(f"watchdog: {error}")
-    return found
 
 
 def _probe(args: argparse.Namespace, site: Site, reason: str) -> int:
@@ -210,7 +231,7 @@ async def _probed(args: argparse.Namespace, site: Site, name: str, every: float)
         finally:
             if live is not None:
                 live.stop()
-    return Exit.NOT_WELL if any(row.trouble for row in rows) else Exit.OK
+    return Exit.NOT_WELL if any(row.bad for row in rows) else Exit.OK
 
 
 def _read(args: argparse.Namespace, site: Site, reason: str) -> int:
@@ -231,8 +252,9 @@ async def _point(args: argparse.Namespace, site: Site, name: str, blocks: list[s
     reading = readings[args.point]
     if args.json:
         told = {"point": args.point, "value": reading.value, "unit": reading.unit, "quality": str(reading.quality)}
-        print(json.dumps({"name": name, **told}))
+        print(json.dumps({"name": name, **told, "evidence": site.profiles[name].evidence}))
     else:
+        print(f"{name}: profile {site.profiles[name].id}, evidence {site.profiles[name].evidence}", file=sys.stderr)
         print(f"{name}.{reading_in_words(args.point, reading)}")
     return Exit.NOT_WELL if reading.quality is Quality.BAD else Exit.OK
 
@@ -248,21 +270,33 @@ def _write(args: argparse.Namespace, site: Site, reason: str) -> int:
         print(one_line(line) if not line.startswith("  ") else f"  {one_line(line[2:])}", file=sys.stderr)
     if not args.yes:
         raise CommandFailed(Exit.BAD_INPUT, "nothing was sent: add --yes to send it")
-    what = in_words(command, values)
-    with granted(site, [name], Wish(f"write {name} {what}", args.manual_mode, reason)):
+    what, evidence = in_words(command, values), site.profiles[name].evidence
+    with Ending() as ending, granted(site, [name], Wish(f"write {name} {what}", args.manual_mode, reason)):
         # Invariant: what a person is about to do to an instrument is on the record before it hears of it.
         note(site, f"commissioning: {name} is to {what}, by {person()}" + (f": {reason}" if reason else ""))
         try:
-            shown = asyncio.run(_written(site, name, command.name, values))
+            shown = ending.run(lambda: _written(site, name, command.name, values))
         except DeviceError as error:
-            note(site, f"commissioning: {error}", exception=True)
-            raise CommandFailed(_code(error), one_line(error)) from error
-        note(site, f"commissioning: {name} did {what}: {', '.join(shown) or 'acknowledged'}")
+            raise _without(site, _code(error), one_line(error)) from error
+        except Interrupted as told:
+            outcome = "outcome unknown: look at the instrument" if told.begun else "nothing was sent"
+            raise _without(site, Exit.INTERRUPTED, f"{name}: {command.name} was {told}, {outcome}") from told
+        lost = unnoted(site, f"commissioning: {name} did {what}: {', '.join(shown) or 'acknowledged'}")
     if args.json:
-        print(json.dumps({"name": name, "command": command.name, "done": True, "readings": shown}))
+        print(
+            json.dumps({"name": name, "command": command.name, "done": True, "readings": shown, "evidence": evidence})
+        )
     else:
         print(f"{name}: {command.name} done: {', '.join(shown) or 'acknowledged; it cannot be read back'}")
+    if lost:
+        raise CommandFailed(Exit.RECORD, f"{name} did {what}, but {lost}")
     return Exit.OK
+
+
+def _without(site: Site, code: Exit, outcome: str) -> CommandFailed:
+    """Put on the record how a write ended that was not seen to be done, and return what a person is told."""
+    lost = unnoted(site, f"commissioning: {outcome}", exception=True)
+    return CommandFailed(Exit.RECORD, f"{outcome}; but {lost}") if lost else CommandFailed(code, outcome)
 
 
 async def _written(site: Site, name: str, command: str, values: dict[str, Any]) -> list[str]:

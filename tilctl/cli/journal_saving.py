@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
             _say(check(args.folder, site.name, site.node), f"{args.folder} is whole")
         else:
             check(args.folder, site.name, site.node)  # what is wrong with it is said whether a controller runs or not
-            with only_one(site):
+            with only_one(site, "tilctl journal restore"):
                 aside = f"replaced-{now:%Y%m%dT%H%M%SZ}"
                 manifest = restore(args.folder, site.data, site.name, site.node, replace=args.replace, aside=aside)
             _say(manifest, f"restored to {site.data}")

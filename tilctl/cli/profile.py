@@ -56,17 +56,17 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     text = "serve the registers of a profile, so that any Modbus client can read and write them"
     serving = verbs.add_parser("simulate", help=text, description=text + ", until SIGTERM or SIGINT.")
     serving.add_argument("profile", metavar="FILE_OR_ID", help="a profile's file, or the id of one of ours")
-    serving.add_argument("--port", type=int, default=0, metavar="P", help="where to listen (default: any free port)")
-    serving.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: 127.0.0.1)")
-    serving.add_argument("--unit", type=int, default=1, metavar="U", help="the unit id, 1 to 247 (default: 1)")
+    serving.add_argument("--port", type=int, metavar="P", help="where to listen (default: any free port)")
+    serving.add_argument("--host", help="the address to listen on (default: 127.0.0.1)")
+    serving.add_argument("--unit", type=int, metavar="U", help="the unit id, 1 to 247 (default: 1)")
     line = serving.add_mutually_exclusive_group()
     line.add_argument("--rtu", action="store_true", help="speak RTU over TCP, as a gateway does")
     line.add_argument("--serial", metavar="PATH", help="serve on a serial port, by RTU")
     line.add_argument("--pty", action="store_true", help="serve on a pseudo-terminal, by RTU; its path is printed")
     serving.add_argument("--url", metavar="mqtt://HOST:PORT", help="the broker of an instrument that speaks MQTT")
     serving.add_argument("--prefix", metavar="TOPIC", help="what its topics begin with (default: as in the profile)")
-    serving.add_argument("--baud", type=int, default=9600, metavar="N", help="of the serial port (default: 9600)")
-    serving.add_argument("--format", default="8N1", metavar="8N1", help="of the serial port (default: 8N1)")
+    serving.add_argument("--baud", type=int, metavar="N", help="of a serial port (default: 9600)")
+    serving.add_argument("--format", metavar="8N1", help="of a serial port (default: 8N1)")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -19,6 +19,7 @@ from devices.document import DocumentError
 from tilctl.cli.exits import CommandFailed, Exit
 from tilctl.cli.logs import configure
 from tilctl.cli.notify import Notify
+from tilctl.cli.plain import one_line
 from tilctl.cli.service import Service
 from tilctl.config import Site, load_site
 from tilctl.engine.machine import Command, State
@@ -26,6 +27,15 @@ from tilctl.journal.store import JournalError
 
 HOLD_WITHIN = 150.0  # s; a step closes its evidence within 120 s, the service manager waits for 180 s
 STARTING_EVERY = 10.0  # s
+CONTROLLER = "tilctl run"
+
+
+class Taken(CommandFailed):
+    """Another process has the site; `by_controller` is whether that is a controller, as far as is known."""
+
+    def __init__(self, text: str, *, by_controller: bool) -> None:
+        super().__init__(Exit.UNAVAILABLE, text)
+        self.by_controller = by_controller
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,8 +70,11 @@ def read_site(path: Path) -> Site:
 
 
 @contextlib.contextmanager
-def only_one(site: Site) -> Generator[None]:
-    """Hold the site lock: one controller for a site's data.  Raises CommandFailed when another has it."""
+def only_one(site: Site, purpose: str = CONTROLLER) -> Generator[None]:
+    """Hold the site lock: one controller for a site's data, or one command at its instruments.
+
+    Raises Taken when another has it, with its process and `purpose`, and CommandFailed where there can be no lock.
+    """
     try:
         site.data.mkdir(parents=True, exist_ok=True)
         handle = os.open(site.data / "lock", os.O_RDWR | os.O_CREAT, 0o644)
@@ -71,11 +84,36 @@ def only_one(site: Site) -> Generator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            text = f"another controller runs on {site.data}; two of them would be worse than none"
-            raise CommandFailed(Exit.UNAVAILABLE, text) from None
-        yield
+            raise _taken(site, handle) from None
+        _sign(handle, f"{os.getpid()} {one_line(purpose)}\n")
+        try:
+            yield
+        finally:
+            _sign(handle, "")
     finally:
         os.close(handle)
+
+
+def _sign(handle: int, text: str) -> None:
+    """Say in the lock file who has it.  It is for people: the lock itself stands on a full disk too."""
+    with contextlib.suppress(OSError):
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, text.encode(), 0)
+
+
+def _taken(site: Site, handle: int) -> Taken:
+    """Say who has the lock, as far as the file tells."""
+    text = ""
+    with contextlib.suppress(OSError):
+        text = os.pread(handle, 1000, 0).decode(errors="replace")
+    process, _, purpose = one_line(text).strip().partition(" ")
+    if purpose and purpose != CONTROLLER:
+        return Taken(
+            f"{site.data} is taken by {purpose} (process {process}): let it end, or end it", by_controller=False
+        )
+    who = f" (process {process})" if purpose else ""
+    worse = "two of them would be worse than none"
+    return Taken(f"another controller runs on {site.data}{who}; {worse}", by_controller=True)
 
 
 async def _serve(site: Site, recipes: tuple[Path, ...]) -> int:

@@ -44,20 +44,18 @@ def granted(site: Site, devices: Collection[str], wish: Wish) -> Generator[None]
     Raises CommandFailed while a controller runs, and for instruments of a batch unless manual mode is granted; that is
     on the site's record, as an exception, before the block begins.
     """
-    from tilctl.cli.run import only_one  # noqa: PLC0415 - the service and all that hangs on it
+    from tilctl.cli.run import Taken, only_one  # noqa: PLC0415 - the service and all that hangs on it
 
     if wish.manual and not wish.reason:
         raise CommandFailed(Exit.BAD_INPUT, "--manual-mode needs --reason: it goes on the site's record")
     with contextlib.ExitStack() as held:
         try:
-            held.enter_context(only_one(site))
-        except CommandFailed as failed:
-            if failed.__cause__ is not None:  # the data folder
+            held.enter_context(only_one(site, f"tilctl device, {wish.what}, by {person()}"))
+        except Taken as taken:
+            if not taken.by_controller:
                 raise
-            text = (
-                f"{failed}. It reads the instruments: tilctl batch status, MQTT, /metrics; end it to have them yourself"
-            )
-            raise CommandFailed(Exit.UNAVAILABLE, text) from failed
+            hint = "It reads the instruments: tilctl batch status, MQTT, /metrics; end it to have them yourself"
+            raise CommandFailed(taken.code, f"{taken}. {hint}") from taken
         taken = in_use(site, devices)
         if taken and not wish.manual:
             which = "; ".join(f"{device}: {why}" for device, why in taken.items())
@@ -113,6 +111,18 @@ def note(site: Site, text: str, *, exception: bool = False) -> None:
         asyncio.run(_note(site, Noted("", text, exception)))
     except (JournalError, OSError) as error:
         raise CommandFailed(Exit.RECORD, f"it cannot be put on the site's record: {one_line(error)}") from error
+
+
+def unnoted(site: Site, outcome: str, *, exception: bool = False) -> str:
+    """Put on the record what came of something; return "", or why it is not there.
+
+    Invariant: what was done is told to the person, also where the record does not take it.
+    """
+    try:
+        note(site, outcome, exception=exception)
+    except CommandFailed as failed:
+        return f"{failed}. Keep this text: it is the only record of what was done"
+    return ""
 
 
 async def _note(site: Site, event: Noted) -> None:

@@ -58,7 +58,8 @@ class Looked:
                 identity = "identity as expected" if expected else "identity read, with nothing to hold it against"
             told.append(f"  {identity}, serial number {self.serial or 'not known'}, {settings}")
         for block in self.blocks:
-            what = f"{block['good']} of {block['points']} good, {block['ms']:.1f} ms" if block["read"] else "not read"
+            good = f"{block['good']} of {block['points']} good" if block.get("points") else "no points in it"
+            what = f"{good}, {block['ms']:.1f} ms" if block["read"] else "not read"
             told.append(f"  block {block['block']}: {what}")
         if self.bad:
             told.append(f"  without a value: {', '.join(self.bad)}")

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequenc
 from dataclasses import dataclass, field
 
 from devices.clock import SystemClock
+from devices.equipment.spec import parts_of
 from devices.instrument import DeviceState, Instrument
 from devices.kept import Kept
 from devices.modbus.bus import ModbusBus
@@ -156,6 +157,11 @@ def known(site: Site, names: Iterable[str]) -> list[str]:
     """Return the names, each of which the site file must have; raises CommandFailed."""
     found = list(names)
     for name in found:
+        if name in site.equipment:
+            parts = ", ".join(parts_of(site.equipment[name]))
+            raise CommandFailed(
+                Exit.BAD_INPUT, f"{name} is equipment of parts, and no instrument of its own: ask its parts, {parts}"
+            )
         if name not in site.devices:
             text = f"no instrument is called {one_line(name)!r}; the site file has {', '.join(site.devices)}"
             raise CommandFailed(Exit.BAD_INPUT, text)

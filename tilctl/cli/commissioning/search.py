@@ -24,16 +24,23 @@ _ABSENT = frozenset({10, 11})  # a gateway answers for a unit that does not
 
 @dataclass
 class Found:
-    """One unit that answers; `fits` are ids of profiles, `serial` by the first of them, `strange` what came wrong."""
+    """One unit from which something comes; `understood` once it was a reply, `strange` says what came wrong.
+
+    `fits` are ids of profiles, `serial` by the first of them.
+    """
 
     unit: int
     fits: list[str] = field(default_factory=list[str])
     serial: str = ""
     strange: str = ""
+    understood: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """Return it for machines."""
-        return {"unit": self.unit, "fits": self.fits, "serial": self.serial, "strange": self.strange}
+        return {
+            "unit": self.unit, "fits": self.fits, "serial": self.serial, "strange": self.strange,
+            "understood": self.understood,
+        }  # fmt: skip
 
 
 def units_of(text: str, most: int) -> list[int]:
@@ -65,7 +72,7 @@ async def search(bus: ModbusBus, units: Iterable[int], profiles: Sequence[Profil
 
 
 async def _asked(bus: ModbusBus, unit: int, profiles: Sequence[Profile]) -> Found | None:
-    there, answered, silent = Found(unit), False, 0
+    there, silent = Found(unit), 0
     places = {(p.identity.fc, p.identity.addr, p.identity.count): None for p in profiles if p.identity}
     for fc, addr, count in [*places, (3, 0, 1)]:
         if silent >= SILENT_AFTER:
@@ -75,20 +82,20 @@ async def _asked(bus: ModbusBus, unit: int, profiles: Sequence[Profile]) -> Foun
         except ExceptionReplyError as error:
             if error.code in _ABSENT:
                 return None
-            answered, silent = True, 0
+            there.understood, silent = True, 0
         except NoReplyError:
             silent += 1
         except BadReplyError as error:
-            answered, there.strange = True, str(error)
+            there.strange = str(error)
             break
         except NotSentError:
-            if not answered and not silent:
+            if not there.understood and not silent:
                 raise
             silent += 1
         else:
-            answered, silent = True, 0
+            there.understood, silent = True, 0
             _compare(there, profiles, (fc, addr, count), words)
-    return there if answered else None
+    return there if there.understood or there.strange else None
 
 
 def _compare(there: Found, profiles: Sequence[Profile], asked: tuple[int, int, int], words: list[int]) -> None:

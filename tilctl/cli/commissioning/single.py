@@ -16,6 +16,7 @@ from tilctl.cli.exits import CommandFailed, Exit
 from tilctl.cli.plain import one_line
 
 SHORTEST_PAUSE_S = 0.05
+ONE_COIL = 5  # the function code
 
 
 def blocks_of(profile: Profile, point: str) -> list[str]:
@@ -61,7 +62,7 @@ def arguments_of(command: Command, given: Mapping[str, str]) -> dict[str, ArgVal
 
 def planned(name: str, profile: Profile, command: Command, args: Mapping[str, ArgValue], where: str) -> list[str]:
     """Return what would be sent and what must be read back, in words; raises CommandFailed for a bad argument."""
-    told = [f"{name} ({profile.id}, {where}): {in_words(command, args)}"]
+    told = [f"{name} ({profile.id}, evidence {profile.evidence}, {where}): {in_words(command, args)}"]
     told += ["  sends     one message"] if "mqtt" in profile.kinds else _frame(command, args)
     verify = command.verify
     proof = f"block {verify.echo} echoes it" if verify.echo else ", ".join(map(_expected, verify.checks))
@@ -86,7 +87,8 @@ def _frame(command: Command, args: Mapping[str, ArgValue]) -> list[str]:
         addr, words = command_address(command, args), encode_command(command, args, kept)
     except ArgumentError as error:
         raise CommandFailed(Exit.BAD_INPUT, f"{one_line(error)}; nothing was sent") from error
-    raw = " ".join(f"0x{word:04X}" for word in words)
+    sent = [0xFF00 if word else 0 for word in words] if command.fc == ONE_COIL else words  # as they are on the wire
+    raw = " ".join(f"0x{word:04X}" for word in sent)
     told = [f"  sends     function code {command.fc}, address {addr} (0x{addr:04X}): {raw}"]
     return [*told, f"            with bits of {', '.join(kept)} as they then read"] if kept else told
 

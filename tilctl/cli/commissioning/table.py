@@ -30,6 +30,11 @@ class Row:
     latency_s: float | None
     trouble: str = ""
 
+    @property
+    def bad(self) -> bool:
+        """Return whether it has no value."""
+        return bool(self.trouble) or self.reading is None or self.reading.quality is Quality.BAD
+
     def as_json(self) -> dict[str, Any]:
         """Return it for machines; unknown is null."""
         reading = self.reading

@@ -20,6 +20,8 @@ from tilctl.cli.logs import configure
 from tilctl.cli.plain import one_line
 
 UNITS = range(1, 248)  # of the protocol
+OPTIONS = ("port", "host", "unit", "rtu", "serial", "pty", "url", "prefix", "baud", "format")
+DEFAULTS = {"port": 0, "host": "127.0.0.1", "unit": 1, "baud": 9600, "format": "8N1"}
 JOIN_WITHIN_S = 10.0
 
 
@@ -27,7 +29,18 @@ def serve(profile: Profile, args: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT; raises CommandFailed."""
     configure(json=True)
     if isinstance(profile, MqttProfile):
+        _only(args, f"{profile.id} speaks MQTT", ("url", "prefix"))
         return _behind_a_broker(profile, args)
+    _only(args, f"{profile.id} speaks Modbus", ("port", "host", "unit", "rtu", "serial", "pty", "baud", "format"))
+    if args.serial:
+        _only(args, "a serial port is named", ("unit", "serial", "baud", "format"))
+    elif args.pty:
+        _only(args, "a pseudo-terminal has neither port nor speed", ("unit", "pty"))
+    else:
+        _only(args, "it is served on a port", ("port", "host", "unit", "rtu"))
+    for name, default in DEFAULTS.items():
+        if getattr(args, name) is None:
+            setattr(args, name, default)
     if args.unit not in UNITS:
         raise CommandFailed(Exit.BAD_INPUT, f"--unit: {args.unit} is no unit id: expected 1 to 247")
     if not 0 <= args.port <= 65535:
@@ -40,6 +53,13 @@ def serve(profile: Profile, args: argparse.Namespace) -> int:
         where = one_line(args.serial or f"{args.host}:{args.port}")
         text = f"cannot listen on {where}: {error.strerror or error}; is something else there? Choose another"
         raise CommandFailed(Exit.UNAVAILABLE, text) from error
+
+
+def _only(args: argparse.Namespace, why: str, options: tuple[str, ...]) -> None:
+    """Refuse options that would do nothing; raises CommandFailed."""
+    given = [name for name in OPTIONS if getattr(args, name) not in (None, False)]
+    if idle := [f"--{name}" for name in given if name not in options]:
+        raise CommandFailed(Exit.BAD_INPUT, f"{', '.join(idle)} would do nothing: {why}; leave it away")
 
 
 def _behind_a_broker(profile: MqttProfile, args: argparse.Namespace) -> int:
