@@ -11,12 +11,14 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from devices.clock import SystemClock
+from devices.modbus.bus import ModbusBus
+from devices.modbus.pdu import BadReplyError
 from devices.mqtt.types import MqttProfile
 from devices.profile import load_profile
 from simulators.mqtt import simulated as mqtt_simulated
@@ -96,33 +98,21 @@ def test_an_address_is_scanned_only_once_somebody_says_that_it_is_free(
             there.accept()
 
 
-def test_a_peer_that_only_babbles_is_no_unit_that_answers(capsys: pytest.CaptureFixture[str]):
+def test_a_peer_that_only_babbles_is_no_unit_that_answers(
+    capsys: pytest.CaptureFixture[str], plant: Plant, monkeypatch: pytest.MonkeyPatch
+):
     """A terminal server that pours out text: something comes, and none of it is a reply."""
-    with socket.create_server(("127.0.0.1", 0)) as there:
-        ending = threading.Event()
 
-        def babble() -> None:
-            there.settimeout(0.05)
-            while not ending.is_set():
-                with suppress(OSError):
-                    wire, _ = there.accept()
-                    with wire:
-                        while not ending.is_set():
-                            wire.sendall(b"login: " * 40)
+    async def babble(*_: object, **__: object) -> list[int]:
+        raise BadReplyError("protocol identifier 6769 instead of 0000: not Modbus TCP")
 
-        peer = threading.Thread(target=babble)
-        peer.start()
-        try:
-            where = f"127.0.0.1:{there.getsockname()[1]}"
-            code, out, err = tilctl(
-                capsys, "scan", "--bus", where, "--units", "1", "--timeout", "100ms", ALONE, "--json"
-            )
-        finally:
-            ending.set()
-            peer.join()
+    monkeypatch.setattr(ModbusBus, "read", babble)
+    words = ("--bus", f"127.0.0.1:{plant.ports['climate']}", "--units", "1", ALONE, "--json")
+    code, out, err = tilctl(capsys, "scan", *words)
     assert code == 1, out
     assert "0 of 1 units answer; 1 with what is no answer" in err
-    assert json.loads(out)["understood"] is False
+    told = json.loads(out)
+    assert (told["understood"], "not Modbus TCP" in told["strange"]) == (False, True)
 
 
 def test_units_that_keep_silent_cost_two_requests_each(capsys: pytest.CaptureFixture[str]):
