@@ -39,9 +39,9 @@ def heard_of(at: Lab, device: str) -> list[tuple[str, float, bool]]:
 
 async def lost(at: Lab, device: str) -> None:
     """Let a module that has heard its host lose it."""
-    at.plant.devices[device].read(2, 0, 6)
+    at.plant.devices[device].read_bytes(2, 0, 6)
     await at.clock.sleep(HOST_LOST_S + 1.0)
-    assert at.plant.devices[device].read(1, 0x1020, 6) == [1] * 6
+    assert at.plant.devices[device].read_bytes(1, 0x1020, 6) == bytes((0, 1)) * 6
 
 
 def test_a_relay_that_was_opened_by_its_watchdog_is_cleared_by_the_next_dose_only(tmp_path: Path):

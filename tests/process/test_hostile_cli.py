@@ -106,7 +106,7 @@ def test_a_damaged_record_stops_the_start_before_anything_is_touched(tmp_path: P
         assert cell.command("start", recipe="brief")["status"] == "done"
         until(lambda: cell.has("target_confirmed"), "the incubator has its target")
         cell.kill_controller()
-        until(lambda: cell.registers("climate", 1, 3, 0, 2) == WARM, "30 degC")
+        until(lambda: cell.registers("climate", 1, 3, 0, 4)[:2] == WARM, "30 degC")
         cell.write_registers("climate", 1, 0, CHANGED)  # whoever comes back with a whole record writes 30 degC again
         data, kept = tmp_path / "data", tmp_path / "kept"
         for path in data.glob("**/*.db"):  # what was killed left a log beside the file: bring both together
@@ -140,13 +140,13 @@ def test_a_damaged_record_stops_the_start_before_anything_is_touched(tmp_path: P
                 assert f"({first_bad - 1} good events)" in verdict.stdout, what
                 assert f"event {first_bad}" in done.stderr, f"{what}: {done.stderr}"
                 assert good > first_bad
-            assert cell.registers("climate", 1, 3, 0, 2) == CHANGED, f"{what}: the plant is as it was"
+            assert cell.registers("climate", 1, 3, 0, 4)[:2] == CHANGED, f"{what}: the plant is as it was"
 
         shutil.rmtree(data)
         shutil.copytree(kept, data)
         cell.start_controller()
         until(cell.ready, "with its record whole it comes back")
-        assert cell.registers("climate", 1, 3, 0, 2) == WARM, "and sees to the cells"
+        assert cell.registers("climate", 1, 3, 0, 4)[:2] == WARM, "and sees to the cells"
 
 
 def change(path: Path, statement: str) -> None:
