@@ -129,13 +129,17 @@ class AssertModel(_Strict):
 
 
 class BlockModel(_Strict):
-    """Registers read by one request. `demand` blocks are read only when asked for by name."""
+    """Registers read by one request. `demand` blocks are read only when asked for by name.
+
+    What tells of alarms is read `first`: it goes before the data of all units of its bus.
+    """
 
     fc: ReadCode
     addr: Address
     count: Annotated[int, BeforeValidator(integer), Field(ge=1, le=2000)]
     scan: Literal["fast", "slow", "demand"]
     atomic: Flag = False
+    first: Flag = False
     doc: str = ""
 
 

@@ -225,7 +225,9 @@ class Points:
             if source.fc in (1, 2) and point.type is not RegType.BOOL:
                 text = f"function code {source.fc} carries bits: type must be bool"
                 self._find(("points", point.name, "type"), text, "")
-        return Block(name, source.fc, source.addr, source.count, source.scan, source.atomic, mine, source.doc)
+        return Block(
+            name, source.fc, source.addr, source.count, source.scan, source.atomic, mine, source.doc, source.first
+        )
 
     def _named_bits(self) -> dict[str, Bit]:
         bits: dict[str, Bit] = {}

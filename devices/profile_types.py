@@ -75,7 +75,10 @@ class Bit:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Registers read by one request; `scan` is fast, slow or demand (only when asked for by name)."""
+    """Registers read by one request; `scan` is fast, slow or demand (only when asked for by name).
+
+    `first`: it tells of alarms, so on its bus it goes before data.
+    """
 
     id: str
     fc: int
@@ -85,6 +88,7 @@ class Block:
     atomic: bool
     points: tuple[Point, ...]
     doc: str = ""
+    first: bool = False
 
 
 @dataclass(frozen=True, slots=True)

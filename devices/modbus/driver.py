@@ -200,6 +200,7 @@ class ModbusDevice:
 
     async def _block(self, block_id: str, priority: Priority, moved: int = 0) -> list[int]:
         block = self.profile.blocks[block_id]
+        priority = min(priority, Priority.ALARM) if block.first else priority
         return await self._fetch(block.fc, block.addr + moved, block.count, priority)
 
     async def _fetch(self, fc: int, addr: int, count: int, priority: Priority, again: int = BUSY_AGAIN) -> list[int]:

@@ -179,6 +179,23 @@ def test_a_file_of_counts_that_cannot_be_read_is_kept_aside(text: str, tmp_path:
         assert not path.exists()
 
 
+def test_what_tells_of_alarms_goes_before_the_data_of_the_wire(tmp_path: Path):
+    device = simulated(
+        profile(tmp_path, ("addr: 10, count: 1, scan: fast}", "addr: 10, count: 1, scan: fast, first: true}"))
+    )
+    asked: list[int] = []
+
+    async def work(it: ModbusDevice, clock: VirtualClock) -> None:
+        await it.read("flow")
+        read = device.read_bytes
+        device.read_bytes = lambda fc, addr, count: asked.append(addr) or read(fc, addr, count)  # type: ignore[method-assign]
+        it._bus.pace(1, 0.5)  # the wire is busy for a while, and all of it waits
+        await asyncio.gather(it.read("flow"), it.read("flow"), it.read("status"))
+
+    served(device, tmp_path, work)
+    assert asked == [20, 10, 20], "one was served already when the others came"
+
+
 def test_another_block_decides_over_the_quality_and_unknown_is_not_false(tmp_path: Path):
     health = {"value": 0}
     device = simulated(profile(tmp_path), {"health": lambda: health["value"], "flow": lambda: 12.5})

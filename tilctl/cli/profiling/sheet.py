@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from devices.codec import RegType
 from devices.mqtt.types import MqttProfile
-from devices.profile_types import Check, Command, Point, Profile, Rule, Setting, Slot
+from devices.profile_types import Block, Check, Command, Point, Profile, Rule, Setting, Slot
 from devices.role import BOOL, SYMBOL
 from tilctl.cli.plain import one_line
 from tilctl.cli.profiling import topics
@@ -42,7 +42,7 @@ def sheet(profile: Profile) -> list[Part]:
     settings = tuple(_setting(setting) for setting in profile.asserts)
     parts.append(Part("Settings that must stand", ("register", "type", "expected", "why", "source"), settings))
     blocks = tuple(
-        (b.id, f"fc {b.fc}", _span(b.addr, b.count), str(b.count), b.scan, "yes" if b.atomic else "", b.doc)
+        (b.id, f"fc {b.fc}", _span(b.addr, b.count), str(b.count), _scan(b), "yes" if b.atomic else "", b.doc)
         for b in profile.blocks.values()
     )
     parts.append(Part("Blocks", ("block", "read by", "addresses", "count", "scan", "atomic", "source"), blocks))
@@ -189,6 +189,10 @@ def _silence(profile: Profile) -> str:
 
 def _setting(setting: Setting) -> tuple[str, ...]:
     return f"fc {setting.fc}, {setting.addr}", str(setting.type), setting.expected, setting.why, setting.doc
+
+
+def _scan(block: Block) -> str:
+    return f"{block.scan}, first" if block.first else block.scan
 
 
 def _span(first: int, count: int) -> str:
