@@ -23,7 +23,7 @@ def test_an_output_is_chosen_by_its_index():
     assert args == {"channel": 3.0, "value": 1.0}
     assert arguments_of(command, {"channel": "0", "value": "false"}) == {"channel": 0.0, "value": 0.0}
     told = planned("io", IO, command, args, "unit 1 on line")
-    assert "function code 5, address 3 (0x0003): 0x0001" in told[1]
+    assert "function code 5, address 3 (0x0003): 0xFF00" in told[1]
     assert "block outputs echoes it, within 2 s" in told[2]
     for given, says in (
         ({"channel": "6", "value": "true"}, "channel 6 is outside 0 to 5"),
@@ -78,6 +78,6 @@ def test_the_blocks_that_decide_come_first():
 def test_over_mqtt_no_registers_are_shown():
     command = command_of(WORN, "set_temperature")
     told = planned("t", replace(WORN, kinds=("mqtt",)), command, {"value": 37.0}, "shelly-1 on plugs")
-    assert told[0] == "t (eurotherm-epc3016, shelly-1 on plugs): set_temperature, value = 37 degC"
+    assert told[0] == "t (eurotherm-epc3016, evidence manual+driver, shelly-1 on plugs): set_temperature, value = 37 degC"
     assert told[1] == "  sends     one message"
     assert in_words(command, {"value": 37.0}) == "set_temperature, value = 37 degC"
