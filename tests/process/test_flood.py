@@ -88,7 +88,8 @@ def running(folder: Path) -> Iterator[tuple[Mosquitto, Cell]]:
     with Mosquitto(folder) as broker, Cell(folder, broker.url) as cell:
         cell.start_controller()
         until(lambda: (ready := cell.ready()) and ready["mqtt_connected"], "the controller is there")
-        assert cell.command("start", recipe="brief")["status"] == "done"
+        parameters = {"rest": "30 min"}  # it is not over before the test is, however busy the machine
+        assert cell.command("start", recipe="brief", parameters=parameters)["status"] == "done"
         yield broker, cell
 
 
