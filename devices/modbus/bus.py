@@ -17,13 +17,13 @@ import os
 import random
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 
 from devices.clock import Clock
 from devices.instrument import Priority
 from devices.modbus.link import Link
 from devices.modbus.pdu import Ask, BadReplyError, BusError, ExceptionReplyError, NoReplyError, NotSentError
+from devices.modbus.requests import Pace, Request, reject
 from devices.modbus.statistics import LATENCY_BOUNDS_S, BusStatistics, UnitLatency
 from devices.modbus.wire import LinkMaker, Wire
 
@@ -39,24 +39,6 @@ TIMEOUT_MAX_S = 10.0
 
 class ReconnectedError(NotSentError):
     """Not sent: the connection is no longer the one on which the instrument was checked."""
-
-
-@dataclass(slots=True)
-class _Pace:
-    """How long a unit must be left alone after a request (s), and until when that is now (s, monotonic)."""
-
-    gap_s: float
-    until: float = 0.0
-
-
-@dataclass(slots=True)
-class _Request:
-    priority: Priority
-    number: int
-    ask: Ask
-    generation: int | None
-    future: asyncio.Future[list[int]]
-    answered: bool = False
 
 
 class ModbusBus:
@@ -89,9 +71,9 @@ class ModbusBus:
         self._host, self._port = host, port
         self._clock = clock
         self._jitter = random.Random(name)
-        self._queue: list[_Request] = []
+        self._queue: list[Request] = []
         self._where = f"{host}:{port}" if port else host
-        self._paces: dict[int, _Pace] = {}
+        self._paces: dict[int, Pace] = {}
         self._silent: set[int] = set()  # units whose last request brought nothing
         self._number = 0
         self._generation = 1
@@ -130,7 +112,7 @@ class ModbusBus:
     def pace(self, unit: int, gap_s: float) -> None:
         """Leave `unit` alone for at least `gap_s` after each of its requests; 0 ends that. Stops wait for it too."""
         if gap_s > 0:
-            self._paces[unit] = _Pace(gap_s)
+            self._paces[unit] = Pace(gap_s)
         else:
             self._paces.pop(unit, None)
 
@@ -223,7 +205,7 @@ class ModbusBus:
             self._make_room(priority)
         future: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
         self._number += 1
-        self._queue.append(_Request(priority, self._number, ask, generation, future))
+        self._queue.append(Request(priority, self._number, ask, generation, future))
         self._rouse()
         if self._pause is not None and not self._pause.done():
             self._pause.set_result(None)  # a stop while the bus is down: try to connect now
@@ -236,7 +218,7 @@ class ModbusBus:
         if last.priority <= priority:
             raise NotSentError(f"bus {self.name}: {len(self._queue)} requests wait already")
         self._queue.remove(last)
-        _reject(last, NotSentError(f"bus {self.name}: gave way to a more urgent request"))
+        reject(last, NotSentError(f"bus {self.name}: gave way to a more urgent request"))
 
     def _rouse(self) -> None:
         if self._wake is not None and not self._wake.done():
@@ -319,7 +301,7 @@ class ModbusBus:
             if request.future.done():
                 continue  # the caller has gone: never sent
             if request.generation not in (None, self._generation):
-                _reject(request, ReconnectedError(f"bus {self.name} has reconnected"))
+                reject(request, ReconnectedError(f"bus {self.name} has reconnected"))
             elif await self._exchange(link, request):
                 good = True
         self._next_generation()  # before anyone who was told of the loss can ask again
@@ -343,7 +325,7 @@ class ModbusBus:
             self._stands = False
             self._generation += 1
 
-    def _due(self) -> list[_Request]:
+    def _due(self) -> list[Request]:
         """Return the requests that may be served now."""
         if not self._paces:
             return self._queue
@@ -358,10 +340,10 @@ class ModbusBus:
             async with asyncio.timeout(until - self._clock.monotonic()):
                 await self._wake
 
-    def _rank(self, request: _Request) -> tuple[int, bool, int]:
+    def _rank(self, request: Request) -> tuple[int, bool, int]:
         return request.priority, request.ask.unit in self._silent, request.number
 
-    async def _exchange(self, link: Wire, request: _Request) -> bool:
+    async def _exchange(self, link: Wire, request: Request) -> bool:
         """Serve one request; tells whether there was a reply that belongs to it."""
         statistics = self.statistics
         statistics.requests += 1
@@ -378,17 +360,17 @@ class ModbusBus:
         except ExceptionReplyError as error:
             statistics.exceptions += 1
             self._silent.discard(unit)
-            _reject(request, error)
+            reject(request, error)
             return True
         except BusError as error:
             if isinstance(error, NoReplyError):
                 statistics.timeouts += 1
                 self._silent.add(unit)
             statistics.mismatches += isinstance(error, BadReplyError)
-            _reject(request, error)
+            reject(request, error)
             return False
         except asyncio.CancelledError:
-            _reject(request, NoReplyError(f"bus {self.name} was closed while the reply was awaited"))
+            reject(request, NoReplyError(f"bus {self.name} was closed while the reply was awaited"))
             raise
         finally:
             if (pace := self._paces.get(unit)) is not None:
@@ -397,7 +379,7 @@ class ModbusBus:
             self._answered(request, started, registers)
         return True
 
-    def _answered(self, request: _Request, started: float, registers: list[int]) -> None:
+    def _answered(self, request: Request, started: float, registers: list[int]) -> None:
         """Count a reply, and give it to the caller unless that has gone."""
         request.answered = True
         unit = request.ask.unit
@@ -418,9 +400,4 @@ class ModbusBus:
     def _reject_all(self) -> None:
         """Fail everything that waits: nothing is kept for a connection that may come back at any time."""
         while self._queue:
-            _reject(self._queue.pop(0), NotSentError(self._down))
-
-
-def _reject(request: _Request, error: BusError) -> None:
-    if not request.future.done():
-        request.future.set_exception(error)
+            reject(self._queue.pop(0), NotSentError(self._down))

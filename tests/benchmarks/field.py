@@ -138,7 +138,7 @@ async def round_trips(ports: list[int], folder: Path) -> None:
         print(f"  ratio of the driver (decoded, judged, stamped) {ratio:.2f}, goal 0.9")
         print(f"  the same against pymodbus with its values decoded {median(lambda t: t['driver'] / t['values']):.2f}")
         worth = median(lambda turn: turn["driver"] / turn["point by point"])
-        print(f"  values a second against point by point x{worth:.1f}, goal 20 ({points} would cost nothing at all)")
+        print(f"  values a second against point by point x{worth:.1f}, goal 20 (more than {points} there cannot be)")
         client.close()
         await bus.close()
     clock.close()

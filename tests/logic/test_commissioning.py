@@ -78,6 +78,8 @@ def test_the_blocks_that_decide_come_first():
 def test_over_mqtt_no_registers_are_shown():
     command = command_of(WORN, "set_temperature")
     told = planned("t", replace(WORN, kinds=("mqtt",)), command, {"value": 37.0}, "shelly-1 on plugs")
-    assert told[0] == "t (eurotherm-epc3016, evidence manual+driver, shelly-1 on plugs): set_temperature, value = 37 degC"
+    assert (
+        told[0] == "t (eurotherm-epc3016, evidence manual+driver, shelly-1 on plugs): set_temperature, value = 37 degC"
+    )
     assert told[1] == "  sends     one message"
     assert in_words(command, {"value": 37.0}) == "set_temperature, value = 37 degC"

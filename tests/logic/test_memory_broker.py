@@ -18,7 +18,7 @@ from devices.mqtt.profile import compile_mqtt
 from devices.mqtt.types import MqttProfile
 from devices.reading import Quality
 from simulators.broker import MemoryBroker, MemoryConnection
-from simulators.mqtt import SimulatedShelly
+from simulators.mqtt_models import SimulatedShelly
 from simulators.virtual import VirtualClock, run
 
 URL = "mqtt://nobody.asks"

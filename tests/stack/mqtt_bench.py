@@ -21,7 +21,8 @@ from devices.mqtt.broker import MqttBroker
 from devices.mqtt.driver import MqttInstrument
 from devices.mqtt.profile import compile_mqtt
 from devices.mqtt.types import MqttProfile
-from simulators.mqtt import MODELS, MqttSimulator
+from simulators.mqtt import MqttSimulator
+from simulators.mqtt_models import MODELS
 
 SHELLY, TASMOTA, PIOREACTOR = "shelly-gen2-plug", "tasmota-plug", "pioreactor"
 PLUG = "shellyplug-1"

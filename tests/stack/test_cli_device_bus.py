@@ -21,7 +21,7 @@ from devices.modbus.bus import ModbusBus
 from devices.modbus.pdu import BadReplyError
 from devices.mqtt.types import MqttProfile
 from devices.profile import load_profile
-from simulators.mqtt import simulated as mqtt_simulated
+from simulators.mqtt_models import simulated as mqtt_simulated
 from simulators.parts import simulated
 from tilctl.cli.main import main
 from tilctl.cli.run import only_one

@@ -24,11 +24,7 @@ from devices.instrument import (
     Priority,
 )
 from devices.reading import Quality
-from simulators.mqtt import (
-    SimulatedPioreactor,
-    SimulatedShelly,
-    SimulatedTasmota,
-)
+from simulators.mqtt_models import SimulatedPioreactor, SimulatedShelly, SimulatedTasmota
 
 pytestmark = pytest.mark.debian("mosquitto", "mosquitto_sub", "mosquitto_pub")
 

@@ -25,10 +25,7 @@ from devices.instrument import (
 )
 from devices.mqtt.profile import compile_mqtt
 from devices.reading import Quality, Reading, bad
-from simulators.mqtt import (
-    SimulatedShelly,
-    simulated,
-)
+from simulators.mqtt_models import SimulatedShelly, simulated
 from tilctl.config import load_site
 from tilctl.plant.suite import Suite
 

@@ -9,7 +9,8 @@ from devices.mqtt.connection import Connection
 from devices.mqtt.types import MqttProfile
 from devices.mqtt.wire import Connect
 from simulators.broker import MemoryBroker
-from simulators.mqtt import MqttSimulator, simulated
+from simulators.mqtt import MqttSimulator
+from simulators.mqtt_models import simulated
 from tilctl.cli.exits import CommandFailed, Exit
 from tilctl.config import Site
 

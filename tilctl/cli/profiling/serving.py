@@ -11,7 +11,7 @@ from typing import Any
 from devices.clock import SystemClock
 from devices.mqtt.types import MqttProfile
 from devices.profile import Profile
-from simulators.mqtt import simulated as behind_broker
+from simulators.mqtt_models import simulated as behind_broker
 from simulators.parts import simulated
 from simulators.rtu import RtuServer
 from simulators.server import ModbusServer
