@@ -63,6 +63,9 @@ class MemoryLink:
             self.cut()
         self._wait_idle()
 
+    async def settle(self, timeout_s: float) -> None:
+        """Do nothing, as over TCP."""
+
     def at_once(self, ask: Ask) -> list[int] | None:
         """Return the registers when the server answers without delay or fault, else None and nothing was sent.
 

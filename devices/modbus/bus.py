@@ -256,7 +256,8 @@ class ModbusBus:
         try:
             with self._awaiting():
                 await link.connect(patience)
-            if self.pause_after_connect > 0:  # outside the hold: a hold stops virtual time
+            await link.settle(patience)  # outside the hold: a hold stops virtual time
+            if self.pause_after_connect > 0:
                 await self._clock.sleep(self.pause_after_connect)
         except TimeoutError:
             reason = f"no answer within {patience:g} s"

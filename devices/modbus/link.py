@@ -118,6 +118,9 @@ class Link:
         self._number = next(_first_transactions) % _LAST_TRANSACTION
         watch_peer(transport)
 
+    async def settle(self, timeout_s: float) -> None:
+        """Do nothing: what belongs to an earlier connection does not come on this one under its numbers."""
+
     def at_once(self, ask: Ask) -> list[int] | None:
         """Return None: over a network every reply has to be awaited."""
         return None

@@ -88,12 +88,15 @@ class RtuLink:
         self._exchange: _Exchange | None = None
 
     async def connect(self, timeout_s: float) -> None:
-        """Open the line and wait until it is silent; raises OSError or TimeoutError."""
+        """Open the line, which is not to be used before it has settled; raises OSError or TimeoutError."""
         self._heard_at = self._clock.monotonic()
         await self._stream.open(self._heard, self._ended, timeout_s)
         if self.lost:
             raise OSError("the line went away as soon as it was opened")
         self.connected = True
+
+    async def settle(self, timeout_s: float) -> None:
+        """Wait until the line is silent; raises OSError."""
         settle = self._line.settle_s if self._line.settle_s is not None else timeout_s
         quiet = max(settle, self._line.gap_s) + LONGEST * self._line.char_s
         self._heard_at = began = self._clock.monotonic()

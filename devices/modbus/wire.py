@@ -30,6 +30,10 @@ class Wire(Protocol):
         """Connect once; no unit is waited for longer than `timeout_s`. Raises OSError or TimeoutError."""
         ...
 
+    async def settle(self, timeout_s: float) -> None:
+        """Wait, after connecting, until nothing of the past can come any more; raises OSError."""
+        ...
+
     def at_once(self, ask: Ask) -> list[int] | None:
         """Return the checked reply where none has to be awaited; None: nothing was sent, use `exchange`."""
         ...

@@ -109,12 +109,14 @@ async def test_a_piece_after_the_reply_is_noticed_however_soon_it_comes():
     for pieces in ((data,), (data[:1], data[1:4], data[4:])):
         link = RtuLink(Pieces(*pieces), Line(0.0001, settle_s=0.0), clock, list)
         await link.connect(1.0)
+        await link.settle(1.0)
         assert await link.exchange(READ, 1.0) == [0x1111, 0x2222]
         assert link.connected
     for pieces in ((data, b"\0"), (data + b"\0",), (data, data)):
         stream = Pieces(*pieces)
         link = RtuLink(stream, Line(0.0001, settle_s=0.0), clock, list)
         await link.connect(1.0)
+        await link.settle(1.0)
         with pytest.raises(BadReplyError, match="bytes after the reply"):
             await link.exchange(READ, 1.0)
         assert stream.closed
@@ -126,6 +128,7 @@ async def test_a_line_that_goes_while_a_reply_is_awaited_ends_the_wait():
     clock, stream, lost = SystemClock(), Pieces(), list[bool]()
     link = RtuLink(stream, Line(0.0001, settle_s=0.0), clock, lambda: lost.append(True))
     await link.connect(1.0)
+    await link.settle(1.0)
     asyncio.get_running_loop().call_later(0.02, stream.ended)
     with pytest.raises(NoReplyError, match="the connection was lost"):
         await link.exchange(READ, 60.0)

@@ -46,7 +46,7 @@ def test_the_page_carries_the_time_from_one_loop_to_the_next(tmp_path: Path) -> 
     assert live(10.0) == 1000.0
 
 
-@pytest.mark.parametrize("site", ["demo-site", "lab-eurotherm", pytest.param("lab-watlow", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("site", ["demo-site", "lab-watlow", pytest.param("lab-eurotherm", marks=pytest.mark.slow)])
 def test_a_batch_that_is_killed_at_random_instants(site: str, tmp_path: Path) -> None:
     status, said = torture("--kills", "12", "--jobs", "1", "--site", site, "--out", str(tmp_path / "out"))
     assert said["findings"] == []

@@ -5,6 +5,7 @@ Only the devices' own counts show a dose that was given twice; so the plant's tr
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -75,7 +76,8 @@ def examine(
             found.other.append(f"{path.name} does not verify: {each.reason}")
     state = fold(records)
     found.state = _ended(records)
-    if (wanted is not None and found.state != wanted) or State(found.state) not in FINAL:
+    short = found.state == State.STOPPED and _ran_short(records, state, unnumbered or {})
+    if (wanted is not None and found.state != wanted and not short) or State(found.state) not in FINAL:
         found.other.append(f"the batch ended {found.state}, expected {wanted or 'a final state'}")
     _acknowledged(found, records, site_records, heard)
     _once(found, records)
@@ -129,6 +131,15 @@ def _once(found: Findings, records: Sequence[Record]) -> None:
             done.add(event.path)
         elif isinstance(event, (ev.StepStarted, ev.IntentOpened)) and event.path in done:
             found.doubled.append(f"{event.path} was begun again after it was complete ({event.kind})")
+
+
+def _ran_short(records: Sequence[Record], state: BatchState, unnumbered: Mapping[str, float]) -> bool:
+    """Tell whether a person ended it for want of liquid that drives had moved on after their controller died."""
+    failed = [record.event.reason for record in records if isinstance(record.event, ev.StepFailed)]
+    short = re.search(r"holds ([\d.]+) mL, ([\d.]+) mL are wanted", failed[-1]) if failed else None
+    doses = [intent for intent in state.intents.values() if intent.action == "dispense"]
+    most = sum(unnumbered.get(dose.device, 0.0) * float(dose.args["rate"]) / 60.0 for dose in doses)
+    return short is not None and 0.0 < float(short[2]) - float(short[1]) <= most
 
 
 def _doses(found: Findings, state: BatchState, truth: dict[str, Any], unnumbered: Mapping[str, float]) -> None:

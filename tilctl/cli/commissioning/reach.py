@@ -56,6 +56,10 @@ class _Ear:
         """Connect once; raises OSError or TimeoutError."""
         await self._wire.connect(timeout_s)
 
+    async def settle(self, timeout_s: float) -> None:
+        """Wait until nothing of the past can come any more; raises OSError."""
+        await self._wire.settle(timeout_s)
+
     @property
     def free_at(self) -> float:
         """From when on (monotonic s) a request may be sent."""
