@@ -336,6 +336,7 @@ def test_ctrl_c_prints_what_there_is(tmp_path: Path) -> None:
     assert 1 <= data["seeds"] < 500
 
 
+@pytest.mark.slow
 def test_thirty_days_leave_memory_tasks_and_descriptors_flat(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
