@@ -143,14 +143,23 @@ class ModbusBus:
             if not owner.cancelled():
                 owner.result()  # raises what ended the task
 
-    async def read(self, unit: int, fc: int, addr: int, count: int, *, priority: Priority = Priority.DATA) -> list[int]:
+    async def read(
+        self,
+        unit: int,
+        fc: int,
+        addr: int,
+        count: int,
+        *,
+        priority: Priority = Priority.DATA,
+        generation: int | None = None,
+    ) -> list[int]:
         """Read `count` registers (or coils, as 0 and 1).
 
-        Raises NotSentError, NoReplyError, BadReplyError or ExceptionReplyError.
+        Raises ReconnectedError as `write` does; NotSentError, NoReplyError, BadReplyError or ExceptionReplyError.
         """
         ask = Ask(unit, fc, addr, count)
-        registers = self._at_once(ask, None)
-        return await self._submit(ask, priority, None) if registers is None else registers
+        registers = self._at_once(ask, generation)
+        return await self._submit(ask, priority, generation) if registers is None else registers
 
     async def write(
         self,

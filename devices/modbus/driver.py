@@ -41,6 +41,9 @@ PROBE_MAX_S = 30.0
 _REFUSALS = frozenset({1, 2, 3, 6, 7})
 """Exceptions after which a write has had no effect; after any other its outcome is unknown."""
 _ACKNOWLEDGE = 5
+RECONNECTS = 3
+"""So many connections are tried for one request; then its bus is said to reconnect too fast."""
+_TOO_FAST = "the bus reconnects faster than the instrument can be checked"
 _BUSY = 6
 BUSY_AGAIN = 2
 """A read that a busy instrument turned away is asked again so many times; a write never is."""
@@ -193,26 +196,42 @@ class ModbusDevice:
         return self.profile.bits[name].point if name in self.profile.bits else name
 
     async def _registers(self, block_id: str, priority: Priority, moved: int = 0) -> list[int]:
-        """Return the registers of a block from a checked instrument, or those `moved` addresses further on."""
-        if self._generation != self._bus.generation or self._clock.monotonic() >= self._check_due:
-            await self._ready(priority)
-        return await self._block(block_id, priority, moved)
+        """Return the registers of a block from a checked instrument, or those `moved` addresses further on.
 
-    async def _block(self, block_id: str, priority: Priority, moved: int = 0) -> list[int]:
+        Invariant: what waited while the connection was lost is not read from an instrument that nobody has checked.
+        """
+        for _ in range(RECONNECTS):
+            if self._generation != self._bus.generation or self._clock.monotonic() >= self._check_due:
+                await self._ready(priority)
+            try:
+                return await self._block(block_id, priority, moved, checked=priority is not Priority.STOP)
+            except ReconnectedError:
+                continue
+        raise ReadFailed(self.name, _TOO_FAST, "")
+
+    async def _block(self, block_id: str, priority: Priority, moved: int = 0, *, checked: bool = False) -> list[int]:
         block = self.profile.blocks[block_id]
         priority = min(priority, Priority.ALARM) if block.first else priority
-        return await self._fetch(block.fc, block.addr + moved, block.count, priority)
+        generation = self._generation if checked else None
+        return await self._fetch(block.fc, block.addr + moved, block.count, priority, generation)
 
-    async def _fetch(self, fc: int, addr: int, count: int, priority: Priority, again: int = BUSY_AGAIN) -> list[int]:
-        """Read registers, `again` after a pause while the instrument is busy, and keep the books of what failed."""
+    async def _fetch(
+        self, fc: int, addr: int, count: int, priority: Priority, generation: int | None = None, again: int = BUSY_AGAIN
+    ) -> list[int]:
+        """Read registers, `again` after a pause while the instrument is busy, and keep the books of what failed.
+
+        With a `generation`, ReconnectedError is raised where the connection is another by then.
+        """
         try:
-            registers = await self._bus.read(self._unit, fc, addr, count, priority=priority)
+            registers = await self._bus.read(self._unit, fc, addr, count, priority=priority, generation=generation)
+        except ReconnectedError:
+            raise
         except BusError as error:
             busy = isinstance(error, ExceptionReplyError) and error.code == _BUSY
             self.busy += busy
             if busy and again:
                 await self._clock.sleep(BUSY_PAUSE_S)
-                return await self._fetch(fc, addr, count, priority, again - 1)
+                return await self._fetch(fc, addr, count, priority, generation, again - 1)
             raise self._failed(error, f"reading {count} registers from {addr} (function code {fc})") from error
         self._failures, self._probe_at = 0, 0.0  # somebody answers: the next scan may look
         return registers
@@ -255,7 +274,7 @@ class ModbusDevice:
         if priority is Priority.STOP and not self._foreign:
             return
         async with self._checking:
-            for _ in range(3):  # a reconnect during the check asks for another
+            for _ in range(RECONNECTS):  # a reconnect during the check asks for another
                 now = self._clock.monotonic()
                 if self._generation == self._bus.generation and now < self._check_due:
                     return
@@ -275,7 +294,7 @@ class ModbusDevice:
                     self._generation, self._check_due = generation, now + CHECK_PERIOD_S
                     self._failures, self._probe_pause = 0, PROBE_MIN_S
         if self._generation != self._bus.generation:
-            raise ReadFailed(self.name, "the bus reconnects faster than the instrument can be checked", "")
+            raise ReadFailed(self.name, _TOO_FAST, "")
 
     def _refuse(self) -> None:
         """Raise again what the last probe found."""

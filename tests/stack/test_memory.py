@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from rtu_line import PROFILE, Counter
 
 from devices.instrument import DeviceError, DeviceOffline, DeviceState, OutcomeUnknown, Priority, ReadFailed
 from devices.modbus.bus import ModbusBus
@@ -317,3 +322,30 @@ def test_a_unit_that_hangs_does_not_keep_its_neighbours_from_being_made_safe(ove
     worst = max(float(took) for took in safe.values())
     print(f"{over}, {into_s} s into the silence: the last neighbour is safe after {worst:.2f} s")
     assert worst <= 1.01, safe
+
+
+def test_a_read_that_waited_through_a_loss_is_of_an_instrument_that_was_checked_anew():
+    async def work(clock: VirtualClock) -> None:
+        servers = Suite({"line": {1: Counter(1), 2: Counter(2)}}, clock)
+        server, bus = (
+            servers.servers["line"],
+            ModbusBus("line", "", 0, clock, link=memory_links(servers, clock)["line"]),
+        )
+        await bus.open()
+        drivers = {unit: ModbusDevice(f"c{unit}", PROFILE, bus, unit, clock) for unit in (1, 2)}
+        for driver in drivers.values():
+            await driver.read("state")
+        server.faults[1].delay_s = 0.5
+        slow = asyncio.create_task(drivers[1].read("state"))
+        await clock.sleep(0.1)
+        waits = asyncio.create_task(drivers[2].read("state"))  # behind the slow one
+        await clock.sleep(0.1)
+        server.units[2].replace(99)
+        server.cut()
+        await asyncio.wait((slow, waits))
+        assert (waits.exception(), drivers[2].serial) == (None, "99")
+        assert isinstance(slow.exception(), DeviceError)
+        await bus.close()
+        await servers.close()
+
+    run(work, seed=1, watchdog_s=20.0)
