@@ -31,7 +31,8 @@ BACKOFF_MIN_S = 0.5
 BACKOFF_MAX_S = 30.0
 UNASKED_S = 2.0  # that a connection has to stand unasked for its end to be that of an idle one, and nobody's trouble
 QUEUE_LIMIT = 64
-FUNCTIONS = frozenset((1, 2, 3, 4, 5, 6, 15, 16))
+MOST = {1: 2000, 2: 2000, 3: 125, 4: 125, 5: 1, 6: 1, 15: 1968, 16: 123}
+"""Function code -> most registers (coils) in one request, by the protocol."""
 TIMEOUT_MIN_S = 1.0
 TIMEOUT_MAX_S = 10.0
 """Bounds of the time-out that is made of measured latency; a longer one of the site file stands."""
@@ -207,9 +208,12 @@ class ModbusBus:
     def _submit(self, ask: Ask, priority: Priority, generation: int | None) -> asyncio.Future[list[int]]:
         if self._down and (priority is not Priority.STOP or self._owner is None):
             raise NotSentError(self._down)
-        known = ask.fc in FUNCTIONS and (not ask.words or (min(ask.words) >= 0 and max(ask.words) <= 0xFFFF))
-        if not known or not 1 <= ask.count <= 2000 or not 1 <= ask.unit <= 255:  # unit 0 is all, and nobody answers
+        known = 1 <= ask.count <= MOST.get(ask.fc, 0) and 0 <= ask.addr <= 0x10000 - ask.count
+        known = known and (not ask.words or (min(ask.words) >= 0 and max(ask.words) <= 0xFFFF))
+        if not known or not 1 <= ask.unit <= 255:  # unit 0 is all, and nobody answers
             raise ValueError(f"bus {self.name}: {ask} is no request of the protocol")
+        if priority is Priority.STOP and ask.words:
+            self._overtake(ask)
         if len(self._queue) >= QUEUE_LIMIT:
             self._make_room(priority)
         future: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
@@ -219,6 +223,20 @@ class ModbusBus:
         if self._pause is not None and not self._pause.done():
             self._pause.set_result(None)  # a stop while the bus is down: try to connect now
         return future
+
+    def _overtake(self, stop: Ask) -> None:
+        """Invariant: what waits to be written where a stop writes is not written after it."""
+        for request in list(self._queue):
+            there = request.ask
+            near = there.addr < stop.addr + stop.count and stop.addr < there.addr + there.count
+            if (
+                request.priority > Priority.STOP
+                and there.words
+                and (there.unit, there.fc) == (stop.unit, stop.fc)
+                and near
+            ):
+                self._queue.remove(request)
+                reject(request, NotSentError(f"bus {self.name}: gave way to a stop at the same place"))
 
     def _make_room(self, priority: Priority) -> None:
         """Refuse the newest of the least urgent requests, or this one; a stop always finds room before data."""
@@ -270,6 +288,8 @@ class ModbusBus:
                 await self._clock.sleep(self.pause_after_connect)
         except TimeoutError:
             reason = f"no answer within {patience:g} s"
+        except UnicodeError as error:
+            reason = f"it is no name of a host: {error}"
         except OSError as error:
             code = error.errno or 0  # where it is known, asyncio's own text only adds the address once more
             reason = os.strerror(code) if code > 0 else error.strerror or str(error)
@@ -315,10 +335,13 @@ class ModbusBus:
             elif await self._exchange(link, request):
                 good = True
         self._next_generation()  # before anyone who was told of the loss can ask again
+        soon = idle and self._clock.monotonic() - began < UNASKED_S
         if link is None or not link.lost:
-            return True
+            if soon:
+                self._down = f"bus {self.name}: {self._where} speaks without being asked: is this the right port?"
+            return not soon
         self.statistics.losses += 1
-        good = good or (idle and self._clock.monotonic() - began >= UNASKED_S)
+        good = good or (idle and not soon)
         if not good:
             self._down = f"bus {self.name}: {self._where} hangs up without an answer"
         return good

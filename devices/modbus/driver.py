@@ -89,6 +89,8 @@ class ModbusDevice:
         self._stands = given.checks(profile)  # block -> what its settings must read
         self._wrote: dict[str, float] = {}  # command -> when it was written last (monotonic s)
         self._kept: dict[str, int] = {}  # point -> word, of which a command keeps bits
+        self._stops: dict[int, int] = {}  # address -> how often a stop was written there
+        self._turns: dict[str, asyncio.Lock] = {}  # command -> who carries it out
         self._generation = -1
         self._foreign = False
         self._check_due = 0.0
@@ -104,7 +106,9 @@ class ModbusDevice:
         now = self._clock.monotonic()
         readings = self._decoders[block].decode(registers, now)
         if not all(holds(check, values, readings[check.point]) for check, values in self._stands.get(block, ())):
-            self._check_due = 0.0  # it has lost what was set on connecting: the next read sets it again
+            self._check_due = 0.0  # it has lost what was set on connecting: now it is set again, or a fault
+            registers, now = await self._registers(block, priority), self._clock.monotonic()
+            readings = self._decoders[block].decode(registers, now)
         if self.profile.elsewhere:
             readings = self._elsewhere.judged(readings, now)
         return self._living.judged(block, readings) if block in self._living.blocks else readings
@@ -130,9 +134,18 @@ class ModbusDevice:
         try:
             kept = await self._kept_words(command, priority)
             addr, words = command_address(command, args), encode_command(command, args, kept)
-            proof = self._proof(command, addr, words, args)
+            proof, stops = self._proof(command, addr, words, args), self._stops.get(addr, 0)
         except ArgumentError as error:
             raise CommandRefused(self.name, str(error), "nothing was sent") from None
+        if urgent:
+            self._stops[addr] = self._stops.get(addr, 0) + 1
+            return await self._carried_out(command, proof, priority, self._stops[addr])
+        async with self._turns.setdefault(name, asyncio.Lock()):  # intervals and budgets hold for all who want it
+            return await self._carried_out(command, proof, priority, stops)
+
+    async def _carried_out(self, command: Command, proof: Proof, priority: Priority, stops: int) -> dict[str, Reading]:
+        """Send a command and prove it; `stops`: how often a stop had written there when it was given."""
+        name, urgent = command.name, priority is Priority.STOP
         try:
             await self._ready(priority)
             if not urgent:
@@ -148,6 +161,10 @@ class ModbusDevice:
                     raise CommandRefused(self.name, f"{name} was not sent: {proof.shown(readings)} already", hint)
         except ReadFailed as error:
             raise CommandRefused(self.name, f"{name} was not sent: {error.what}", error.hint) from error
+        # Invariant: what was given before a stop is not sent after it.
+        if not urgent and self._stops.get(proof.addr, 0) != stops:
+            text = f"{name} was not sent: a stop was, to the same place, after it was given"
+            raise CommandRefused(self.name, text, "give it again, if it is still wanted")
         lost = await self._write_once(proof, priority)
         return await proof.stands(
             self.name, lambda: self._evidence(proof, priority), self._clock, lost, 2 * self._bus.timeout
@@ -179,7 +196,11 @@ class ModbusDevice:
         return self._kept
 
     async def _allowed(self, command: Command, priority: Priority) -> None:
-        """Hold a command against what its profile asks for; raises CommandRefused, and waits for its interval."""
+        """Wait for a command's interval, then hold it against what its profile asks for; raises CommandRefused."""
+        for name, pause in {**command.after_s, command.name: command.min_interval_s}.items():
+            last = self._wrote.get(name)
+            if last is not None and pause:
+                await self._clock.sleep_until(last + pause)
         for check in command.requires:
             block = self.profile.points[self._point_of(check.point)].block
             reading = (await self.read(block, priority)).get(check.point)
@@ -187,10 +208,6 @@ class ModbusDevice:
                 shown = "not known" if reading is None or reading.quality is not Quality.GOOD else reading.value
                 text = f"{command.name} was not sent: {check.point} is {shown}, it must be {check.wish}"
                 raise CommandRefused(self.name, text, "bring the instrument into that state first")
-        for name, pause in {**command.after_s, command.name: command.min_interval_s}.items():
-            last = self._wrote.get(name)
-            if last is not None and pause:
-                await self._clock.sleep_until(last + pause)
 
     def _point_of(self, name: str) -> str:
         return self.profile.bits[name].point if name in self.profile.bits else name

@@ -195,7 +195,7 @@ def _secret(key: str, path: Path, most: int = MOST_BYTES) -> str:
     if len(data) > most:
         raise LoginError(key, f"{path} has more than {most} bytes", "another file was meant")
     try:
-        return data.decode()
+        return data.decode("utf-8-sig")  # an editor may have left a mark of its own
     except UnicodeDecodeError as error:
         raise LoginError(key, f"{path} is no text in UTF-8", "another file was meant") from error
 

@@ -78,6 +78,19 @@ async def test_an_instrument_that_takes_no_target_is_not_written_to_without_end(
     await suite.when(lambda: not suite.state.alarms, "and is over", 1800.0)
 
 
+async def test_a_declared_value_that_is_not_taken_is_tried_ever_more_seldom(suite: Story) -> None:
+    await held_with_a_declared_value(suite)
+    suite.announced.add("protective_write_failed")
+    strike(suite, "incubator", "not_applied", 4 * 3600.0)
+    strike(suite, "incubator", "local_change", target="temperature", value=30.0)
+    await suite.when(lambda: "not-safe-incubator" in suite.state.alarms, "it is told", 1800.0)
+    await suite.pass_time(3 * 3600.0)
+    assert goal(suite) == approx(30.0)
+    await suite.when(lambda: abs(goal(suite) - 33.0) < 0.01, "it is tried on and on", 2 * 3600.0)
+    tries = [entry["tries"] for entry in suite.logs.entries if entry["event"] == "protective_write_failed"]
+    assert 10 < tries[-1] < 60, "not one each 5 s for four hours"
+
+
 async def test_an_instrument_that_is_exchanged_while_the_batch_runs_holds_it(suite: Story) -> None:
     suite.hands.mine = {"media_in"}
     await suite.start("small")

@@ -15,7 +15,16 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from rtu_line import PROFILE, Counter
 
-from devices.instrument import DeviceError, DeviceOffline, DeviceState, OutcomeUnknown, Priority, ReadFailed
+from devices.clock import SystemClock
+from devices.instrument import (
+    CommandRefused,
+    DeviceError,
+    DeviceOffline,
+    DeviceState,
+    OutcomeUnknown,
+    Priority,
+    ReadFailed,
+)
 from devices.modbus.bus import ModbusBus
 from devices.modbus.driver import ModbusDevice
 from devices.profile import load_profile
@@ -349,3 +358,84 @@ def test_a_read_that_waited_through_a_loss_is_of_an_instrument_that_was_checked_
         await servers.close()
 
     run(work, seed=1, watchdog_s=20.0)
+
+
+def on_a_line(work: Callable[[VirtualClock, ModbusServer, ModbusBus, ModbusDevice], Awaitable[None]]) -> None:
+    async def main(clock: VirtualClock) -> None:
+        servers = Suite({"line": {1: Counter(1)}}, clock)
+        bus = ModbusBus("line", "", 0, clock, link=memory_links(servers, clock)["line"])
+        await bus.open()
+        await work(clock, servers.servers["line"], bus, ModbusDevice("c1", PROFILE, bus, 1, clock))
+        await bus.close()
+        await servers.close()
+
+    run(main, seed=1, watchdog_s=20.0)
+
+
+def test_what_was_given_before_a_stop_is_not_sent_after_it():
+    async def work(clock: VirtualClock, server: ModbusServer, bus: ModbusBus, driver: ModbusDevice) -> None:
+        await driver.read("state")
+        server.faults[1].delay_s = 0.05
+        reading = asyncio.create_task(driver.read("state"))
+        await clock.sleep(0.01)
+        given = asyncio.create_task(driver.command("set", {"first": 500, "second": 500}))  # it waits behind the read
+        await clock.sleep(0.01)
+        await driver.command("set", {"first": 0, "second": 0}, Priority.STOP)
+        await asyncio.wait((reading, given))
+        assert isinstance(given.exception(), DeviceOffline | CommandRefused), "it had no effect, and says so"
+        counter = server.units[1]
+        assert isinstance(counter, Counter)
+        assert [args["first"] for args in counter.done] == [0]
+
+    on_a_line(work)
+
+
+@pytest.mark.parametrize(("fc", "addr", "count"), [(3, 70_000, 1), (3, -1, 1), (3, 65_535, 2), (3, 0, 126), (7, 0, 1)])
+def test_what_no_request_can_be_harms_nobody_else(fc: int, addr: int, count: int):
+    async def work(clock: VirtualClock, server: ModbusServer, bus: ModbusBus, driver: ModbusDevice) -> None:
+        await driver.read("state")
+        server.faults[1].delay_s = 0.01  # so that it is queued
+        with pytest.raises(ValueError, match="is no request of the protocol"):
+            await bus.read(1, fc, addr, count)
+        with pytest.raises(ValueError, match="is no request of the protocol"):
+            await bus.write(1, 16, 0, [0] * 130)
+        await driver.read("state")
+
+    on_a_line(work)
+
+
+async def test_a_peer_that_speaks_without_being_asked_is_left_alone_for_a_while():
+    greeted: list[asyncio.StreamWriter] = []
+
+    async def greet(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        greeted.append(writer)
+        writer.write(b"login: ")
+
+    clock = SystemClock()
+    server = await asyncio.start_server(greet, "127.0.0.1", 0)
+    bus = ModbusBus("gateway", "127.0.0.1", server.sockets[0].getsockname()[1], clock)
+    await bus.open()
+    async with asyncio.timeout(10):
+        while not bus.down:
+            await clock.sleep(0.01)
+    assert "speaks without being asked" in bus.down
+    await clock.sleep(0.3)
+    assert len(greeted) == 1
+    await bus.close()
+    for writer in greeted:
+        writer.close()
+    server.close()
+    await server.wait_closed()
+    clock.close()
+
+
+async def test_a_host_that_is_no_name_is_a_connection_that_fails():
+    clock = SystemClock()
+    bus = ModbusBus("gateway", "gateway..lab", 502, clock)
+    await bus.open()
+    async with asyncio.timeout(10):
+        while not bus.down:
+            await clock.sleep(0.01)
+    assert "gateway..lab:502: it is no name of a host" in bus.down
+    await bus.close()
+    clock.close()

@@ -127,12 +127,24 @@ def _bus(name: str, entry: TcpBusEntry | SerialBusEntry | MqttBusEntry, findings
     if isinstance(entry, MqttBusEntry):
         check_mqtt_url(entry.url, findings, (*where, "url"))
         return Bus(name, entry.kind, url=entry.url, login=logins.instruments(where, entry))
+    if isinstance(entry, TcpBusEntry):
+        _check_host(entry.host, (*where, "host"), findings)
     timeout = findings.number((*where, "timeout"), entry.timeout, "s", positive=True)
     turnaround = findings.number((*where, "turnaround"), entry.turnaround, "s")
     check_timing(where, timeout, turnaround, findings)
     host, port, path = (entry.host, entry.port, "") if isinstance(entry, TcpBusEntry) else ("", 0, entry.path)
     echo = entry.local_echo == "yes"
     return Bus(name, entry.kind, host, port, timeout, turnaround, path, entry.baud, entry.format, echo)
+
+
+def _check_host(host: str, where: Where, findings: Findings) -> None:
+    """Report a host that no network knows how to ask for."""
+    try:
+        known = bool(host.strip()) and bool(host.encode("idna"))
+    except UnicodeError:
+        known = False
+    if not known:
+        findings.add(where, "site-bus-host", f"{host!r} is no name or address of a host", "such as 192.168.10.5")
 
 
 def _check_time_zone(name: str, findings: Findings) -> None:

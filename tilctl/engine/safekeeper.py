@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from devices.instrument import DeviceState
 from tilctl.engine.batch import Batch
 from tilctl.engine.intents import not_safe
 from tilctl.journal import events as ev
 from tilctl.plant.outputs import Protected
 
 SAFE_AGAIN = 5.0  # s between tries to make a silent device safe
+SAFE_AGAIN_MOST = 900.0
+"""s between tries to give a value to one that answers and does not take it: its memory may wear, 100 changes a day."""
 
 
 class Safekeeper:
@@ -39,8 +42,8 @@ class Safekeeper:
             self.task = asyncio.create_task(self._keep_trying(), name=f"make-safe:{self._batch.name}")
             self.task.add_done_callback(self._ended)
 
-    async def _apply(self) -> bool:
-        """Apply the declared outputs; True when some device could not be made safe."""
+    async def _apply(self) -> list[Protected]:
+        """Apply the declared outputs; return what could not be made safe."""
         outcomes = await self._batch.plant.make_safe()
         self._note(outcomes)
         for protected in outcomes:
@@ -49,7 +52,7 @@ class Safekeeper:
                 self._alarm(alarm, "critical", f"{protected.device} could not be made safe: {protected.error}")
             elif alarm in self._batch.state.alarms:
                 self._clear(alarm)
-        return any(protected.error for protected in outcomes)
+        return [protected for protected in outcomes if protected.error]
 
     def _note(self, outcomes: list[Protected]) -> None:
         """Put it on the record, but not again while nothing has changed: a silent device is tried every 5 s."""
@@ -64,7 +67,18 @@ class Safekeeper:
 
     async def _keep_trying(self) -> None:
         """Invariant: Held means the declared outputs; a device that was silent gets them as soon as it answers."""
+        pause = SAFE_AGAIN
         while self._wanted():
-            await self._batch.clock.sleep(SAFE_AGAIN)
-            if self._wanted() and not await self._apply():
+            await self._batch.clock.sleep(pause)
+            if not self._wanted():
                 return
+            failed = await self._apply()
+            if not failed:
+                return
+            pause = min(2 * pause, SAFE_AGAIN_MOST) if all(map(self._takes_no_value, failed)) else SAFE_AGAIN
+
+    def _takes_no_value(self, failed: Protected) -> bool:
+        """Tell whether a device answers, and what it did not take is a value; a stop is tried again at once."""
+        instrument = self._batch.plant.instruments[failed.device]
+        command = instrument.profile.commands.get(failed.command)
+        return instrument.status.state is DeviceState.ONLINE and command is not None and bool(command.args)

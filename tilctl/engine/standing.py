@@ -38,7 +38,8 @@ class Standing:
         self._runner = runner
         self._batch = runner.batch
         self._rewriting: set[str] = set()
-        self._written: dict[str, tuple[float, float]] = {}  # tag -> when (monotonic s), and the pause (s) after it
+        self._written: dict[tuple[str, float], tuple[float, float]] = {}
+        """Tag and value -> when it was written last (monotonic s), and the pause (s) after that."""
         self._log = structlog.get_logger("standing").bind(batch=runner.batch.name)
 
     def keep_targets(self, device: str) -> None:
@@ -63,23 +64,24 @@ class Standing:
                     runner.clear(alarm)
                 continue
             if safe is not None:
-                self._begin(self._safe_again(tag), tag)
+                if self._may_write(tag, float(value)):
+                    self._begin(self._safe_again(tag), tag)
             elif runner.watch_only:
                 text = f"{tag} stands at {now:g}, its standing target is {value:g}; safe mode writes nothing"
                 runner.alarm(alarm, "critical", text)
-            elif not self._may_write(tag):
+            elif not self._may_write(tag, float(value)):
                 runner.alarm(alarm, "high", f"{tag} stands at {now:g} again, its standing target is {value:g}")
             else:
                 self._begin(self._rewrite(tag, float(value), now), tag)
 
-    def _may_write(self, tag: str) -> bool:
+    def _may_write(self, tag: str, value: float) -> bool:
         """Tell whether a lost target may be written now; the pause before the next grows while none lasts."""
         now = self._batch.clock.monotonic()
-        at, pause = self._written.get(tag, (float("-inf"), 0.0))
+        at, pause = self._written.get((tag, value), (float("-inf"), 0.0))
         if now - at < pause:
             return False
         lasted = now - at >= max(STANDS_S, pause)
-        self._written[tag] = now, AGAIN_AFTER_S if lasted else min(2 * pause, AGAIN_AFTER_MOST_S)
+        self._written[tag, value] = now, AGAIN_AFTER_S if lasted else min(2 * pause, AGAIN_AFTER_MOST_S)
         return True
 
     def safe_value(self, tag: str) -> float | None:
