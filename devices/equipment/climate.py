@@ -12,12 +12,13 @@ from dataclasses import dataclass
 
 from devices.equipment.base import Act, Equipment, Parts, Source
 from devices.equipment.probes import Disagreement, TwoProbes
-from devices.instrument import Args, CommandRefused, Priority, ReadFailed
+from devices.instrument import Args, CommandRefused, NotApplied, Priority, ReadFailed
 from devices.reading import Quality, Reading, bad
 from devices.role import BOOL
 
 MOST_CO2 = 20.0  # %, the range of a GMP251
 _USABLE = (Quality.GOOD, Quality.UNCERTAIN)
+_AFTER_CUT = "see why it was cut off, then set the temperature again"
 _LIMITS = ("setpoint_low", "setpoint_high")
 
 
@@ -56,6 +57,7 @@ class Climate(Equipment):
         cut = parts.instruments[programmer].profile.safe_command
         self.idempotent = {"set_temperature": True, "set_co2": True} | ({"cut_heater": True} if cut else {})
         self._cut = cut
+        self._cuts = 0  # how often the heater was ordered off
         points = parts.instruments[programmer].profile.points
         # What the loop itself goes for, where it says so: a set point that is stored may not act.
         self._target = Source(programmer, "target" if "target" in points else "setpoint")
@@ -104,12 +106,32 @@ class Climate(Equipment):
         return Reading(share, "%", Quality.GOOD, oldest)
 
     async def _set_temperature(self, args: Args, priority: Priority) -> None:
+        cuts = self._cuts
         value = _number(self.name, "set_temperature", args)
         await self._within_limits(value, priority)
-        await self.order(self._programmer, "set_temperature", {"value": value}, priority)
+        if cuts != self._cuts:
+            raise CommandRefused(
+                self.name, "set_temperature was not sent: the heater was cut off meanwhile", _AFTER_CUT
+            )
+        await self._heat("set_temperature", {"value": value}, priority, cuts)
         if "leave_standby" in self.parts[self._programmer].profile.commands:  # it was cut off: a target ends that
-            await self.order(self._programmer, "leave_standby", {}, priority)
+            await self._heat("leave_standby", {}, priority, cuts)
         await self._settings(self._programmer, priority)
+
+    async def _heat(self, command: str, args: Args, priority: Priority, cuts: int) -> None:
+        """Send what may make the programmer heat; raises DeviceError, NotApplied where the heater was cut off since.
+
+        Invariant: a cut outlasts every target that was under way when it came, whichever of them reached the bus first:
+        what has not been sent is not sent any more, and after what was on its way already the heater is cut off again.
+        """
+        try:
+            await self.order(self._programmer, command, args, priority)
+        finally:
+            if cuts != self._cuts and self._cut is not None:
+                await self.order(self._programmer, self._cut, {}, Priority.STOP)
+        if cuts != self._cuts:
+            text = f"{command} was sent, but the heater was cut off meanwhile and stays off"
+            raise NotApplied(self.name, text, _AFTER_CUT, self._derived())
 
     async def _within_limits(self, value: float, priority: Priority) -> None:
         """Refuse what the controller itself would cut off at the limits that are set up in it."""
@@ -140,6 +162,7 @@ class Climate(Equipment):
     async def _cut_heater(self, _args: Args, priority: Priority) -> None:
         if self._cut is None:
             raise CommandRefused(self.name, f"{self._programmer} has no safe command", "see its profile")
+        self._cuts += 1  # before anything is awaited: a target under way must not undo it
         await self.order(self._programmer, self._cut, {}, priority)
 
     async def _settings(self, part: str, priority: Priority) -> None:

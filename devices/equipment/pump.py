@@ -91,6 +91,7 @@ class PeristalticPump(Equipment):
         self._curve = curve
         self._enable = enable
         self._sequence = 0
+        self._stops = 0  # how many stops have begun
         self._run: _Run | None = None
         self._ending: asyncio.Task[None] | None = None
         self._log = structlog.get_logger("pump").bind(device=name)
@@ -129,13 +130,14 @@ class PeristalticPump(Equipment):
         }
 
     async def _dispense(self, args: Args, priority: Priority) -> None:
+        stops = self._stops
         rate, volume = (
             _within(self.name, args, "rate", LEAST_RATE, self._curve.most),
             _within(self.name, args, "volume", 0.0, MOST_ML),
         )
         sequence = int(_within(self.name, args, "sequence", 1, 65_535))
-        await self._at_rest(priority)
-        await self._prepare(volume, self._curve.speed(rate), priority)
+        await self._at_rest(priority, stops)
+        await self._prepare(volume, self._curve.speed(rate), priority, stops)
         self._sequence = sequence
         run = self._run = _Run(self.clock.monotonic(), rate, volume)
         if not self.counts_itself:  # before the start: whatever becomes of its answer, it is stopped in time
@@ -147,8 +149,18 @@ class PeristalticPump(Equipment):
             raise
         finally:
             run.answered = self.clock.monotonic()
+            if stops != self._stops:  # the stop may have overtaken the start on its way: it is stopped once more
+                self._stop_from(run.answered)
 
-    async def _at_rest(self, priority: Priority) -> None:
+    def _not_stopped(self, stops: int) -> None:
+        """Refuse to go on where a stop has begun since there were `stops`.
+
+        Invariant: a stop outlasts every dose that was under way to its start when it came.
+        """
+        if stops != self._stops:
+            raise CommandRefused(self.name, "stopped meanwhile, nothing was started", "see why it was stopped")
+
+    async def _at_rest(self, priority: Priority, stops: int) -> None:
         """Invariant: a drive that turns, or of which that is not known, is not commanded."""
         try:
             await self.look(self._drive, priority)
@@ -156,12 +168,13 @@ class PeristalticPump(Equipment):
             raise CommandRefused(self.name, f"dispense was not sent: {error.what}", error.hint) from error
         if self.seen(Source(self._drive, "running"), BOOL).value is not False:
             raise CommandRefused(self.name, "dispense was not sent: the drive turns already", "stop it first")
+        self._not_stopped(stops)  # before what a stop that failed has left in force is given up
         if self._ending is not None:
             self._ending.cancel()
             await asyncio.wait((self._ending,))
             self._ending = None
 
-    async def _prepare(self, volume: float, speed: float, priority: Priority) -> None:
+    async def _prepare(self, volume: float, speed: float, priority: Priority, stops: int) -> None:
         """Bring the drive and its relay to where only the start is missing; raises CommandRefused.
 
         Whatever fails here, the drive has not been started: its power is taken again, and nothing has flowed.
@@ -170,8 +183,10 @@ class PeristalticPump(Equipment):
             if self.counts_itself:
                 await self._count_to(volume, speed, priority)
             await self.order(self._drive, "set_speed", {"value": speed}, priority)
+            self._not_stopped(stops)
             if self._enable is not None:
                 await self._switch(self._enable, 1.0, priority)
+                self._not_stopped(stops)  # nothing is awaited from here to the start
         except DeviceError as error:
             if self._enable is not None:
                 with contextlib.suppress(DeviceError):
@@ -211,6 +226,7 @@ class PeristalticPump(Equipment):
             pause = min(2 * pause, STOP_AGAIN_MOST_S)
 
     async def _stop(self, _args: Args, priority: Priority) -> None:
+        self._stops += 1  # before anything is awaited: a dose under way to its start must not follow it
         try:
             await self._halt(priority)
         except DeviceError:

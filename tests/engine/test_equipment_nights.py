@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,8 @@ import pytest
 
 from devices.equipment.base import Source
 from devices.equipment.pump import STOP_AGAIN_MOST_S
-from devices.instrument import CommandRefused, DeviceError, DeviceState, OutcomeUnknown, Priority
-from devices.reading import Quality
+from devices.instrument import CommandRefused, DeviceError, DeviceState, NotApplied, OutcomeUnknown, Priority
+from devices.reading import Quality, Reading
 from recipes import shelf
 from tests.engine.labs import Lab, dosed, filled, in_lab, started
 from tilctl.cli.simulated import site_for
@@ -210,3 +211,124 @@ def test_no_batch_starts_on_a_calibration_of_days_to_come(tmp_path: Path):
             check_devices(at.suite, unit, bound)
 
     in_lab(tmp_path, "", work, tmp_path / "site.yaml")
+
+
+SLOW_S = 0.1  # a part answers so late that a stop comes between two of its answers
+
+
+async def _stop_during(at: Lab, name: str, order: tuple[str, Any], stop: str, after_s: float) -> BaseException | None:
+    """Order something of equipment, stop it `after_s` later, proven; return what became of the order."""
+    equipment = at.suite.instruments[name]
+    under_way = asyncio.ensure_future(equipment.command(*order))
+    await at.clock.sleep(after_s)
+    assert not under_way.done()
+    await equipment.command(stop, {}, Priority.STOP)
+    await asyncio.wait((under_way,))
+    await at.clock.sleep(1.0)
+    return under_way.exception()
+
+
+def _overtaken(at: Lab, name: str, command: str, stop: str) -> None:
+    """Let `stop` overtake `command` of a part on its way to the bus."""
+    equipment: Any = at.suite.instruments[name]
+    order = equipment.order
+
+    async def late(part: str, sent: str, args: Any, priority: Any = Priority.COMMAND) -> Any:
+        if sent == command:
+            equipment.order = order
+            await equipment.command(stop, {}, Priority.STOP)
+        return await order(part, sent, args, priority)
+
+    equipment.order = late
+
+
+@pytest.mark.parametrize("site", ["lab-watlow", "lab-eurotherm"])
+@pytest.mark.parametrize("after_s", [0.0, 0.2, 0.4])
+def test_a_stop_outlasts_a_dose_on_its_way_to_its_start(site: str, after_s: float, tmp_path: Path):
+    async def work(at: Lab) -> None:
+        filled(at, 7, 500.0)
+        filled(at, 1, 0.0)
+        await at.suite.instruments["valves_media"].command("select", {"suction": 7, "delivery": 1})
+        pump: Any = at.suite.instruments["pump_media"]
+        await pump.read_all()
+        slow = [at.fault(part) for part in ("drive_media", "enables") if part in at.plant.devices]
+        for fault in slow:
+            fault.delay_s = SLOW_S
+        error = await _stop_during(at, "pump_media", ("dispense", DOSE), "stop", after_s)
+        assert isinstance(error, CommandRefused)
+        assert (await pump.read("now"))["sequence"].value == 0.0
+        assert at.plant.pumps["pump_media"].run is None
+        for fault in slow:
+            fault.delay_s = 0.0
+        await pump.command("dispense", DOSE)  # a new order is none that was stopped
+        await at.clock.sleep(1.0)
+        assert at.plant.pumps["pump_media"].run is not None
+
+    in_lab(tmp_path, site, work)
+
+
+def test_a_relay_closed_for_a_dose_that_was_stopped_is_opened_again(tmp_path: Path):
+    """The stop opened it just before it was closed: the power is taken again, and no start follows."""
+
+    async def work(at: Lab) -> None:
+        pump: Any = at.suite.instruments["pump_media"]
+        await pump.read_all()
+        order = pump.order
+        sent: list[tuple[str, Any]] = []
+
+        async def late(part: str, command: str, args: Any, priority: Any = Priority.COMMAND) -> Any:
+            if args.get("value") == 1.0 and command == "set_output":
+                await pump.command("stop", {}, Priority.STOP)
+            sent.append((command, args.get("value")))
+            return await order(part, command, args, priority)
+
+        pump.order = late
+        with pytest.raises(CommandRefused, match="stopped meanwhile, nothing was started"):
+            await pump.command("dispense", DOSE)
+        assert sent[-2:] == [("set_output", 1.0), ("set_output", 0.0)]
+        assert ("start", None) not in sent
+
+    in_lab(tmp_path, "lab-watlow", work)
+
+
+def test_a_start_that_a_stop_has_overtaken_is_stopped_once_more(tmp_path: Path):
+    async def work(at: Lab) -> None:
+        _overtaken(at, "pump_media", "start", "stop")
+        await dosed(at)
+        await at.clock.sleep(1.0)
+        assert at.plant.pumps["pump_media"].run is None
+
+    in_lab(tmp_path, "lab-eurotherm", work)  # no relay there takes its power
+
+
+async def _off(at: Lab) -> bool:
+    incubator: Any = at.suite.instruments["incubator"]
+    readings: dict[str, Reading] = await incubator.parts["heater"].read_all()
+    return readings["standby"].value is True if "standby" in readings else readings["control_mode"].value == "off"
+
+
+@pytest.mark.parametrize("site", ["lab-watlow", "lab-eurotherm"])
+@pytest.mark.parametrize("after_s", [0.0, 0.2, 0.4])
+def test_a_cut_outlasts_a_target_that_was_under_way(site: str, after_s: float, tmp_path: Path):
+    async def work(at: Lab) -> None:
+        incubator = at.suite.instruments["incubator"]
+        await incubator.command("set_temperature", {"value": 30.0})
+        at.fault("heater").delay_s = SLOW_S
+        order = ("set_temperature", {"value": 37.0})
+        error = await _stop_during(at, "incubator", order, "cut_heater", after_s)
+        assert "cut off meanwhile" in str(error)
+        assert await _off(at)
+        await incubator.command("set_temperature", {"value": 36.0})  # a new target is none that was cut off
+        assert not await _off(at)
+
+    in_lab(tmp_path, site, work)
+
+
+def test_heat_that_a_cut_has_overtaken_is_cut_off_once_more(tmp_path: Path):
+    async def work(at: Lab) -> None:
+        _overtaken(at, "incubator", "leave_standby", "cut_heater")
+        with pytest.raises(NotApplied, match="cut off meanwhile"):
+            await at.suite.instruments["incubator"].command("set_temperature", {"value": 37.0})
+        assert await _off(at)
+
+    in_lab(tmp_path, "lab-watlow", work)
