@@ -105,7 +105,8 @@ class ModbusDevice:
         registers = await self._registers(block, priority)
         now = self._clock.monotonic()
         readings = self._decoders[block].decode(registers, now)
-        if not all(holds(check, values, readings[check.point]) for check, values in self._stands.get(block, ())):
+        stands = self._stands.get(block)
+        if stands and not all(holds(check, values, readings[check.point]) for check, values in stands):
             self._check_due = 0.0  # it has lost what was set on connecting: now it is set again, or a fault
             registers, now = await self._registers(block, priority), self._clock.monotonic()
             readings = self._decoders[block].decode(registers, now)
