@@ -41,7 +41,8 @@ class BlockDecoder:
                 p.name,
                 p.unit,
                 places[p.name],
-                _converter(p),
+                None if _as_it_is(p) else _converter(p),
+                _limits(p),
                 _more(p, places),
             )
             for p in block.points
@@ -57,8 +58,11 @@ class BlockDecoder:
         for swaps, unpack_all in self._layers:
             raws += unpack_all(data if swaps is None else bytes([data[i] for i in swaps]))
         readings: dict[str, Reading] = {}
-        for name, unit, place, convert, more in self._steps:
-            value = convert(raws[place])
+        for name, unit, place, convert, (low, high), more in self._steps:
+            if convert is not None:
+                value = convert(raws[place])
+            elif not low <= (value := raws[place]) <= high:  # of most points there is nothing else to ask
+                value = None
             if more is None:
                 readings[name] = made(value, unit, _BAD if value is None else _GOOD, at)
                 continue
@@ -128,6 +132,17 @@ def _more(point: Point, places: Mapping[str, int]) -> _More | None:
     return _rules(point.bad_when, places), _rules(point.uncertain_when, places), bits
 
 
+def _limits(point: Point) -> tuple[float, float]:
+    """Return between what a value must be to be plausible; finite."""
+    low, high = point.range or (-math.inf, math.inf)
+    return max(low, -sys.float_info.max), min(high, sys.float_info.max)
+
+
+def _as_it_is(point: Point) -> bool:
+    """Tell whether the number of the registers is the value, where it is within its limits."""
+    return point.type in FLOATS and point.scale == 1.0 and point.offset == 0.0 and not point.nan and not point.symbols
+
+
 def _converter(point: Point) -> _Converter:
     """Return what makes of a raw value the value in its unit; None is bad."""
     if point.type is RegType.STRING:
@@ -138,8 +153,7 @@ def _converter(point: Point) -> _Converter:
         return point.symbols.get
     scale = _scaler(point.scale)
     offset, sentinels = point.offset, frozenset(point.nan)
-    low, high = point.range or (-math.inf, math.inf)
-    low, high = max(low, -sys.float_info.max), min(high, sys.float_info.max)
+    low, high = _limits(point)
 
     # Invariant: what is not a plausible finite number is bad, never passed on (NaN is between no limits).
     def number(raw: float) -> float | None:

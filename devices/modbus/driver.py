@@ -229,7 +229,8 @@ class ModbusDevice:
 
     async def _block(self, block_id: str, priority: Priority, moved: int = 0, *, checked: bool = False) -> list[int]:
         block = self.profile.blocks[block_id]
-        priority = min(priority, Priority.ALARM) if block.first else priority
+        if block.first and priority is Priority.DATA:
+            priority = Priority.ALARM
         generation = self._generation if checked else None
         return await self._fetch(block.fc, block.addr + moved, block.count, priority, generation)
 
