@@ -64,6 +64,8 @@ class Equipment:
     role = ""
     idempotent: Mapping[str, bool] = {}
     """Command -> whether it may be repeated; the commands of the role, and those beyond it."""
+    ends = ""
+    """The command that everything under way gives way to."""
     counter = True
     """Of a pump: it counts what it moved."""
 
@@ -73,6 +75,8 @@ class Equipment:
         self.clock = parts.clock
         self.parts = {part: parts.instruments[part] for part in dict.fromkeys(used)}
         self.latest: dict[Source, Reading] = {}
+        self.ended = 0
+        """How many commands `ends` have come: who finds more than when it began was overtaken."""
         self._told = parts.told
         self._trouble: dict[str, DeviceError] = {}
         self.profile = self._described(safe_command)
@@ -110,6 +114,9 @@ class Equipment:
         if act is None:
             known = ", ".join(self.profile.commands) or "none"
             raise CommandRefused(self.name, f"{self.profile.id} has no command {name}", f"its commands: {known}")
+        # Invariant: counted before anything is awaited: what ends something outlasts all that was under way to it.
+        if name == self.ends:
+            self.ended += 1
         await act(args, priority)
         return self._derived()
 

@@ -35,6 +35,7 @@ class Climate(Equipment):
     """The role `bioreactor`."""
 
     role = "bioreactor"
+    ends = "cut_heater"
 
     def __init__(
         self,
@@ -57,7 +58,6 @@ class Climate(Equipment):
         cut = parts.instruments[programmer].profile.safe_command
         self.idempotent = {"set_temperature": True, "set_co2": True} | ({"cut_heater": True} if cut else {})
         self._cut = cut
-        self._cuts = 0  # how often the heater was ordered off
         points = parts.instruments[programmer].profile.points
         # What the loop itself goes for, where it says so: a set point that is stored may not act.
         self._target = Source(programmer, "target" if "target" in points else "setpoint")
@@ -106,10 +106,10 @@ class Climate(Equipment):
         return Reading(share, "%", Quality.GOOD, oldest)
 
     async def _set_temperature(self, args: Args, priority: Priority) -> None:
-        cuts = self._cuts
+        cuts = self.ended
         value = _number(self.name, "set_temperature", args)
         await self._within_limits(value, priority)
-        if cuts != self._cuts:
+        if cuts != self.ended:
             raise CommandRefused(
                 self.name, "set_temperature was not sent: the heater was cut off meanwhile", _AFTER_CUT
             )
@@ -127,9 +127,9 @@ class Climate(Equipment):
         try:
             await self.order(self._programmer, command, args, priority)
         finally:
-            if cuts != self._cuts and self._cut is not None:
+            if cuts != self.ended and self._cut is not None:
                 await self.order(self._programmer, self._cut, {}, Priority.STOP)
-        if cuts != self._cuts:
+        if cuts != self.ended:
             text = f"{command} was sent, but the heater was cut off meanwhile and stays off"
             raise NotApplied(self.name, text, _AFTER_CUT, self._derived())
 
@@ -162,7 +162,6 @@ class Climate(Equipment):
     async def _cut_heater(self, _args: Args, priority: Priority) -> None:
         if self._cut is None:
             raise CommandRefused(self.name, f"{self._programmer} has no safe command", "see its profile")
-        self._cuts += 1  # before anything is awaited: a target under way must not undo it
         await self.order(self._programmer, self._cut, {}, priority)
 
     async def _settings(self, part: str, priority: Priority) -> None:

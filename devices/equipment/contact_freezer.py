@@ -131,7 +131,7 @@ class ContactFreezer(PartsFreezer):
             raise CommandRefused(self.name, text, "store it by hand, and name its digest in the site file")
         self.run.slot = start
 
-    async def begin(self, priority: Priority) -> None:
+    async def begin(self, priority: Priority, ended: int) -> None:
         """Close the start contact for a moment; the running contact is the proof.
 
         Raises OutcomeUnknown where it does not close in time: the start stays in doubt until the run is seen, it is
@@ -141,6 +141,7 @@ class ContactFreezer(PartsFreezer):
         self._open_since, self._stopped = None, False
         if contacts.hold is not None:  # it is closed since the last run was held
             await self._contact(contacts.hold, 0.0, priority)
+            self.not_aborted(ended)
         self._unproven = True
         try:
             await self._contact(self.run.slot, 1.0, priority)
@@ -155,12 +156,14 @@ class ContactFreezer(PartsFreezer):
                 self.name, f"start: the contact did not open again: {error}", "look at it", {}
             ) from error
         deadline = self.clock.monotonic() + RUNNING_WITHIN_S
-        while self.clock.monotonic() < deadline:
+        while self.clock.monotonic() < deadline and ended == self.ended:
             with suppress(DeviceError):  # a look that fails proves nothing, least of all that nothing was sent
                 await self.look(contacts.part, priority)
             if self.program_state()[0] in (RUNNING, FAULT):
                 return
             await self.clock.sleep(LOOK_EVERY_S)
+        if ended != self.ended:
+            return
         text = f"start: the running contact did not close within {RUNNING_WITHIN_S:g} s; it may start yet"
         hint = "look at the freezer; if it does not run, abort it, or without a hold contact restart the controller"
         raise OutcomeUnknown(self.name, text, hint, {})

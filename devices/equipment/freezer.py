@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from devices.equipment.base import Act, Equipment, Parts, Source
-from devices.instrument import Args, CommandRefused, DeviceState, DeviceStatus, Priority
+from devices.instrument import Args, CommandRefused, DeviceError, DeviceState, DeviceStatus, OutcomeUnknown, Priority
 from devices.kept import Kept
 from devices.reading import Quality, Reading, bad
 from devices.role import BOOL, SYMBOL
@@ -71,6 +71,7 @@ class PartsFreezer(Equipment):
     """
 
     role = "freezer"
+    ends = "abort"
     idempotent = {"load_program": True, "start": False, "abort": True}  # noqa: RUF012 - a constant
 
     def __init__(self, name: str, parts: Parts, used: tuple[str, ...], probes: Probes, kept: Kept) -> None:
@@ -153,8 +154,8 @@ class PartsFreezer(Equipment):
         """Bring the rows into the device, or refuse what it cannot do; raises DeviceError."""
 
     @abstractmethod
-    async def begin(self, priority: Priority) -> None:
-        """Send the start, once."""
+    async def begin(self, priority: Priority, ended: int) -> None:
+        """Send the start, once; `not_aborted(ended)` is asked after all that is awaited before it."""
 
     @abstractmethod
     async def end(self, priority: Priority) -> None:
@@ -170,7 +171,13 @@ class PartsFreezer(Equipment):
             raise CommandRefused(self.name, f"load_program: {error}", "nothing was sent") from error
         await self.load([row for row in table if row["kind"] != "end"], priority)
 
+    def not_aborted(self, ended: int) -> None:
+        """Raise CommandRefused where an abort has come since there were `ended`."""
+        if ended != self.ended:
+            raise CommandRefused(self.name, "aborted meanwhile, nothing was started", "see why it was aborted")
+
     async def _start(self, args: Args, priority: Priority) -> None:
+        ended = self.ended
         sequence = args.get("sequence")
         if not isinstance(sequence, (int, float)) or not 1 <= sequence <= 65_535:
             raise CommandRefused(self.name, f"start: sequence {sequence!r} is outside 1 to 65535", "nothing was sent")
@@ -188,7 +195,26 @@ class PartsFreezer(Equipment):
         # Invariant: intent before act: the number is on disk before the device hears of the start.
         await self.keep()
         self._begun, self.ran = self.run.sequence, False
-        await self.begin(priority)
+        self.not_aborted(ended)
+        try:
+            await self.begin(priority, ended)
+        finally:
+            if ended != self.ended:
+                await self._end_again()
+        if ended != self.ended:
+            raise OutcomeUnknown(self.name, "start: aborted meanwhile, and ended again", "look at the freezer", {})
+
+    async def _end_again(self) -> None:
+        """End what may have started after its abort.
+
+        Invariant: an abort outlasts a start that was under way when it came, whichever reached the device first.
+        Raises OutcomeUnknown, also for an end that is refused: whether it runs is not known.
+        """
+        try:
+            await self.end(Priority.STOP)
+        except DeviceError as error:
+            text = f"start: aborted meanwhile, and not ended: {error}"
+            raise OutcomeUnknown(self.name, text, "look at the freezer, it may run", {}) from error
 
     async def _abort(self, _args: Args, priority: Priority) -> None:
         await self.end(priority)

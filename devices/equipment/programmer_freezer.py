@@ -123,12 +123,14 @@ class ProgrammerFreezer(PartsFreezer):
             raise CommandRefused(self.name, text, "see what was ordered of the programmer, or shorten the profile")
         return first, min(last, int(programs))
 
-    async def begin(self, priority: Priority) -> None:
+    async def begin(self, priority: Priority, ended: int) -> None:
         """Choose the programme and run it."""
         if "program_reset" in self._commands and self.program_state()[0] != IDLE:
             await self.order(self._programmer, "program_reset", {}, priority)
+            self.not_aborted(ended)
         if "select_program" in self._commands:
             await self.order(self._programmer, "select_program", {"program": float(self.run.slot)}, priority)
+            self.not_aborted(ended)
         args = {"program": float(self.run.slot)} if "program" in self._commands["program_run"].args else {}
         await self.order(self._programmer, "program_run", args, priority)
 

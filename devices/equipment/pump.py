@@ -74,6 +74,7 @@ class PeristalticPump(Equipment):
 
     role = "pump"
     idempotent = {"dispense": False, "stop": True}  # noqa: RUF012 - a constant
+    ends = "stop"
     counter = False
 
     def __init__(self, name: str, parts: Parts, drive: str, curve: Curve, enable: Enable | None = None) -> None:
@@ -91,7 +92,6 @@ class PeristalticPump(Equipment):
         self._curve = curve
         self._enable = enable
         self._sequence = 0
-        self._stops = 0  # how many stops have begun
         self._run: _Run | None = None
         self._ending: asyncio.Task[None] | None = None
         self._log = structlog.get_logger("pump").bind(device=name)
@@ -130,7 +130,7 @@ class PeristalticPump(Equipment):
         }
 
     async def _dispense(self, args: Args, priority: Priority) -> None:
-        stops = self._stops
+        stops = self.ended
         rate, volume = (
             _within(self.name, args, "rate", LEAST_RATE, self._curve.most),
             _within(self.name, args, "volume", 0.0, MOST_ML),
@@ -149,7 +149,7 @@ class PeristalticPump(Equipment):
             raise
         finally:
             run.answered = self.clock.monotonic()
-            if stops != self._stops:  # the stop may have overtaken the start on its way: it is stopped once more
+            if stops != self.ended:  # the stop may have overtaken the start on its way: it is stopped once more
                 self._stop_from(run.answered)
 
     def _not_stopped(self, stops: int) -> None:
@@ -157,7 +157,7 @@ class PeristalticPump(Equipment):
 
         Invariant: a stop outlasts every dose that was under way to its start when it came.
         """
-        if stops != self._stops:
+        if stops != self.ended:
             raise CommandRefused(self.name, "stopped meanwhile, nothing was started", "see why it was stopped")
 
     async def _at_rest(self, priority: Priority, stops: int) -> None:
@@ -226,7 +226,6 @@ class PeristalticPump(Equipment):
             pause = min(2 * pause, STOP_AGAIN_MOST_S)
 
     async def _stop(self, _args: Args, priority: Priority) -> None:
-        self._stops += 1  # before anything is awaited: a dose under way to its start must not follow it
         try:
             await self._halt(priority)
         except DeviceError:

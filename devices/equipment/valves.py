@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from devices.equipment.base import Act, Equipment, Parts, Source
 from devices.equipment.outputs import switch
-from devices.instrument import Args, CommandRefused, DeviceError, OutcomeUnknown, Priority
+from devices.instrument import Args, CommandRefused, DeviceError, NotApplied, OutcomeUnknown, Priority
 from devices.reading import Quality, Reading, bad
 from devices.role import BOOL
 
@@ -24,6 +24,7 @@ class RelayValves(Equipment):
     """The role `valves`: at most one clamp of each side is open; what the modules read back is shown."""
 
     role = "valves"
+    ends = "close"
     idempotent = {"select": True, "close": True}  # noqa: RUF012 - a constant
 
     def __init__(self, name: str, parts: Parts, suction: Mapping[int, Output], delivery: Mapping[int, Output]) -> None:
@@ -49,13 +50,27 @@ class RelayValves(Equipment):
         return bad("", oldest) if len(open_) > 1 else Reading(float(sum(open_)), "", Quality.GOOD, oldest)
 
     async def _select(self, args: Args, priority: Priority) -> None:
+        """Open the wanted port of each side; raises NotApplied where the clamps were closed meanwhile.
+
+        Invariant: a close outlasts every way that was under way when it came: what was not opened yet is not opened
+        any more, and what was on its way already is closed again.
+        """
+        ended = self.ended
         wanted = {side: int(_port(self.name, side, args, outputs)) for side, outputs in self._sides.items()}
         # Invariant: what shall be closed is closed before anything is opened; no two ways stand open together.
         for value in (0.0, 1.0):
             for side, outputs in self._sides.items():
                 for port, output in outputs.items():
-                    if (port == wanted[side]) is (value == 1.0):
+                    if (port == wanted[side]) is not (value == 1.0):
+                        continue
+                    try:
                         await self._set(output, value, priority)
+                    finally:
+                        if ended != self.ended:
+                            await self._close({}, Priority.STOP)
+                    if ended != self.ended:
+                        text = "select: the clamps were closed meanwhile and stay closed"
+                        raise NotApplied(self.name, text, "see why they were closed", self._derived())
 
     async def _close(self, _args: Args, priority: Priority) -> None:
         failed: list[DeviceError] = []

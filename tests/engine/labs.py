@@ -108,5 +108,22 @@ def programmer_site(folder: Path) -> Path:
     return site
 
 
+RELAYS = """  relays_a: {profile: waveshare-relay-8ch, bus: fluidics, unit: 21}
+  relays_b: {profile: waveshare-relay-8ch, bus: fluidics, unit: 22}
+"""
+
+
+def relay_site(folder: Path) -> Path:
+    """Return a site whose media manifold is made of relays."""
+    text = site_for("lab-watlow").read_text("utf-8")
+    text = text.replace("  valves_media: {profile: sim-valves, bus: fluidics, unit: 4}\n", RELAYS)
+    ports = "suction: {7: relays_a.0, 8: relays_a.1}, delivery: {1: relays_b.0, 2: relays_b.1}"
+    manifold = f"  valves_media: {{kind: valves, {ports}}}\n"
+    text = text.replace("equipment:\n", "equipment:\n" + manifold)
+    path = folder / "relays.yaml"
+    path.write_text(text, "utf-8")
+    return path
+
+
 def frozen(name: str) -> FreezeProfile:
     return validate(parse(shelf.read(name, shelf.FREEZING).text, name), FreezeProfile, "schema")

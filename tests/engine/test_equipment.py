@@ -13,7 +13,7 @@ from devices.reading import Quality, Reading
 from recipes import shelf
 from simulators.virtual import VirtualClock
 from simulators.virtual import run as run_virtually
-from tests.engine.labs import Lab, dosed, in_lab, lab, started
+from tests.engine.labs import Lab, dosed, in_lab, lab, relay_site, started
 from tilctl.cli.simulated import site_for
 from tilctl.engine.binding import NotBindable, bind, check_devices
 
@@ -187,23 +187,6 @@ def test_nothing_beyond_the_calibrated_curve_is_asked_of_a_pump(tmp_path: Path):
         assert heard == []
 
     in_lab(tmp_path, "lab-eurotherm", work)
-
-
-RELAYS = """  relays_a: {profile: waveshare-relay-8ch, bus: fluidics, unit: 21}
-  relays_b: {profile: waveshare-relay-8ch, bus: fluidics, unit: 22}
-"""
-
-
-def relay_site(folder: Path) -> Path:
-    """Return a site whose media manifold is made of relays."""
-    text = site_for("lab-watlow").read_text("utf-8")
-    text = text.replace("  valves_media: {profile: sim-valves, bus: fluidics, unit: 4}\n", RELAYS)
-    ports = "suction: {7: relays_a.0, 8: relays_a.1}, delivery: {1: relays_b.0, 2: relays_b.1}"
-    manifold = f"  valves_media: {{kind: valves, {ports}}}\n"
-    text = text.replace("equipment:\n", "equipment:\n" + manifold)
-    path = folder / "relays.yaml"
-    path.write_text(text, "utf-8")
-    return path
 
 
 def test_a_manifold_of_relays_opens_one_way_at_a_time(tmp_path: Path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from devices.equipment.pump import STOP_AGAIN_MOST_S
 from devices.instrument import CommandRefused, DeviceError, DeviceState, NotApplied, OutcomeUnknown, Priority
 from devices.reading import Quality, Reading
 from recipes import shelf
-from tests.engine.labs import Lab, dosed, filled, in_lab, started
+from recipes.freezing import program
+from tests.engine.labs import Lab, dosed, filled, frozen, in_lab, programmer_site, relay_site, started
 from tilctl.cli.simulated import site_for
 from tilctl.engine.binding import NotBindable, bind, check_devices
 
@@ -332,3 +334,127 @@ def test_heat_that_a_cut_has_overtaken_is_cut_off_once_more(tmp_path: Path):
         assert await _off(at)
 
     in_lab(tmp_path, "lab-watlow", work)
+
+
+async def _loaded(at: Lab, name: str) -> Any:
+    freezer: Any = at.suite.instruments["freezer"]
+    await freezer.read_all()
+    await freezer.command("load_program", {"rows": program(frozen(name))})
+    return freezer
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.4, 0.8, 1.1])
+def test_an_abort_outlasts_a_run_on_its_way_to_its_start(after_s: float, tmp_path: Path):
+    async def work(at: Lab) -> None:
+        freezer = await _loaded(at, "S1-quick")
+        at.fault("freezer_io").delay_s = SLOW_S
+        error = await _stop_during(at, "freezer", ("start", {"sequence": 7.0}), "abort", after_s)
+        assert "aborted meanwhile" in str(error)
+        at.fault("freezer_io").delay_s = 0.0
+        await at.clock.sleep(60.0)
+        assert not at.plant.freezer.running
+        assert (await freezer.read_all())["program_state"].value in ("idle", "aborted")
+
+    in_lab(tmp_path, "lab-eurotherm", work)
+
+
+@pytest.mark.parametrize(("channel", "value", "sent"), [(1, 0.0, []), (2, 1.0, [2])])
+def test_a_contact_that_an_abort_has_overtaken_is_followed_by_the_hold(
+    channel: int, value: float, sent: list[int], tmp_path: Path
+):
+    """The abort comes while the hold contact is opened, so no start follows; or with the start, which is held then."""
+
+    async def work(at: Lab) -> None:
+        freezer, closed = await _loaded(at, "S1-quick"), list[int]()
+        order = freezer.order
+        assert (freezer.run.slot, freezer._contacts.hold) == (2, 1)
+        at.plant.devices["freezer_io"].heard.append(
+            lambda _, args: closed.append(int(args["channel"])) if args["value"] else None
+        )
+
+        async def late(part: str, command: str, args: Any, priority: Any = Priority.COMMAND) -> Any:
+            if (args["channel"], args["value"]) == (channel, value):
+                freezer.order = order
+                await freezer.command("abort", {}, Priority.STOP)
+            return await order(part, command, args, priority)
+
+        freezer.order = late
+        with pytest.raises(OutcomeUnknown if sent else CommandRefused, match="aborted meanwhile"):
+            await freezer.command("start", {"sequence": 7.0})
+        assert closed == [1, *sent, 1]
+
+    in_lab(tmp_path, "lab-eurotherm", work)
+
+
+@pytest.mark.parametrize("command", ["select_program", "program_run"])
+def test_a_programme_that_an_abort_has_overtaken_is_held_once_more(command: str, tmp_path: Path):
+    async def work(at: Lab) -> None:
+        freezer, sent = await _loaded(at, "S2-chamber"), list[str]()
+        at.plant.devices["crf"].heard.append(lambda name, _: sent.append(name))
+        _overtaken(at, "freezer", command, "abort")
+        refused = command == "select_program"  # so that it was never run
+        with pytest.raises(CommandRefused if refused else OutcomeUnknown, match="aborted meanwhile"):
+            await freezer.command("start", {"sequence": 7.0})
+        assert ("program_run" in sent, sent[-1]) == (not refused, "program_hold")
+        await at.clock.sleep(60.0)
+        assert not at.plant.freezer.running
+
+    in_lab(tmp_path, "", work, programmer_site(tmp_path))
+
+
+def test_an_abort_that_nothing_carries_out_leaves_the_start_in_doubt(tmp_path: Path):
+    """The freezer has no hold contact: what was on its way runs, and nobody may say that nothing was started."""
+
+    async def work(at: Lab) -> None:
+        freezer = await _loaded(at, "S1-quick")
+        freezer._contacts = replace(freezer._contacts, hold=None)
+        starting = asyncio.create_task(freezer.command("start", {"sequence": 7.0}))
+        await at.clock.sleep(0.2)
+        with pytest.raises(CommandRefused, match="end the run at its panel"):
+            await freezer.command("abort", {}, Priority.STOP)
+        with pytest.raises(
+            OutcomeUnknown, match=r"aborted meanwhile, and not ended: .*look at the freezer, it may run"
+        ):
+            await starting
+        assert at.plant.freezer.running
+
+    in_lab(tmp_path, "lab-eurotherm", work)
+
+
+WAY = {"suction": 7, "delivery": 1}
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.2, 0.4, 0.6])
+def test_a_close_outlasts_a_way_that_was_under_way(after_s: float, tmp_path: Path):
+    async def work(at: Lab) -> None:
+        valves = at.suite.instruments["valves_media"]
+        for part in ("relays_a", "relays_b"):
+            at.fault(part).delay_s = SLOW_S
+        error = await _stop_during(at, "valves_media", ("select", WAY), "close", after_s)
+        assert isinstance(error, NotApplied)
+        await at.clock.sleep(5.0)
+        unit = at.plant.pumps["pump_media"]
+        assert (unit.suction, unit.delivery) == (0, 0)
+        await valves.command("select", WAY)  # a new way is none that was closed
+        assert (unit.suction, unit.delivery) == (7, 1)
+
+    in_lab(tmp_path, "", work, relay_site(tmp_path))
+
+
+def test_a_clamp_that_a_close_has_overtaken_is_closed_once_more(tmp_path: Path):
+    async def work(at: Lab) -> None:
+        valves: Any = at.suite.instruments["valves_media"]
+        order = valves.order
+
+        async def late(part: str, sent: str, args: Any, priority: Any = Priority.COMMAND) -> Any:
+            if args["value"]:
+                valves.order = order
+                await valves.command("close", {}, Priority.STOP)
+            return await order(part, sent, args, priority)
+
+        valves.order = late
+        with pytest.raises(NotApplied, match="closed meanwhile and stay closed"):
+            await valves.command("select", WAY)
+        assert (at.plant.pumps["pump_media"].suction, at.plant.pumps["pump_media"].delivery) == (0, 0)
+
+    in_lab(tmp_path, "", work, relay_site(tmp_path))
