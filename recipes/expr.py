@@ -96,7 +96,7 @@ class Expression:
 
     def evaluate(self, scope: Scope) -> Value | Invalid:
         """Return the value now, or INVALID; raises ExprError where kinds or dimensions do not fit."""
-        found = _evaluate(self.node, scope)
+        found = evaluated(self.node, scope)
         return units.named(found) if isinstance(found, Number) else found
 
     def number(self, scope: Scope, unit: str) -> float | Invalid:
@@ -140,7 +140,7 @@ def explain(expression: Expression, scope: Scope) -> list[Operand]:
             seen.setdefault(name, found or Operand(name, None, quality=Quality.BAD))
             return found
 
-    _evaluate(expression.node, Recorder())
+    evaluated(expression.node, Recorder())
     return list(seen.values())
 
 
@@ -195,7 +195,8 @@ def _position(value: float) -> int | None:
     return int(value) if value >= 1 and value == math.floor(value) and math.isfinite(value) else None
 
 
-def _evaluate(node: Node, scope: Scope) -> _Inner:
+def evaluated(node: Node, scope: Scope) -> _Inner:
+    """Return what a part of an expression gives, in coherent units; raises ExprError as `evaluate` does."""
     if isinstance(node, syntax.Literal):
         return units.literal(node)
     if isinstance(node, syntax.Symbol):
@@ -205,17 +206,17 @@ def _evaluate(node: Node, scope: Scope) -> _Inner:
     if isinstance(node, syntax.Name):
         return _name(node, scope)
     if isinstance(node, syntax.Unary):
-        return _unary(node, _evaluate(node.operand, scope))
+        return _unary(node, evaluated(node.operand, scope))
     if isinstance(node, syntax.Within):
         return _within(node, scope)
     if isinstance(node, syntax.Call):
         return _call(node, scope)
     if node.operator in ("and", "or"):
-        return _kleene(node, _truth(node.left, scope), _truth(node.right, scope))
-    left = _evaluate(node.left, scope)
+        return kleene(node, _truth(node.left, scope), _truth(node.right, scope))
+    left = evaluated(node.left, scope)
     if node.operator in ("==", "!="):
         return _equal(node, left, scope)
-    return _arithmetic(node, _number(left, node.left), _number(_evaluate(node.right, scope), node.right))
+    return _arithmetic(node, _number(left, node.left), _number(evaluated(node.right, scope), node.right))
 
 
 def _name(node: syntax.Name, scope: Scope) -> _Inner:
@@ -224,7 +225,7 @@ def _name(node: syntax.Name, scope: Scope) -> _Inner:
         if index is None:
             words.append(word)
             continue
-        found = _number(_evaluate(index, scope), index)
+        found = _number(evaluated(index, scope), index)
         if found is INVALID:
             return INVALID
         position = _position(found.value) if found.dim == NUMBER else None
@@ -254,7 +255,7 @@ def _number(found: _Inner, node: Node) -> Number | Invalid:
 
 
 def _truth(node: Node, scope: Scope) -> bool | Invalid:
-    found = _evaluate(node, scope)
+    found = evaluated(node, scope)
     if isinstance(found, bool) or found is INVALID:
         return found
     raise ExprError("a condition is wanted here", node.column, "compare with < <= > >= == !=")
@@ -273,7 +274,7 @@ def _unary(node: syntax.Unary, found: _Inner) -> _Inner:
     return Number(-number.value, units.negated(number.dim, node.column))
 
 
-def _kleene(node: syntax.Binary, left: bool | Invalid, right: bool | Invalid) -> bool | Invalid:
+def kleene(node: syntax.Binary, left: bool | Invalid, right: bool | Invalid) -> bool | Invalid:
     """Join two truths: for `and` one false decides, for `or` one true."""
     deciding = node.operator == "or"
     if left is deciding or right is deciding:
@@ -288,7 +289,7 @@ def _equal(node: syntax.Binary, left: _Inner, scope: Scope) -> bool | Invalid:
     if isinstance(left, str) and isinstance(node.right, syntax.Name) and node.right.bare is not None:
         right: _Inner = node.right.bare
     else:
-        right = _evaluate(node.right, scope)
+        right = evaluated(node.right, scope)
     if right is INVALID:
         return INVALID
     if isinstance(left, Number) and isinstance(right, Number):
@@ -324,9 +325,9 @@ def _arithmetic(node: syntax.Binary, left: Number | Invalid, right: Number | Inv
 
 
 def _within(node: syntax.Within, scope: Scope) -> bool | Invalid:
-    value = _number(_evaluate(node.value, scope), node.value)
-    tolerance = _number(_evaluate(node.tolerance, scope), node.tolerance)
-    target = _number(_evaluate(node.target, scope), node.target)
+    value = _number(evaluated(node.value, scope), node.value)
+    tolerance = _number(evaluated(node.tolerance, scope), node.tolerance)
+    target = _number(evaluated(node.target, scope), node.target)
     if value is INVALID or tolerance is INVALID or target is INVALID:
         return INVALID
     units.same(units.combined("-", value.dim, target.dim, node.column), tolerance.dim, node.column)
@@ -336,7 +337,7 @@ def _within(node: syntax.Within, scope: Scope) -> bool | Invalid:
 def _call(node: syntax.Call, scope: Scope) -> _Inner:
     if node.function == "since":
         return _operand(scope.lookup(_since(node)))
-    found = [_evaluate(argument, scope) for argument in node.arguments]
+    found = [evaluated(argument, scope) for argument in node.arguments]
     if node.function == "known":
         return found[0] is not INVALID
     if node.function == "default":

@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Any
 
 from tilctl.engine.machine import State
+from tilctl.guard.book import AlarmBook
 from tilctl.journal import events as ev
 from tilctl.journal.chain import Record
 from tilctl.plant.ledger import Ledger
@@ -85,17 +86,6 @@ class Prompt:
         return self.answer is None and not self.withdrawn
 
 
-@dataclass
-class Alarm:
-    """An active alarm."""
-
-    id: str
-    priority: str
-    text: str
-    since: datetime
-    path: str
-
-
 def parse_time(text: str) -> datetime:
     """Return the aware UTC moment of an RFC 3339 text."""
     return datetime.fromisoformat(text).astimezone(UTC)
@@ -133,7 +123,8 @@ class BatchState:
         self.closed_twice: list[int] = []  # intents; never happens
         self.freezing: dict[int, list[ev.FreezeSampled]] = {}  # intent -> what was seen of its run, in order
         self.prompts: dict[str, Prompt] = {}
-        self.alarms: dict[str, Alarm] = {}
+        self.book = AlarmBook()
+        self.alarms = self.book.active  # those whose condition holds
         self.commands: dict[str, ev.CommandReceived] = {}
         self.answers: dict[str, ev.CommandAnswered] = {}
         self.ledger = Ledger()
@@ -215,10 +206,16 @@ class BatchState:
             case ev.Moved():
                 self.ledger.moved(event.from_container, event.to_container, event.volume_ml)
                 self.sampled.add(event.path)
-            case ev.AlarmRaised():
-                self.alarms[event.alarm] = Alarm(event.alarm, event.priority, event.text, t, event.path)
-            case ev.AlarmCleared():
-                self.alarms.pop(event.alarm, None)
+            case (
+                ev.AlarmRaised()
+                | ev.AlarmCleared()
+                | ev.AlarmAcknowledged()
+                | ev.AlarmReset()
+                | ev.AlarmAgain()
+                | ev.AlarmSetAside()
+                | ev.AlarmSetBack()
+            ):
+                self.book.apply(event, t, record.seq)
             case ev.CommandReceived():
                 self.commands[event.command_id] = event
             case ev.CommandAnswered():

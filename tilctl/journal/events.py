@@ -14,6 +14,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, TypeAdapter, ValidationError
 
+from tilctl.journal.alarms import (
+    AlarmAcknowledged,
+    AlarmAgain,
+    AlarmCleared,
+    AlarmRaised,
+    AlarmReset,
+    AlarmSetAside,
+    AlarmSetBack,
+)
 from tilctl.journal.lifecycle import (
     BatchClosed,
     BatchCreated,
@@ -43,7 +52,6 @@ from tilctl.journal.lifecycle import (
 Json = dict[str, Any]
 Scalar = float | str | bool | None
 Outcome = Literal["done", "partial", "nothing", "in_doubt"]
-Priority = Literal["critical", "high", "medium", "low"]
 
 
 class EventError(ValueError):
@@ -292,26 +300,6 @@ class Moved:
 
 
 @dataclass(frozen=True, slots=True)
-class AlarmRaised:
-    """An alarm became active; `values` are the operands that made it so."""
-
-    alarm: str
-    priority: Priority
-    text: str
-    path: str = ""
-    values: Json = field(default_factory=_json)
-    kind: Literal["alarm_raised"] = "alarm_raised"
-
-
-@dataclass(frozen=True, slots=True)
-class AlarmCleared:
-    """The cause of an alarm is gone."""
-
-    alarm: str
-    kind: Literal["alarm_cleared"] = "alarm_cleared"
-
-
-@dataclass(frozen=True, slots=True)
 class GuardActed:
     """A guard did more than alarm: hold or stop."""
 
@@ -354,7 +342,8 @@ BatchEvent = BatchCreated | BatchEnded | BatchClosed | CommandReceived | Command
 StepEvent = StepStarted | StepPhase | StepCompleted | StepHeld | StepFailed | StepInDoubt | FreezeReported
 EffectEvent = IntentOpened | IntentClosed | TargetSet | TargetConfirmed | Mounted | Unmounted | Moved
 PersonEvent = PromptOpened | AnswerReceived | PromptAnswered | PromptWithdrawn | Noted | ValuesSet | Marked
-GuardEvent = AlarmRaised | AlarmCleared | GuardActed | MadeSafe | ExceptionRaised
+AlarmEvent = AlarmRaised | AlarmCleared | AlarmAcknowledged | AlarmReset | AlarmAgain | AlarmSetAside | AlarmSetBack
+GuardEvent = AlarmEvent | GuardActed | MadeSafe | ExceptionRaised
 Event = RecordEvent | ContinuityEvent | RegisterEvent | BatchEvent | StepEvent | EffectEvent | PersonEvent | GuardEvent
 
 

@@ -154,6 +154,10 @@ class ProcessImage:
         limit = self._stale_after.get(name) or self._stale_after.get(device, 5.0)
         return reading.aged(self._clock.monotonic(), limit)
 
+    def age(self, reading: Reading) -> float:
+        """Return how old a reading is now, in s."""
+        return self._clock.monotonic() - reading.at
+
     def number(self, name: str) -> float | None:
         """Return the value of a point as a number, or None when it is not to be trusted."""
         reading = self.get(name)

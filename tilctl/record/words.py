@@ -8,6 +8,7 @@ from typing import Any, assert_never, cast
 
 from devices.quantity import show
 from tilctl.journal import events as ev
+from tilctl.record.alarm_words import of_an_alarm
 
 LONGEST = 120
 """Characters of one value that is data (a table, a list); the whole of it is in the record."""
@@ -81,11 +82,17 @@ def describe(event: ev.Event) -> str:
             | ev.Marked()
         ):
             return _of_a_person(event)
-        case ev.AlarmRaised():
-            values = _data(event.values)
-            return f"alarm {event.alarm} ({event.priority}): {event.text}" + (f" [{values}]" if values else "")
-        case ev.AlarmCleared():
-            return f"alarm {event.alarm} is over"
+        case (
+            ev.AlarmRaised()
+            | ev.AlarmCleared()
+            | ev.AlarmAcknowledged()
+            | ev.AlarmReset()
+            | ev.AlarmAgain()
+            | ev.AlarmSetAside()
+            | ev.AlarmSetBack()
+        ):
+            values = _data(event.values) if isinstance(event, ev.AlarmRaised) else ""
+            return of_an_alarm(event) + (f" [{values}]" if values else "")
         case ev.GuardActed():
             return f"guard: {event.action} for alarm {event.alarm}"
         case ev.MadeSafe():

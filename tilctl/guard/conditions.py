@@ -1,0 +1,62 @@
+"""Conditions of the site on tags, judged on the process image: three-valued, with a deadband."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from devices.quantity import parse
+from devices.reading import Quality
+from recipes.expr import INVALID, Operand, compile, explain
+from recipes.hysteresis import still
+from recipes.units import number
+from tilctl.plant.image import ProcessImage
+
+_PLAIN = ("bool", "symbol", "text")
+
+
+class TagScope:
+    """Names as the process image has them; `reads` maps each to its `device.point`."""
+
+    def __init__(self, image: ProcessImage, reads: Mapping[str, str]) -> None:
+        self._image = image
+        self._reads = reads
+
+    def lookup(self, name: str) -> Operand | None:
+        """Return the operand of a name as it is now, None where it was never read."""
+        at = self._reads.get(name)
+        reading = None if at is None else self._image.get(at)
+        if reading is None:
+            return None
+        unit = "" if reading.unit in _PLAIN else reading.unit
+        value = None if reading.quality is Quality.BAD else reading.value
+        return Operand(name, value, unit, reading.quality, self._image.age(reading))
+
+
+class TagCondition:
+    """One condition; `devices` are those whose reading may change it."""
+
+    def __init__(self, image: ProcessImage, text: str, reads: Mapping[str, str], deadband: str = "") -> None:
+        """Take a condition that was checked when the site was loaded; `deadband` is a difference, "" for none."""
+        self.text = text
+        self.devices = frozenset(at.partition(".")[0] for at in reads.values())
+        self._expression = compile(text)
+        self._scope = TagScope(image, reads)
+        quantity = parse(deadband) if deadband else None
+        self._deadband = None if quantity is None else number(quantity.value, quantity.unit)
+
+    def holds(self) -> bool | None:
+        """Return whether it holds; None when that is not known."""
+        found = self._expression.truth(self._scope)
+        return None if found is INVALID else found
+
+    def goes_on(self) -> bool | None:
+        """Return whether it goes on holding, once it has held; None when that is not known."""
+        if self._deadband is None:
+            return self.holds()
+        found = still(self._expression, self._scope, self._deadband)
+        return None if found is INVALID else found
+
+    def operands(self) -> dict[str, Any]:
+        """Return what it sees, by name, for the record."""
+        return {operand.name: operand.value for operand in explain(self._expression, self._scope)}
