@@ -52,3 +52,9 @@ class AlarmFields(BaseModel):
             "cause": self.cause, "consequence": self.consequence, "action": self.action, "allowed": self.allowed,
         }  # fmt: skip
         return {key: text for key, text in given.items() if text}
+
+    @property
+    def times(self) -> list[tuple[str, str]]:
+        """Return the amounts of time by their keys, to be checked."""
+        given = (("for", self.for_), ("off_delay", self.off_delay), ("re_alarm", self.re_alarm))
+        return [(key, text) for key, text in given if text is not None]

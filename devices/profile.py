@@ -154,6 +154,7 @@ class _Compiler:
             open_checks=tuple(source.profile.open_checks),
             on_connect=on_connect_of(source, commands, self._find),
             at_commissioning=at_commissioning_of(source, known, self._find),
+            alarms=source.alarms,
         )
         failsafe.check_configured(source, self._find)
         for i, denied in enumerate(source.deny):

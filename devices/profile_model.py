@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from devices.alarm import AlarmFields, AlarmId
 from devices.codec import RegType, WordOrder
 from devices.profile_fields import (
     Address,
@@ -360,7 +361,7 @@ class ProfileModel(_Strict):
 
     `on_connect` are commands whose value is lost with the instrument's power: they are sent on each new connection,
     with the values that a site gives (`settings`).  `at_commissioning` are points, with the reason, whose right value
-    only a site knows (`expect`): read at connect and every hour.
+    only a site knows (`expect`): read at connect and every hour.  `alarms` name its own points: `heater_fault == true`.
     """
 
     profile: HeaderModel
@@ -376,4 +377,5 @@ class ProfileModel(_Strict):
     at_commissioning: dict[Name, str] = Field(default_factory=dict[str, str])
     deny: list[DenyModel] = Field(default_factory=list[DenyModel])
     failsafe: FailsafeModel
+    alarms: dict[AlarmId, AlarmFields] = Field(default_factory=dict[str, AlarmFields])
     sim: SimModel | None = None

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from devices.alarm import AlarmFields
 from devices.codec import RegType, WordOrder
 from devices.reading import Quality
 
@@ -348,6 +349,7 @@ class Profile:
     on_connect: tuple[str, ...] = ()  # commands sent on each new connection, with the values that the site gives
     at_commissioning: Mapping[str, str] = field(default_factory=dict[str, str])  # point that a site expects -> why
     silence: Silence | None = None  # what shows that it has noticed that its host is gone
+    alarms: Mapping[str, AlarmFields] = field(default_factory=dict[str, AlarmFields])  # on its own points
     counter: bool = True  # of a pump: it counts what it moved; without that its doses are closed by mass alone
 
     def denial(self, addr: int, words: int) -> str:

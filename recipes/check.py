@@ -10,17 +10,20 @@ from pathlib import Path
 
 from devices.diagnostic import Diagnostic, DocumentError
 from devices.document import DataPath, Document, validate
-from devices.quantity import QuantityError, parse
+from devices.quantity import Dim, QuantityError, parse
 from devices.role import ROLES
 from recipes import shelf
 from recipes.check_expr import CONDITION, expression
 from recipes.check_sources import check_sources
 from recipes.check_steps import StepCheck
 from recipes.check_volumes import VolumeCheck, count_range
+from recipes.expr import compile
 from recipes.findings import Findings
-from recipes.model import Recipe
+from recipes.hysteresis import fits
+from recipes.model import Guard, Recipe
 from recipes.names import RESERVED, Names
 from recipes.ranges import Range
+from recipes.syntax import ExprError
 
 
 def check(
@@ -155,9 +158,28 @@ def _guards(recipe: Recipe, names: Names, findings: Findings) -> None:
             findings.error("id-duplicate", (*path, "id"), f"a second guard '{guard.id}'")
         seen.add(guard.id)
         expression(guard.when, scope, findings, (*path, "when"), CONDITION)
-        findings.quantity(guard.for_, ("s",), (*path, "for"))
+        if guard.unless is not None:
+            expression(guard.unless, scope, findings, (*path, "unless"), CONDITION)
+        for key, text in guard.times:
+            findings.quantity(text, ("s",), (*path, key))
+        _deadband(guard, scope, findings, path)
         for mark in guard.span or ():
             _mark(mark, names, findings, (*path, "while"))
+
+
+def _deadband(guard: Guard, scope: Names, findings: Findings, path: DataPath) -> None:
+    """Report a deadband that is none, or that no comparison of the guard could use."""
+    if guard.deadband is None:
+        return
+    try:
+        wanted = Dim.of(parse(guard.deadband).unit)
+        if not fits(compile(guard.when), scope, wanted):
+            hint = "a difference in the unit of what is compared: 0.2 K for a temperature"
+            findings.error("deadband", (*path, "deadband"), f"no comparison of '{guard.id}' is of its unit", hint)
+    except QuantityError as error:
+        findings.error("quantity", (*path, "deadband"), error.message, error.hint, offset=0)
+    except ExprError:
+        return  # reported where it stands
 
 
 def _clocks(recipe: Recipe, names: Names, findings: Findings) -> None:

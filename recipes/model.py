@@ -10,12 +10,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
-from recipes.fields import SOME, Amount, Expr, Flag, Frozen, Id, Span, Text
+from devices.alarm import AlarmFields
+from recipes.fields import SOME, Amount, Flag, Frozen, Id, Span, Text
 from recipes.steps import AnyVerb, Choose, ForEach, Step
 
 Title = Annotated[str, StringConstraints(pattern="^[a-z0-9][a-z0-9-]*$", max_length=60)]
 Version = Annotated[str, StringConstraints(pattern=r"^\d+\.\d+\.\d+$")]
-Priority = Literal["critical", "high", "medium", "low"]
 
 
 class Equipment(Frozen):
@@ -86,19 +86,13 @@ class BiologicalClock(Frozen):
         return self
 
 
-class Guard(Frozen):
+class Guard(AlarmFields):
     """A condition watched from batch start to end, also while held; it may alarm, hold or stop, nothing else."""
 
     id: Id
-    when: Expr
-    for_: Amount = Field(default="0 s", alias="for")
-    priority: Priority
-    then: Literal["alarm", "hold", "stop"] = "alarm"
     while_: Annotated[str, StringConstraints(pattern=r"^mark [a-z][a-z0-9_]* to [a-z][a-z0-9_]*$")] | None = Field(
         default=None, alias="while"
     )
-    text: Text | None = None
-    source: Text | None = None
 
     @property
     def span(self) -> tuple[str, str] | None:

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from devices.alarm import AlarmFields, AlarmId
 from devices.profile_model import CheckModel, FailsafeModel, Flag, HeaderModel, Milliseconds, Name, Number
 
 Topic = Annotated[str, Field(min_length=1, max_length=300)]
@@ -160,4 +161,5 @@ class MqttProfileModel(_Strict):
     points: Annotated[dict[Name, PointModel], Field(min_length=1)]
     commands: dict[Name, CommandModel] = Field(default_factory=dict[str, CommandModel])
     failsafe: FailsafeModel
+    alarms: dict[AlarmId, AlarmFields] = Field(default_factory=dict[str, AlarmFields])
     sim: SimModel | None = None

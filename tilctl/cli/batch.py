@@ -5,23 +5,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import re
 import sys
 from collections.abc import Mapping
 from typing import Any, cast
-from uuid import uuid4
 
-from tilctl.cli import station, unit_view
-from tilctl.cli.exits import CommandFailed, Exit
+from tilctl.cli import asking, station, unit_view
+from tilctl.cli.exits import Exit
 from tilctl.cli.plain import lines
-from tilctl.gateway.client import NoAnswerError, StationClient
 
-TIMEOUT_S = 15.0
-"""How long an answer is waited for when nothing else is said, s; a command is sent again until then."""
-MAKES_SAFE = ("hold", "stop", "abort")
-SAFE_S = 60.0
-"""How long for an answer of these, s: it comes when outputs are safe (a silent instrument is waited for 5 s, all at
-once, then tried on), and a step under way has closed its evidence (120 s at most)."""
 COMMANDS = {
     "start": "start a recipe of the controller's library on an idle unit",
     "pause": "let the step under way end, then wait",
@@ -34,11 +25,6 @@ COMMANDS = {
     "leave-safe-mode": "recover what safe mode left alone, on every unit, once the cause is seen to",
     "answer": "answer an open prompt",
 }
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
-LOOK = (
-    "Look at the broker (is it running, is this its address? --url), at the controller (is `tilctl run` up?), "
-    "and at its names (--site, --node)."
-)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,31 +56,22 @@ def arguments(parser: argparse.ArgumentParser) -> None:
                 "inputs", nargs="*", metavar="NAME=VALUE", help="a value; a bare number is in the unit that is shown"
             )
         _common(sub)
-        sub.add_argument("--reason", metavar="TEXT", help="why, for the record")
         sub.add_argument("--batch", metavar="NAME", help="refuse when the unit has another batch than this")
-        sub.add_argument("--id", metavar="ID", help="the id of an earlier try, to repeat it: it is carried out once")
+        asking.of_a_command(sub)
 
 
 def _common(parser: argparse.ArgumentParser) -> None:
-    station.arguments(parser)
+    asking.arguments(parser)
     parser.add_argument("--unit", metavar="NAME", help="the unit (default: the only one of the site file)")
-    parser.add_argument(
-        "--timeout",
-        type=station.seconds,
-        metavar="S",
-        help=f"how long an answer is waited for, s (default: {TIMEOUT_S:g}; {', '.join(MAKES_SAFE)}: {SAFE_S:g})",
-    )
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def run(args: argparse.Namespace) -> int:
     """Send one command and print its answer; raises CommandFailed."""
-    if getattr(args, "id", None) is not None and not _ID.fullmatch(args.id):
-        raise CommandFailed(Exit.BAD_INPUT, f"--id: {args.id!r} is no id of a command")
+    asking.check_id(args)
     target = station.target_of(args)
     unit = station.unit_of(target, args.unit)
     if args.verb in ("status", "prompts"):
-        return _show(args, unit, asyncio.run(_ask(args, target, unit, "status", {})))
+        return _show(args, unit, asyncio.run(asking.ask(args, target, unit, "status", {})))
     if args.verb == "events":
         return _events(args, target, unit)
     arguments: dict[str, Any] = {}
@@ -103,38 +80,7 @@ def run(args: argparse.Namespace) -> int:
     elif args.verb == "answer":
         arguments = {"prompt": args.prompt, "inputs": station.pairs(args.inputs, "input")}
     verb = "prompt-answer" if args.verb == "answer" else str(args.verb)
-    return _tell(args, unit, asyncio.run(_ask(args, target, unit, verb, arguments)))
-
-
-async def _ask(
-    args: argparse.Namespace, target: station.Target, unit: str, verb: str, arguments: dict[str, Any]
-) -> dict[str, Any]:
-    """Return the final answer to one command; raises CommandFailed when none came in time."""
-    loop = asyncio.get_running_loop()
-    end = loop.time() + float(args.timeout or (SAFE_S if verb in MAKES_SAFE else TIMEOUT_S))
-    data: dict[str, Any] = {}
-    if getattr(args, "reason", None):
-        data["reason"] = {"code": "operator", "text": args.reason}
-    if getattr(args, "batch", None):
-        data["batch"] = args.batch
-    command = str(getattr(args, "id", None) or f"{target.client[:40]}-{uuid4()}")
-    async with StationClient(target.url, target.topics, target.client, login=target.login) as client:
-        try:
-            await client.online(float(args.timeout or TIMEOUT_S))
-        except NoAnswerError as error:
-            raise CommandFailed(Exit.UNAVAILABLE, f"{error}\n{LOOK}") from error
-        try:
-            return await client.request(
-                unit, verb, arguments, command_id=command, data=data, timeout_s=end - loop.time()
-            )
-        except NoAnswerError as error:
-            if verb == "status":
-                raise CommandFailed(Exit.UNAVAILABLE, f"{error}\n{LOOK}") from error
-            text = f"{error}\nWhether it was carried out is not known"
-            if verb in MAKES_SAFE:
-                text += "; once begun it goes on by itself, and silent instruments and a step under way take their time"
-            again = f"see `tilctl batch status`, or repeat it safely with --id {command}"
-            raise CommandFailed(Exit.UNAVAILABLE, f"{text}: {again}") from error
+    return asking.told(args, unit, asyncio.run(asking.ask(args, target, unit, verb, arguments)))
 
 
 def _events(args: argparse.Namespace, target: station.Target, unit: str) -> int:
@@ -142,9 +88,9 @@ def _events(args: argparse.Namespace, target: station.Target, unit: str) -> int:
     following: int | None = args.first
     while following is not None:
         wanted = {"from": following, "batch": args.batch or "", "to": args.to}
-        answer = asyncio.run(_ask(args, target, unit, "events", wanted))
+        answer = asyncio.run(asking.ask(args, target, unit, "events", wanted))
         if answer.get("status") != "done":
-            return _tell(args, unit, answer)
+            return asking.told(args, unit, answer)
         data = cast("dict[str, Any]", answer["data"])
         for event in cast("list[dict[str, Any]]", data["events"]):
             text = json.dumps(event) if args.json else f"{event['seq']:>6}  {event['time']}  {event['data']['kind']}"
@@ -158,7 +104,7 @@ def _events(args: argparse.Namespace, target: station.Target, unit: str) -> int:
 
 def _show(args: argparse.Namespace, unit: str, answer: Mapping[str, Any]) -> int:
     if answer.get("status") != "done":
-        return _tell(args, unit, answer)
+        return asking.told(args, unit, answer)
     data = cast("dict[str, Any]", answer.get("data") or {})
     prompts = cast("list[dict[str, Any]]", data.get("prompts") or [])
     if args.verb == "prompts":
@@ -169,16 +115,3 @@ def _show(args: argparse.Namespace, unit: str, answer: Mapping[str, Any]) -> int
         text = unit_view.status(unit, data)
     print(json.dumps(shown) if args.json else text)
     return Exit.OK
-
-
-def _tell(args: argparse.Namespace, unit: str, answer: Mapping[str, Any]) -> int:
-    """Print how a command ended: refused and failed are a no."""
-    status, code, text = (str(answer.get(key) or "") for key in ("status", "code", "text"))
-    well = status in ("done", "already")
-    if args.json:
-        print(json.dumps({"unit": unit, "verb": args.verb, **answer}))
-    elif well:
-        print(f"{unit}: {args.verb} {status}" + (f": {lines(text)}" if text else ""))
-    else:
-        print(f"tilctl batch: {args.verb} was {status}: {code}: {lines(text)}", file=sys.stderr)
-    return Exit.OK if well else Exit.NOT_WELL

@@ -18,7 +18,7 @@ from typing import Any
 from devices.clock import Clock
 from tilctl.commands.envelope import Envelope, RawCommand, RefusedError, check_fresh, open_envelope, rfc3339
 from tilctl.commands.verbs import VERBS, Code
-from tilctl.engine.port import Command, ControllerPort, Outcome
+from tilctl.engine.port import SITE, Command, ControllerPort, Outcome
 
 MAX_UNDER_WAY = 64
 """Commands under way at once before others are refused as busy."""
@@ -142,7 +142,7 @@ class Door:
         envelope, command = open_envelope(raw)
         if VERBS[command.verb].beside:
             raise RefusedError(Code.UNKNOWN_VERB, f"{command.verb} is answered over MQTT only", command.id)
-        if raw.unit not in self._controller.units():
+        if raw.unit not in self._controller.units() and not (raw.unit == SITE and VERBS[command.verb].of_site):
             known = ", ".join(self._controller.units())
             raise RefusedError(Code.UNKNOWN_UNIT, f"no unit is called {raw.unit!r}; here: {known}", command.id)
         if self._repeated(command, answer):
@@ -150,7 +150,9 @@ class Door:
             return
         self._check_fresh(envelope, command)
         if command.verb == "status":
-            status = self._controller.status(command.unit) | {"prompts": self._controller.prompts(command.unit)}
+            status = dict(self._controller.status(command.unit))
+            if command.unit != SITE:
+                status["prompts"] = self._controller.prompts(command.unit)
             answer(self._reply(command, Outcome("done"), data=status))
             self.counts.answered["done"] += 1
             return

@@ -43,6 +43,10 @@ class Code(StrEnum):
     RECOVERING = "recovering"
     SAFE_MODE = "safe_mode"
     INTERNAL = "internal"
+    NO_ALARM = "no_alarm"
+    NOT_SHELVABLE = "not_shelvable"
+    NEEDS_REASON = "needs_reason"
+    NEEDS_ACTOR = "needs_actor"
 
 
 class Nothing(BaseModel):
@@ -75,6 +79,25 @@ class EventsArgs(Nothing):
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
 
 
+class AlarmArgs(Nothing):
+    """Which alarm; `*` acknowledges all that wait."""
+
+    alarm: Annotated[str, Field(pattern=r"^(\*|[A-Za-z0-9][A-Za-z0-9_.-]{0,159})$")]
+
+
+class ShelveArgs(AlarmArgs):
+    """What `shelve` takes: for how long, and whether it ends with the condition."""
+
+    for_: Annotated[str, Field(alias="for", min_length=1, max_length=80)]
+    once: bool = False
+
+
+class OutOfServiceArgs(AlarmArgs):
+    """What `out-of-service` takes: the number of the work order."""
+
+    work_order: Annotated[str, Field(min_length=1, max_length=80)]
+
+
 @dataclass(frozen=True, slots=True)
 class Verb:
     """How the door treats one verb.
@@ -82,7 +105,7 @@ class Verb:
     Invariant: a `protective` verb is never turned away for want of room or for a wrong response topic.
     `bound_to_screen`: refused when what the sender saw last (`expect`) has changed. Hold and abort are not: a
     person who wants the batch safe is right on any screen. `beside`: answered by the gateway from the record alone,
-    and never at the door.
+    and never at the door. `of_site`: may be about the site, which is no unit.
     """
 
     args: type[BaseModel] = Nothing
@@ -90,6 +113,7 @@ class Verb:
     protective: bool = False
     bound_to_screen: bool = True
     beside: bool = False
+    of_site: bool = False
 
 
 VERBS: dict[str, Verb] = {
@@ -102,7 +126,13 @@ VERBS: dict[str, Verb] = {
     "abort": Verb(protective=True, bound_to_screen=False),
     "reset": Verb(),
     "prompt-answer": Verb(AnswerArgs, Code.BAD_ANSWER),
-    "status": Verb(bound_to_screen=False),
+    "status": Verb(bound_to_screen=False, of_site=True),
     "leave-safe-mode": Verb(bound_to_screen=False),
+    "ack": Verb(AlarmArgs, bound_to_screen=False, of_site=True),
+    "alarm-reset": Verb(AlarmArgs, bound_to_screen=False, of_site=True),
+    "shelve": Verb(ShelveArgs, bound_to_screen=False, of_site=True),
+    "unshelve": Verb(AlarmArgs, bound_to_screen=False, of_site=True),
+    "out-of-service": Verb(OutOfServiceArgs, bound_to_screen=False, of_site=True),
+    "in-service": Verb(AlarmArgs, bound_to_screen=False, of_site=True),
     "events": Verb(EventsArgs, bound_to_screen=False, beside=True),
 }

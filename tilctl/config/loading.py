@@ -8,21 +8,25 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from devices.alarm import AlarmFields
 from devices.document import DocumentError, load, validate
 from devices.given import NOTHING
 from devices.mqtt.login import PORTS
 from devices.profile import Profile, load_profile
+from tilctl.config.alarms import alarms_of, check_profile_alarms
 from tilctl.config.equipment import EquipmentCheck, calibrations_of, corrections_of
 from tilctl.config.given import given_of
 from tilctl.config.logins import Logins
 from tilctl.config.references import Findings, References, Where
 from tilctl.config.schema import MqttBusEntry, SerialBusEntry, SiteFile, TcpBusEntry
-from tilctl.config.site import Bus, Device, Scan, Site
+from tilctl.config.site import Bus, Device, RoleBinding, Scan, Site, SiteAlarm, UnitSite
+from tilctl.config.tags import TagNames
 from tilctl.config.wiring import check_address, check_timing, check_wires
 
 _ADDRESSES = ("port", "host", "url", "data")
@@ -99,6 +103,14 @@ def _compile(model: SiteFile, path: Path, sha256: str, findings: Findings, *, ch
     units = {name: check.unit(name, unit) for name, unit in model.units.items()}
     shared = {name: check.role(("shared", name), name, role) for name, role in model.shared.items()}
     check.one_owner_each()
+    known = {**profiles, **equipment.profiles}
+    units = {
+        name: replace(unit, alarms=_alarms(("units", name), model.units[name].alarms, known, unit, shared, findings))
+        for name, unit in units.items()
+    }
+    nowhere = UnitSite("", {}, {}, (), {})
+    alarms = _alarms((), model.alarms, known, nowhere, shared, findings)
+    check_profile_alarms(profiles, findings)
     return Site(
         name=model.site,
         node=model.node,
@@ -119,7 +131,20 @@ def _compile(model: SiteFile, path: Path, sha256: str, findings: Findings, *, ch
         calibrations=calibrations,
         mqtt_login=logins.controller(model.mqtt),
         stations=logins.stations(model.mqtt),
+        alarms=alarms,
     )
+
+
+def _alarms(
+    where: Where,
+    declared: Mapping[str, AlarmFields],
+    profiles: Mapping[str, Profile],
+    unit: UnitSite,
+    shared: Mapping[str, RoleBinding],
+    findings: Findings,
+) -> dict[str, SiteAlarm]:
+    names = TagNames(profiles, {**shared, **unit.roles}, unit.places)
+    return alarms_of((*where, "alarms"), declared, names, findings)
 
 
 def _bus(name: str, entry: TcpBusEntry | SerialBusEntry | MqttBusEntry, findings: Findings, logins: Logins) -> Bus:

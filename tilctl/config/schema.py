@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from devices.alarm import AlarmFields
 from tilctl.config.site import CONTROLLER, PlaceClass
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
@@ -252,6 +253,7 @@ class UnitEntry(Entry):
     lines: list[LineEntry] = []
     culture_safe: dict[str, str]
     interlocks: dict[Name, InterlockEntry] = {}
+    alarms: dict[Name, AlarmFields] = {}
 
 
 class SiteFile(Entry):
@@ -272,3 +274,4 @@ class SiteFile(Entry):
     equipment: dict[Name, EquipmentEntry] = {}
     units: Annotated[dict[Name, UnitEntry], Field(min_length=1)]
     shared: dict[Name, RoleEntry] = {}
+    alarms: dict[Name, AlarmFields] = {}

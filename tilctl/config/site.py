@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from devices.alarm import AlarmFields
 from devices.calibration import Calibration
 from devices.equipment.spec import Spec
 from devices.given import NOTHING, Given
@@ -131,6 +132,16 @@ class Interlock:
 
 
 @dataclass(frozen=True, slots=True)
+class SiteAlarm:
+    """An alarm of the site or of a profile; `reads` and `unless_reads` map the names of its conditions to points."""
+
+    name: str
+    declared: AlarmFields
+    reads: Mapping[str, str]
+    unless_reads: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class UnitSite:
     """One unit: what one batch owns exclusively."""
 
@@ -140,6 +151,7 @@ class UnitSite:
     lines: tuple[Line, ...]
     culture_safe: Mapping[str, Safe]
     interlocks: Mapping[str, Interlock] = field(default_factory=dict[str, Interlock])
+    alarms: Mapping[str, SiteAlarm] = field(default_factory=dict[str, SiteAlarm])
 
     def line(self, source: PlaceClass, destination: PlaceClass) -> Line | None:
         """Return the first line that leads from one class of places to another, None if there is none."""
@@ -176,6 +188,7 @@ class Site:
     calibrations: Mapping[str, tuple[Calibration, ...]] = field(default_factory=dict[str, tuple[Calibration, ...]])
     mqtt_login: Login = CONTROLLER
     stations: Mapping[str, Login] = field(default_factory=dict[str, Login])
+    alarms: Mapping[str, SiteAlarm] = field(default_factory=dict[str, SiteAlarm])
 
     @property
     def topic_prefix(self) -> str:

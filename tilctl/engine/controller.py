@@ -10,18 +10,19 @@ from typing import Any
 from devices.document import DocumentError
 from recipes.catalog import find
 from tilctl import __version__
-from tilctl.engine import identity
+from tilctl.engine import alarm_commands, identity
 from tilctl.engine.batch import Batch
 from tilctl.engine.binding import Bound, NotBindable, bind, check_devices, check_parameters
 from tilctl.engine.machine import FINAL, State, legal_commands
 from tilctl.engine.machine import Command as Machine
-from tilctl.engine.port import Command, Outcome, StoredAnswer
+from tilctl.engine.port import SITE, Command, Outcome, StoredAnswer
 from tilctl.engine.prompts import BadAnswer
 from tilctl.engine.reopening import REOPENS, reopen_records, too_little_space
 from tilctl.engine.runner import Runner
 from tilctl.engine.slot import Slot
-from tilctl.engine.status import status_of
+from tilctl.engine.status import alarm_rows, alarms_beside, status_of
 from tilctl.engine.units import LEAVE, Units, reply
+from tilctl.guard.desk import Desk
 from tilctl.history.store import History
 from tilctl.journal import events as ev
 from tilctl.journal.store import Journal, JournalError
@@ -43,8 +44,22 @@ class Controller(Units):
 
     def status(self, unit: str) -> dict[str, Any]:
         """Return what is known of a unit now."""
-        mode = {"mode": self.mode, "mode_reason": self.mode_reason}
+        mode = {"mode": self.mode, "mode_reason": self.mode_reason, "alarms": self.alarms(unit)}
+        if unit == SITE:
+            return mode
         return status_of(self.suite.units[unit], self._slots[unit].runner) | mode
+
+    def alarms(self, unit: str) -> list[dict[str, Any]]:
+        """Return the alarms of a unit, or of the site, that are not normal or set aside, oldest first."""
+        runner = None if unit == SITE else self._slots[unit].runner
+        found = [row for desk in self.desks(unit) for row in alarm_rows(desk)]
+        return found if runner is None else found + alarms_beside(runner.batch)
+
+    def desks(self, unit: str) -> tuple[Desk, ...]:
+        """Return where the alarms of a unit, or of the site, are noted: of its batch first."""
+        idle = self._alarms.desks[unit]
+        runner = None if unit == SITE else self._slots[unit].runner
+        return (idle,) if runner is None else (runner.desk, idle)
 
     def prompts(self, unit: str) -> list[dict[str, Any]]:
         """Return the open prompts of a unit, oldest first."""
@@ -53,7 +68,7 @@ class Controller(Units):
 
     def known_command(self, unit: str, command_id: str) -> StoredAnswer | None:
         """Return what is on record of a command."""
-        runner = self._slots[unit].runner
+        runner = None if unit == SITE else self._slots[unit].runner
         if runner is not None and command_id in runner.batch.state.commands:
             received = runner.batch.state.commands[command_id]
             answer = runner.batch.state.answers.get(command_id)
@@ -64,6 +79,8 @@ class Controller(Units):
 
     async def execute(self, command: Command, accepted: Callable[[int, str], None]) -> Outcome:
         """Carry out one command; see the port."""
+        if command.verb in alarm_commands.VERBS:  # Invariant: in every mode, beside whatever else is under way
+            return await self._on_alarms(command, accepted)
         slot = self._slots[command.unit]
         if (refused := self._not_now(slot, command)) is not None:
             return refused
@@ -104,6 +121,29 @@ class Controller(Units):
                 await journal.record(ev.CommandAnswered(command.id, outcome.status, outcome.code, outcome.text))
             except JournalError as error:
                 self._log.error("record_failed", error=str(error))
+        return outcome
+
+    async def _on_alarms(self, command: Command, accepted: Callable[[int, str], None]) -> Outcome:
+        """Carry out a command about alarms, on the record of the batch where there is one."""
+        slot = self._slots.get(command.unit)
+        if slot is not None and slot.commands.more_than(COMMANDS_AN_HOUR, self.clock.monotonic()):
+            text = f"{COMMANDS_AN_HOUR} commands within the hour: something repeats them"
+            return Outcome("refused", "too_many", text)
+        batch = None if slot is None or slot.runner is None else slot.runner.batch
+        journal: Journal = self.journal if batch is None else batch.journal
+        received = ev.CommandReceived(
+            command.id, command.client, command.verb, dict(command.args), command.content_sha256, command.actor
+        )
+        try:
+            record = await journal.record(received)
+            accepted(record.seq, record.hash)
+            outcome = await alarm_commands.carried_out(
+                command, self.desks(command.unit), self.clock.now(), self.journal, journal
+            )
+            await journal.record(ev.CommandAnswered(command.id, outcome.status, outcome.code, outcome.text))
+        except JournalError as error:
+            self._log.error("record_failed", error=str(error))
+            return Outcome("failed", "journal_failed", f"nothing was done: {error}")
         return outcome
 
     def note_refusal(self, refused: ev.CommandRefused) -> None:

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+SITE = "site"
+"""What stands where a unit is named, for alarms that are of no unit."""
 OutcomeStatus = Literal["done", "failed", "refused", "already"]
 
 
@@ -71,7 +73,15 @@ class ControllerPort(Protocol):
 
         Keys: `state` (one of the 12, lower case), `state_version` (int, grows with each transition), `batch`,
         `recipe`, `day` (float, d), `operation`, `path`, `waits` (list of dicts with `path` and `text`), `alarms`
-        (list of dicts with `alarm`, `priority`, `text`, `since`), `targets`, `readings`, `containers`.
+        (list of dicts, see `alarms`), `targets`, `readings`, `containers`.
+        """
+        ...
+
+    def alarms(self, unit: str) -> list[dict[str, Any]]:
+        """Return the alarms of a unit, or of `site`, that are not normal or set aside, oldest first.
+
+        Each has `alarm`, `priority`, `text`, `since`, `state` (ISA-18.2), `active`, `waiting` (for a person), `aside`
+        (how it is set aside: who, why, until when), `by` (who acknowledged it), `help` and `values`.
         """
         ...
 

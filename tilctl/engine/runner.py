@@ -7,7 +7,7 @@ and is put on the record as it happens.  HOLD, STOP and ABORT act before anythin
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Literal
 
 import structlog
@@ -26,6 +26,7 @@ from tilctl.engine.state import StepStatus
 from tilctl.engine.verbs.set_target import write_target
 from tilctl.engine.walker import Walker
 from tilctl.guard.board import Action, Priority
+from tilctl.guard.desk import Desk
 from tilctl.journal import events as ev
 from tilctl.journal.chain import Record
 from tilctl.journal.events import Event
@@ -61,6 +62,7 @@ class Runner:
         self._again = asyncio.Lock()  # Invariant: however often safety is asked for, the buses carry it once at a time
         self._asked_again = False
         self.standing = Standing(self)
+        self.desk = Desk(batch.clock, batch.note, batch.state.book)
         self._log = structlog.get_logger("runner").bind(batch=batch.name)
 
     # --- what people and the guard may cause ----------------------------------------------------------------------
@@ -80,15 +82,17 @@ class Runner:
             callback()
         return True
 
-    def alarm(self, alarm: str, priority: Priority | str, text: str, values: dict[str, Any] | None = None) -> None:
+    def alarm(
+        self, alarm: str, priority: Priority | str, text: str, values: Mapping[str, Any] | None = None, path: str = ""
+    ) -> None:
         """Raise an alarm, once while it is active."""
         if alarm not in self.batch.state.alarms and alarm not in self.batch.beside.raised:
             self._log.warning("alarm", alarm=alarm, priority=str(priority), text=text)
-            self.batch.note(ev.AlarmRaised(alarm, _priority(priority), text, "", values or {}))
+            self.desk.raise_(alarm, _priority(priority), text, path, values)
 
     def clear(self, alarm: str) -> None:
         """Clear an alarm."""
-        self.batch.note(ev.AlarmCleared(alarm))
+        self.desk.clear(alarm)
 
     def violated(self, name: str, text: str) -> None:
         """Invariant: what must never be is a culture-safe hold with an alarm, of this batch alone, and no crash."""
@@ -103,7 +107,9 @@ class Runner:
         return wrong[1] if wrong else ""
 
     def _judge(self, record: Record) -> None:
-        """Check what an event did to the ledger and the intents."""
+        """See what follows from an event: for its alarms, and for what must hold of the ledger and the intents."""
+        if record.event.kind.startswith("alarm_"):
+            self.desk.changed()
         text = wrong_after(self.batch, record)
         if text:
             self.violated("record", text)
@@ -158,6 +164,7 @@ class Runner:
         await asyncio.gather(*tasks, return_exceptions=True)
         await self.freezing.close()
         await self.prompts.close()
+        self.desk.close()
         if not keep:
             await self.batch.journal.close()
 

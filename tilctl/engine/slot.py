@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from typing import TypeVarTuple
+from typing import Any, TypeVarTuple
 
 import structlog
 
@@ -14,9 +14,12 @@ from tilctl.engine.hourly import Hourly
 from tilctl.engine.machine import FINAL, Command, State
 from tilctl.engine.runner import Runner
 from tilctl.engine.watches import watches_of
-from tilctl.guard.board import GuardBoard, Reactions
+from tilctl.guard.board import Action, GuardBoard, Priority, Reactions, Watch
+from tilctl.guard.book import AlarmBook
+from tilctl.guard.desk import BY_DESIGN, Desk
 from tilctl.history.store import History
 from tilctl.journal import events as ev
+from tilctl.plant.scanning import Scanner
 from tilctl.plant.unit import UnitPlant
 
 Ts = TypeVarTuple("Ts")
@@ -26,8 +29,10 @@ _WAITS_FOR_A_PERSON = (*FINAL, State.IDLE, State.HELD, State.PAUSED)
 class Slot:
     """One unit as the controller keeps it; empty while the unit is idle."""
 
-    def __init__(self, name: str, clock: Clock, trend_every: float) -> None:
+    def __init__(self, name: str, clock: Clock, trend_every: float, idle: Desk, scanner: Scanner) -> None:
+        """`idle` keeps the alarms of the unit while it has no batch."""
         self.name = name
+        self.idle = idle
         self.runner: Runner | None = None
         self.starting = False
         self.commands = Hourly()
@@ -35,7 +40,11 @@ class Slot:
         self.wanted: Command | None = None  # hold, stop or abort that came while the batch was being started
         self._clock = clock
         self._trend_every = trend_every
+        self._scanner = scanner
         self._guard: GuardBoard | None = None
+        self._alarms: GuardBoard | None = None  # those of the site and of profiles: with and without a batch
+        self._sharp: frozenset[str] = frozenset()  # devices that are scanned at the active pace for a pending alarm
+        self._pace = ExitStack()
         self._history: History | None = None
         self._seen: dict[str, bool] = {}  # device.point -> whether it is this unit's
         self._trended: dict[str, float] = {}  # instrument -> when its readings last went into the trends
@@ -43,27 +52,57 @@ class Slot:
         self._told: set[tuple[str, type[Exception]]] = set()  # what was logged, and held for, once
         self._log = structlog.get_logger("slot").bind(unit=name)
         self._outside = ExitStack()
+        self._declared: tuple[Watch, ...] = ()
 
     @property
     def state(self) -> State:
         """The state of the unit's batch, Idle where there is none."""
         return State.IDLE if self.runner is None else self.runner.state
 
+    @property
+    def desk(self) -> Desk:
+        """Where the alarms of this unit are noted now."""
+        return self.idle if self.runner is None else self.runner.desk
+
+    def watch(self, watches: Sequence[Watch]) -> None:
+        """Begin to watch the alarms of the site: the records are open, nothing has been read yet."""
+        for desk in {id(desk): desk for desk in (self.idle, self.desk)}.values():
+            desk.known(watches)
+        self._declared = tuple(watches)
+        reactions = Reactions(self._raise, self._clear, self._act, self._by_design)
+        book = self.desk.book
+        self._alarms = GuardBoard(self._clock, watches, reactions, book.active, suppressed_by_design(book))
+        self.desk.changed()
+
     def install(self, runner: Runner, history: History) -> None:
         """Take a batch: from now on it is watched and its trends are kept."""
         self.runner = runner
         self._history = history
         self._told.clear()
-        reactions = Reactions(runner.alarm, runner.clear, runner.act)
-        self._guard = GuardBoard(self._clock, watches_of(runner.batch), reactions, runner.batch.state.alarms)
+        watches, book = watches_of(runner.batch), runner.batch.state.book
+        runner.desk.known((*self._declared, *watches))
+        reactions = Reactions(runner.alarm, runner.clear, runner.act, runner.desk.by_design)
+        self._guard = GuardBoard(self._clock, watches, reactions, book.active, suppressed_by_design(book))
         runner.changed.append(self._changed)
+        if self._alarms is not None:
+            self._hand_over(self._alarms, runner)
         self.tell_clock()
+
+    def _hand_over(self, alarms: GuardBoard, runner: Runner) -> None:
+        """Note on the batch's record what is active, or set aside, in the idle unit."""
+        runner.desk.take_over(self.idle.book)
+        alarms.retold(runner.batch.state.alarms)
+        for alarm in list(self.idle.book.active):
+            self.idle.hand_over(alarm, f"batch {runner.batch.name}")
 
     async def clear(self, *, keep: bool = False) -> None:
         """Let the batch go: its trends and, unless it is to be kept open, its record are closed."""
         runner, history = self.runner, self._history
         self.runner = self._guard = self._history = None
         if runner is not None:
+            if keep and self._alarms is not None:  # put away, not left for another life of the controller
+                self.idle.take_over(runner.desk.book)
+                self._alarms.retold(self.idle.book.active)
             await runner.close(keep=keep)
         if history is not None:
             await history.close()
@@ -73,6 +112,46 @@ class Slot:
         if self.state is State.RESTARTING and self._guard is not None:
             self._guard.rearm()
         self.tell_clock()
+
+    def _raise(self, alarm: str, priority: Priority, text: str, values: dict[str, Any]) -> None:
+        if self.runner is None:
+            self.idle.raise_(alarm, priority, text, "", values)
+        else:
+            self.runner.alarm(alarm, priority, text, values)
+
+    def _clear(self, alarm: str) -> None:
+        self.desk.clear(alarm)
+
+    def _act(self, alarm: str, action: Action, text: str) -> None:
+        if self.runner is not None:
+            self.runner.act(alarm, action, text)
+
+    def _by_design(self, alarm: str, suppressed: bool) -> None:
+        self.desk.by_design(alarm, suppressed)
+
+    def judged(self, device: str | None) -> None:
+        """Judge the alarms of the site on what a device has just read; all of them where none is named.
+
+        Invariant: with and without a batch, whoever owns the device, in every mode of the controller.
+        """
+        if self._alarms is None:
+            return
+        self._bordered("alarms", self._alarms.scan, self.runner, device)
+        if device is None and self._guard is not None:
+            self._bordered("guard", self._guard.scan, self.runner)
+        pending = self._alarms.pending()
+        if self._guard is not None:
+            pending |= self._guard.pending()
+        if pending != self._sharp:  # a pending alarm is looked at as closely as an acting output
+            self._sharp = pending
+            with self._pace:
+                self._pace = ExitStack()
+                self._pace.enter_context(self._scanner.active(*pending))
+
+    def close(self) -> None:
+        """Wait for nothing any more."""
+        self.idle.close()
+        self._pace.close()
 
     def tell_clock(self) -> None:
         """Tell a virtual clock whether this unit waits for a person: to begin, to go on, or to clear away."""
@@ -91,7 +170,7 @@ class Slot:
         if runner is None or guard is None or history is None:
             return
         if device in runner.batch.equipment.values():  # what conditions of a recipe can read
-            self._bordered("guard", guard.scan, runner)
+            self._bordered("guard", guard.scan, runner, device)
             self._bordered("targets", runner.standing.keep_targets, runner, device)
         self._bordered("watchdog", runner.standing.see_watchdog, runner, device)
         self._bordered("identity", runner.standing.see_identity, runner, device)
@@ -134,6 +213,12 @@ class Slot:
             await self._history.flush()
         while (block := self._history.roll(final=final)) is not None:
             self.runner.batch.note(ev.HistoryBlock(block.t0, block.t1, block.blocks, block.sha256, block.first))
+
+
+def suppressed_by_design(book: AlarmBook) -> frozenset[str]:
+    """Return the alarms that are suppressed by design, by the book."""
+    flags = ((alarm.id, alarm.aside.get("suppressed")) for alarm in book)
+    return frozenset(alarm for alarm, flag in flags if flag is not None and flag.by == BY_DESIGN)
 
 
 def _trend(reading: Reading) -> float | None:

@@ -9,10 +9,14 @@ from devices.reading import Reading
 from recipes.model import Recipe, walk
 from recipes.steps import AnyVerb
 from tilctl.engine.allocation import waiting_text
+from tilctl.engine.batch import Batch
 from tilctl.engine.machine import FINAL, State, legal_commands
 from tilctl.engine.runner import Runner
 from tilctl.engine.state import StepStatus, bare_path, format_time
 from tilctl.engine.waits import describe
+from tilctl.guard.alarm import AlarmState
+from tilctl.guard.book import SetAside
+from tilctl.guard.desk import Desk
 from tilctl.plant.unit import UnitPlant
 
 
@@ -22,7 +26,7 @@ def status_of(unit: UnitPlant, runner: Runner | None) -> dict[str, Any]:
     if runner is None:
         return {
             "state": State.IDLE.value, "state_version": 0, "batch": "", "recipe": "", "day": None, "operation": "",
-            "path": "", "waits": [], "alarms": [], "targets": {}, "readings": readings, "containers": [],
+            "path": "", "waits": [], "targets": {}, "readings": readings, "containers": [],
             "legal": [command.value for command in legal_commands(State.IDLE)], "reason": "",
         }  # fmt: skip
     batch, state = runner.batch, runner.batch.state
@@ -37,15 +41,6 @@ def status_of(unit: UnitPlant, runner: Runner | None) -> dict[str, Any]:
         "operation": state.operation,
         "path": acting[-1].path if acting else "",
         "waits": waits_of(runner),
-        "alarms": [
-            {"alarm": a.id, "priority": a.priority, "text": a.text, "since": format_time(a.since)}
-            for a in state.alarms.values()
-        ]
-        + [
-            {"alarm": name, "priority": a.priority, "text": a.text, "since": format_time(since), "on_record": False}
-            for name, (since, a) in batch.beside.raised.items()
-            if name not in state.alarms
-        ],
         "targets": {tag: {"value": value, "unit": unit_} for tag, (value, unit_) in state.targets.items()},
         "readings": readings,
         "containers": [
@@ -55,6 +50,45 @@ def status_of(unit: UnitPlant, runner: Runner | None) -> dict[str, Any]:
         "reason": state.reason,
         "record": "failed" if batch.record_failed else "ok",
     }
+
+
+def alarm_rows(desk: Desk) -> list[dict[str, Any]]:
+    """Return what is on the book of a desk; see `ControllerPort.alarms`."""
+    return [
+        {
+            "alarm": alarm.id,
+            "priority": alarm.priority or desk.declared.get(alarm.id, ""),
+            "text": alarm.text,
+            "since": format_time(alarm.since),
+            "state": alarm.state.value,
+            "active": alarm.active,
+            "waiting": alarm.waiting,
+            "by": alarm.by,
+            "aside": {how: _aside(flag) for how, flag in alarm.aside.items()},
+            "help": alarm.help,
+            "values": alarm.values,
+        }
+        for alarm in desk.book
+    ]
+
+
+def _aside(flag: SetAside) -> dict[str, Any]:
+    until = None if flag.until is None else format_time(flag.until)
+    return {"by": flag.by, "reason": flag.reason, "until": until, "work_order": flag.work_order}
+
+
+def alarms_beside(batch: Batch) -> list[dict[str, Any]]:
+    """Return the alarms that are active and could not be put on the record."""
+    state = AlarmState.UNACKNOWLEDGED.value
+    return [
+        {
+            "alarm": name, "priority": alarm.priority, "text": alarm.text, "since": format_time(since),
+            "state": state, "active": True, "waiting": True, "by": "", "aside": {}, "help": alarm.help,
+            "values": alarm.values, "on_record": False,
+        }
+        for name, (since, alarm) in batch.beside.raised.items()
+        if name not in batch.state.alarms
+    ]  # fmt: skip
 
 
 def waits_of(runner: Runner) -> list[dict[str, Any]]:

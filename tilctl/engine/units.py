@@ -14,6 +14,7 @@ from devices.reading import Reading
 from tilctl import __version__
 from tilctl.config import Site
 from tilctl.engine import allocation, interrupted, recovery, safe_mode
+from tilctl.engine.alarms import Alarms
 from tilctl.engine.batch import Batch
 from tilctl.engine.beside import lay_marks
 from tilctl.engine.hourly import Hourly
@@ -56,8 +57,10 @@ class Units:
         self.on_status: list[Callable[[str], None]] = []  # a unit whose status changed without a record of its own
         self.on_batch: list[Callable[[str, str, Sequence[Record]], None]] = []  # unit, batch, what is on record
         self._recipes = tuple(recipes)
-        self._slots = {name: Slot(name, self.clock, site.scan.trend) for name in site.units}
         self._journal: SiteJournal | None = None
+        self._alarms = Alarms(site, self.clock, suite, lambda: self._journal)
+        desks = self._alarms.desks
+        self._slots = {name: Slot(name, self.clock, site.scan.trend, desks[name], suite.scanner) for name in site.units}
         self._site_commands: dict[str, tuple[str, dict[str, Any]]] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._refusals = Hourly()
@@ -113,6 +116,7 @@ class Units:
         for batch in self._found:
             if not over(batch):
                 self._install(batch)
+        self._alarms.watch(self._slots)
         for step in self._stepped:
             self._tell_step(step)
         self.mode = "recovering"
@@ -180,6 +184,7 @@ class Units:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for slot in self._slots.values():
             await slot.clear()
+        self._alarms.close()
         await self._interlocks.close()
         await self.suite.close()
         for batch in self._found:  # not recovered: it died on the way, or safe mode left it alone
@@ -257,6 +262,7 @@ class Units:
     def _scanned(self, device: str, readings: Mapping[str, Reading]) -> None:
         self._tell((self._interlocks.scanned,), device, readings)  # first, and whoever owns the device
         self._tell(self._looks)  # what breaks there keeps no guard from being judged
+        self._alarms.judge(device)
         named = self.suite.image.named(device, readings)
         owner = self.suite.gate.owner(device)
         for slot in self._slots.values():
@@ -326,6 +332,7 @@ class Units:
                 self._log.error("record_failed", error=str(error))
             except Exception:  # noqa: BLE001 - Invariant: the sign of life goes on, whatever breaks beside it
                 self._log.exception("internal_error")
+            self._alarms.judge()  # Invariant: also where nothing is read any more
             for slot in self._slots.values():
                 await self._look_after(slot, hourly=hourly)
 
@@ -351,7 +358,8 @@ class Units:
             del self._site_commands[next(iter(self._site_commands))]
 
     def _know(self, record: Record) -> None:
-        """Remember the commands that the site's journal holds, the newest of them."""
+        """Remember what the site's journal holds of alarms, and of commands the newest."""
+        self._alarms.take(record)
         match record.event:
             case ev.CommandReceived() as event:
                 self._remember(event, None)

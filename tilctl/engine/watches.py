@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from operator import is_
 from typing import Any
 
-from devices.quantity import parse_as
+from devices.quantity import parse, parse_as
 from devices.reading import Reading
 from recipes.expr import INVALID, Expression, compile, explain
+from recipes.hysteresis import still
 from recipes.model import BiologicalClock, walk
 from recipes.model import Guard as GuardModel
 from recipes.syntax import Call, Name, every
+from recipes.units import number
 from tilctl.engine.batch import Batch
 from tilctl.engine.machine import FINAL, State
 from tilctl.engine.scope import BatchScope
 from tilctl.engine.state import StepStatus, bare_path
-from tilctl.guard.board import Watch
+from tilctl.guard.board import Condition, Watch
+from tilctl.guard.catalog import details_of
 
 
 def watches_of(batch: Batch) -> list[Watch]:
@@ -80,7 +83,39 @@ def _guard(batch: Batch, guard: GuardModel) -> Watch:
         condition=condition,
         operands=lambda: _operands(expression, scope),
         applies=_between(batch, guard.span),
+        goes_on=_goes_on(expression, scope, guard.deadband),
+        off_delay=parse_as(guard.off_delay, "s"),
+        unless=None if guard.unless is None else _truth(compile(guard.unless), scope),
+        devices=_devices(batch, names) if names and guard.unless is None else None,
+        details=details_of(guard),
     )
+
+
+def _devices(batch: Batch, names: Iterable[str]) -> frozenset[str] | None:
+    """Return the devices whose readings may change a condition on these tags, None where a result is among them."""
+    heads = {name.partition(".")[0] for name in names}
+    return frozenset(batch.equipment[head] for head in heads) if heads <= batch.equipment.keys() else None
+
+
+def _goes_on(expression: Expression, scope: BatchScope, deadband: str | None) -> Condition | None:
+    if deadband is None:
+        return None
+    quantity = parse(deadband)
+    eased = number(quantity.value, quantity.unit)
+
+    def goes_on() -> bool | None:
+        found = still(expression, scope, eased)
+        return None if found is INVALID else found
+
+    return goes_on
+
+
+def _truth(expression: Expression, scope: BatchScope) -> Condition:
+    def holds() -> bool | None:
+        found = expression.truth(scope)
+        return None if found is INVALID else found
+
+    return holds
 
 
 def _tags(expression: Expression, batch: Batch) -> list[str]:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from devices.clock import Clock
 from devices.reading import Reading
 from tilctl.commands.envelope import rfc3339
 from tilctl.engine.machine import NUMBERS, State
-from tilctl.engine.port import ControllerPort
+from tilctl.engine.port import SITE, ControllerPort
 from tilctl.gateway.outbox import Outbox, Post, Scan
 from tilctl.gateway.payloads import encode
 from tilctl.gateway.topics import Topics
@@ -53,6 +54,17 @@ class Projector:
         self._outbox.event(unit, batch, record)
         self._note_head(unit, record)
         self.refresh(unit)
+        if record.event.kind.startswith("alarm_"):
+            self._transition(unit, record)
+
+    def _transition(self, unit: str, record: Record) -> None:
+        """Send what happened to an alarm; on the site's record the event says of which unit it is."""
+        body = asdict(record.event)
+        whose = body.pop("unit", "") or unit
+        payload = encode({**body, "transition": body.pop("kind"), "t": record.t, "seq": record.seq})
+        self._outbox.answer(Post(self._topics.alarm_events(whose), payload, b"", ALARM_EXPIRY))
+        if whose != unit:
+            self.refresh(whose)
 
     def on_scan(self, readings: Mapping[str, Reading], unit: str = "plant") -> None:
         """Replace the latest readings, by tag, of a unit (or of the whole plant)."""
@@ -65,7 +77,8 @@ class Projector:
             return False
         since = rfc3339(self._clock.now())
         alarms[alarm] = {
-            "alarm": alarm, "priority": "critical", "text": text, "since": since, "on_record": False
+            "alarm": alarm, "priority": "critical", "text": text, "since": since, "state": "unacknowledged",
+            "active": True, "waiting": True, "on_record": False,
         }  # fmt: skip
         self._outbox.keep(self._topics.alarm(unit, alarm), encode(alarms[alarm]))
         self._tell(unit, "raised", alarms[alarm])
@@ -112,6 +125,8 @@ class Projector:
         for unit in units:
             if unit in known:
                 self._project_unit(unit)
+            elif unit == SITE:
+                self._keep(SITE, self._alarm_topics(SITE, self._controller.alarms(SITE)))
 
     def _project_unit(self, unit: str) -> None:
         status = self._controller.status(unit)
@@ -123,10 +138,16 @@ class Projector:
         for path in paths:
             phase = {"path": path, "waits": [wait for wait in waits if wait.get("path") == path]}
             kept[self._topics.phase(unit, path)] = encode(phase)
-        for alarm in self._alarms(unit, status):
-            kept[self._topics.alarm(unit, str(alarm["alarm"]))] = encode(alarm)
+        kept |= self._alarm_topics(unit, list(status.get("alarms") or []))
         for prompt in self._controller.prompts(unit):
             kept[self._topics.prompt(unit, str(prompt["id"]))] = encode(prompt)
+        self._keep(unit, kept)
+
+    def _alarm_topics(self, unit: str, recorded: list[dict[str, Any]]) -> dict[str, bytes]:
+        alarms = [*recorded, *self._beside.get(unit, {}).values()]
+        return {self._topics.alarm(unit, str(alarm["alarm"])): encode(alarm) for alarm in alarms}
+
+    def _keep(self, unit: str, kept: Mapping[str, bytes]) -> None:
         for topic in self._kept.get(unit, set()) - set(kept):
             self._outbox.clear(topic)
         for topic, payload in kept.items():
@@ -137,10 +158,8 @@ class Projector:
         state = {key: value for key, value in status.items() if key not in _NOT_STATE}
         state["state_number"] = NUMBERS[State(str(status["state"]))]
         state["waits"] = status.get("waits") or []
-        state["alarms"] = [alarm["alarm"] for alarm in self._alarms(unit, status)]
+        recorded: list[dict[str, Any]] = list(status.get("alarms") or [])
+        shown = [*(a for a in recorded if not a.get("aside")), *self._beside.get(unit, {}).values()]
+        state["alarms"] = [alarm["alarm"] for alarm in shown]
         state["journal_seq"] = self._heads.get(unit, {}).get("seq", 0)
         return state
-
-    def _alarms(self, unit: str, status: Mapping[str, Any]) -> list[dict[str, Any]]:
-        recorded: list[dict[str, Any]] = list(status.get("alarms") or [])
-        return [*recorded, *self._beside.get(unit, {}).values()]

@@ -1,19 +1,20 @@
-"""The guard of one batch: recipe guards, biological clocks and silent instruments, judged at every scan.
+"""Conditions that are watched: recipe guards, alarms of the site and of profiles, silent instruments; on each scan.
 
-It stands beside the engine: it is evaluated in every state, also while Held, and knows of the engine only the
+It stands beside the engine: it is evaluated in every state, with and without a batch, and knows of the engine only the
 callbacks that it was given.  Unknown is not false: an INVALID condition neither fires nor clears; it alarms.  A watch
 that breaks (a fault of the program) holds its batch and alarms, and stops none of the others.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 import structlog
 
 from devices.clock import Clock
+from tilctl.guard.catalog import Details
 
 Priority = Literal["critical", "high", "medium", "low"]
 Action = Literal["alarm", "hold", "stop"]
@@ -30,7 +31,12 @@ class Condition(Protocol):
 
 @dataclass
 class Watch:
-    """One condition with its on-delay `for_s` (s), priority and action; `operands` tell what it saw."""
+    """One condition with its on-delay `for_s` (s), priority and action; `operands` tell what it saw.
+
+    `goes_on` is the condition with its deadband, asked while the alarm is active; `off_delay` (s) is for how long that
+    must not hold before the alarm is over.  `unless`: suppressed by design while it holds.  `devices` are those whose
+    reading may change it, None where time alone may.
+    """
 
     id: str
     text: str
@@ -40,12 +46,28 @@ class Watch:
     condition: Condition
     operands: Callable[[], dict[str, Any]]
     applies: Callable[[], bool] = field(default=lambda: True)
+    goes_on: Condition | None = None
+    off_delay: float = 0.0
+    unless: Condition | None = None
+    devices: frozenset[str] | None = None
+    details: Details = field(default_factory=Details)
     true_since: float | None = None
+    false_since: float | None = None
     invalid_since: float | None = None
     active: bool = False
     acted: bool = False
     invalid: bool = False
     broken: bool = False
+    suppressed: bool = False
+
+    @property
+    def pending(self) -> bool:
+        """Whether it is true, and its on-delay not over."""
+        return self.true_since is not None and not self.active
+
+
+def _by_design(_alarm: str, _suppressed: bool) -> None:
+    """Take no notice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,27 +77,37 @@ class Reactions:
     raised: Callable[[str, Priority, str, dict[str, Any]], None]
     cleared: Callable[[str], None]
     acted: Callable[[str, Action, str], None]
+    by_design: Callable[[str, bool], None] = _by_design  # whether an alarm is suppressed by design from now on
 
 
 class GuardBoard:
-    """All watches of a batch."""
+    """All watches of a batch, or of a unit."""
 
-    def __init__(self, clock: Clock, watches: Iterable[Watch], reactions: Reactions, active: Iterable[str]) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        watches: Iterable[Watch],
+        reactions: Reactions,
+        active: Container[str],
+        suppressed: Container[str] = (),
+    ) -> None:
+        """Watch; `active` and `suppressed` are the alarms that are so by the record."""
         self._clock = clock
         self._watches = list(watches)
+        self._of: dict[str, list[Watch]] = {}  # device -> what its readings may change
         self._reactions = reactions
         self.faults = 0  # how often a watch broke
         self._log = structlog.get_logger("guard")
-        standing = set(active)
         for watch in self._watches:
             # Invariant: after a restart what was active is not announced again, but it acts again while it is true.
-            watch.active = watch.id in standing
-            watch.invalid = _invalid(watch.id) in standing
-            watch.broken = _broken(watch.id) in standing
+            watch.active = watch.id in active
+            watch.invalid = _invalid(watch.id) in active
+            watch.broken = _broken(watch.id) in active
+            watch.suppressed = watch.id in suppressed
 
-    def scan(self) -> None:
-        """Judge every watch on the readings of now."""
-        for watch in self._watches:
+    def scan(self, device: str | None = None) -> None:
+        """Judge every watch that a reading of this device may change, all of them where none is named."""
+        for watch in self._watches if device is None else self._changed_by(device):
             try:
                 self._judge(watch)
             except Exception as error:  # noqa: BLE001 - Invariant: one watch that breaks stops none of the others
@@ -85,11 +117,43 @@ class GuardBoard:
                 watch.broken = False
                 self._reactions.cleared(_broken(watch.id))
 
+    def _changed_by(self, device: str) -> list[Watch]:
+        found = self._of.get(device)
+        if found is None:
+            mine = [watch for watch in self._watches if watch.devices is None or device in watch.devices]
+            found = self._of[device] = mine
+        return found
+
     def rearm(self) -> None:
         """Let what holds or stops act anew if its condition is still true: a person has restarted the batch."""
         for watch in self._watches:
             watch.acted = False
             watch.true_since = None
+
+    def pending(self) -> frozenset[str]:
+        """Return the devices that something waits for: a condition is true, and its on-delay not over."""
+        found: set[str] = set()
+        for watch in self._watches:
+            if watch.pending and watch.devices:
+                found |= watch.devices
+        return frozenset(found)
+
+    def retold(self, active: Container[str]) -> None:
+        """Note on another record what is active and not on it: the unit has a batch now, or has one no more."""
+        for watch in self._watches:
+            if watch.active and watch.id not in active:
+                self._reactions.raised(watch.id, watch.priority, watch.text, self._seen(watch))
+            if watch.invalid and _invalid(watch.id) not in active:
+                self._reactions.raised(_invalid(watch.id), "medium", _unjudged(watch), self._seen(watch))
+            watch.active = watch.active or watch.id in active
+            watch.acted = False
+
+    def _seen(self, watch: Watch) -> dict[str, Any]:
+        try:
+            return watch.operands()
+        except Exception:  # noqa: BLE001 - what cannot be told keeps no alarm from being raised
+            self.faults += 1
+            return {}
 
     def _break(self, watch: Watch, error: Exception) -> None:
         """Hold, once: what protects no more is for a person, who may go on without it (the alarm stays)."""
@@ -104,25 +168,22 @@ class GuardBoard:
 
     def _judge(self, watch: Watch) -> None:
         if not watch.applies():
-            watch.true_since = watch.invalid_since = None
+            watch.true_since = watch.false_since = watch.invalid_since = None
             self._clear(watch)
             self._valid(watch)
             return
-        holds = watch.condition()
+        self._design(watch)
+        holds = watch.goes_on() if watch.active and watch.goes_on is not None else watch.condition()
         now = self._clock.monotonic()
         if holds is None:
-            watch.invalid_since = now if watch.invalid_since is None else watch.invalid_since
-            if not watch.invalid and now - watch.invalid_since >= INVALID_AFTER:
-                watch.invalid = True
-                text = f"{watch.id} cannot be judged: {watch.text}"
-                self._reactions.raised(_invalid(watch.id), "medium", text, watch.operands())
+            self._unknown(watch, now)
             return
         watch.invalid_since = None
         self._valid(watch)
         if not holds:
-            watch.true_since = None
-            self._clear(watch)
+            self._over(watch, now)
             return
+        watch.false_since = None
         watch.true_since = now if watch.true_since is None else watch.true_since
         if now - watch.true_since < watch.for_s:
             return
@@ -132,10 +193,35 @@ class GuardBoard:
         watch.acted = True
         if not watch.active:
             watch.active = True
-            self._reactions.raised(watch.id, watch.priority, watch.text, watch.operands())
+            self._reactions.raised(watch.id, watch.priority, watch.text, self._seen(watch))
+
+    def _unknown(self, watch: Watch, now: float) -> None:
+        watch.false_since = None  # Invariant: what is not known does not end an alarm
+        watch.invalid_since = now if watch.invalid_since is None else watch.invalid_since
+        if not watch.invalid and now - watch.invalid_since >= INVALID_AFTER:
+            watch.invalid = True
+            self._reactions.raised(_invalid(watch.id), "medium", _unjudged(watch), self._seen(watch))
+
+    def _over(self, watch: Watch, now: float) -> None:
+        watch.true_since = None
+        if not watch.active:
+            self._clear(watch)
+            return
+        watch.false_since = now if watch.false_since is None else watch.false_since
+        if now - watch.false_since >= watch.off_delay:
+            self._clear(watch)
+
+    def _design(self, watch: Watch) -> None:
+        """Suppress by design, or no longer; where that is not known it stays as it is."""
+        wanted = None if watch.unless is None else watch.unless()
+        if wanted is None or wanted is watch.suppressed:
+            return
+        watch.suppressed = wanted
+        self._reactions.by_design(watch.id, wanted)
 
     def _clear(self, watch: Watch) -> None:
         watch.acted = False
+        watch.false_since = None
         if watch.active:
             watch.active = False
             self._reactions.cleared(watch.id)
@@ -144,6 +230,10 @@ class GuardBoard:
         if watch.invalid:
             watch.invalid = False
             self._reactions.cleared(_invalid(watch.id))
+
+
+def _unjudged(watch: Watch) -> str:
+    return f"{watch.id} cannot be judged: {watch.text}"
 
 
 def _invalid(watch: str) -> str:

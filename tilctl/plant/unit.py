@@ -79,6 +79,12 @@ class UnitPlant:
             names += [line.pump, line.valves]
         return tuple(dict.fromkeys(names))
 
+    @property
+    def watched(self) -> tuple[str, ...]:
+        """The instruments that this unit works with: its own, and what weighs in its places."""
+        scales = (place.scale_device for place in self.site.places.values() if place.scale_device)
+        return tuple(dict.fromkeys((*self.devices, *scales)))
+
     def sees(self, name: str) -> bool:
         """Return whether a reading (`device.point`) is this unit's: of an own device or of a load cell of its places.
 

@@ -1,0 +1,189 @@
+"""The alarms of one unit, or of the site: noted on its record, announced again in time, set aside and set back.
+
+What it knows is the book, which is folded from that record; what it does is an event.  It never raises, and waits for
+nothing: who is told of an alarm, and how, is the affair of those who look on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from devices.clock import Clock
+from tilctl.guard.alarm import WAITING, AlarmState
+from tilctl.guard.board import Watch
+from tilctl.guard.book import Alarm, AlarmBook
+from tilctl.guard.catalog import RE_ALARM_S, Details, built_in
+from tilctl.journal import alarms as ev
+
+RANK: Mapping[str, int] = {"critical": 3, "high": 2, "medium": 1, "low": 0, "": -1}
+ESCALATES = ("critical", "high")
+ESCALATE_S = 1800.0
+"""s that an alarm of these priorities may wait for a person before the next one is told (engineering default)."""
+ESCALATIONS = 5  # how often
+FIRST_OUT, BY_DESIGN, BY_CLOCK = "first-out", "design", "clock"
+
+
+class Desk:
+    """Who raises and clears alarms does it here."""
+
+    def __init__(self, clock: Clock, note: Callable[[ev.AlarmEvent], object], book: AlarmBook, unit: str = "") -> None:
+        """`note` puts an event on the record that `book` is folded from; `unit` as events of that record say it."""
+        self.book = book
+        self._clock = clock
+        self._note = note
+        self.unit = unit
+        self._details: dict[str, Details] = {}
+        self.declared: dict[str, str] = {}  # alarms of site, profiles and recipe that there may be -> priority
+        self._timer: asyncio.Task[None] | None = None
+        self._due: datetime | None = None
+
+    def known(self, watches: Iterable[Watch]) -> None:
+        """Learn which alarms there may be, and how they behave."""
+        for watch in watches:
+            self._details[watch.id] = watch.details
+            self.declared[watch.id] = watch.priority
+
+    def details(self, alarm: str) -> Details:
+        """Return how an alarm behaves."""
+        return self._details.get(alarm) or Details(help=built_in(alarm))
+
+    def raise_(
+        self, alarm: str, priority: ev.Priority, text: str, path: str = "", values: Mapping[str, Any] | None = None
+    ) -> None:
+        """Raise an alarm, once while it is active."""
+        if alarm in self.book.active:
+            return
+        about = self.details(alarm)
+        self._note(
+            ev.AlarmRaised(
+                alarm, priority, text, path, dict(values or {}), self.unit, about.latching, about.group, {**about.help}
+            )
+        )  # fmt: skip
+
+    def clear(self, alarm: str) -> None:
+        """End an alarm: its condition is over."""
+        self._note(ev.AlarmCleared(alarm, self.unit))
+
+    def hand_over(self, alarm: str, to: str) -> None:
+        """End an alarm here, for it goes on at another desk, which announces it."""
+        known = self.book.get(alarm)
+        self._note(ev.AlarmAcknowledged(alarm, to, self.unit))
+        self._note(ev.AlarmCleared(alarm, self.unit))
+        if known is not None and known.latching:
+            self._note(ev.AlarmReset(alarm, to, self.unit))
+
+    def by_design(self, alarm: str, suppressed: bool) -> None:
+        """Suppress an alarm by design, or no longer."""
+        if suppressed:
+            reason = "its `unless` holds"
+            self._note(ev.AlarmSetAside(alarm, "suppressed", BY_DESIGN, reason, unit=self.unit))
+        else:
+            self._note(ev.AlarmSetBack(alarm, "suppressed", BY_DESIGN, unit=self.unit))
+
+    def take_over(self, other: AlarmBook) -> None:
+        """Set aside here what is set aside in another book: the unit has a batch now, or has one no more."""
+        for alarm in other:
+            for how, flag in alarm.aside.items():
+                mine = self.book.get(alarm.id)
+                if flag.by in (FIRST_OUT, BY_DESIGN) or (mine is not None and how in mine.aside):
+                    continue
+                until = None if flag.until is None else _text(flag.until)
+                self._note(
+                    ev.AlarmSetAside(
+                        alarm.id, _aside(how), flag.by, flag.reason, until, flag.once, flag.work_order, self.unit
+                    )
+                )  # fmt: skip
+
+    def changed(self) -> None:
+        """See to what follows from the book as it is now: first-out groups, and when something is due."""
+        for event in self._first_out():
+            self._note(event)
+        self._plan()
+
+    def close(self) -> None:
+        """Wait for nothing any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._due = None
+
+    def _first_out(self) -> list[ev.AlarmEvent]:
+        """Return what sets the followers of a group aside, and back when their first is over."""
+        found: list[ev.AlarmEvent] = []
+        for alarm in list(self.book):
+            flag = alarm.aside.get("suppressed")
+            mine = flag is not None and flag.by == FIRST_OUT
+            first = self.book.first_of(alarm.group) if alarm.active else None
+            # Invariant: what came first hides nothing that is worse.
+            hidden = first is not None and first.id != alarm.id and RANK[first.priority] >= RANK[alarm.priority]
+            if hidden and flag is None and first is not None:
+                reason = f"{first.id} came first"
+                found.append(ev.AlarmSetAside(alarm.id, "suppressed", FIRST_OUT, reason, unit=self.unit))
+            elif mine and not hidden:
+                found.append(ev.AlarmSetBack(alarm.id, "suppressed", FIRST_OUT, unit=self.unit))
+        return found
+
+    def _plan(self) -> None:
+        due = min((when for alarm in self.book if (when := self._when(alarm)) is not None), default=None)
+        if due == self._due and self._timer is not None:
+            return
+        self.close()
+        self._due = due
+        if due is not None:
+            self._timer = asyncio.create_task(self._wait(due), name=f"alarms:{self.unit}")
+
+    async def _wait(self, due: datetime) -> None:
+        await self._clock.sleep(max(0.0, (due - self._clock.now()).total_seconds()))
+        self._timer = self._due = None
+        self._on_time(self._clock.now())
+
+    def _on_time(self, now: datetime) -> None:
+        noted = False
+        for alarm in list(self.book):
+            when = self._when(alarm)
+            if when is not None and when <= now:
+                noted = True
+                for event in self._overdue(alarm, now):
+                    self._note(event)
+        if not noted:  # a timer of the system may fire a hair early; what was noted comes back as a change of the book
+            self._plan()
+
+    def _when(self, alarm: Alarm) -> datetime | None:
+        """Return when something is due of an alarm."""
+        found = [flag.until for flag in alarm.aside.values() if flag.until is not None]
+        if not alarm.aside and alarm.announced is not None:
+            again = self._again(alarm)
+            if alarm.state is AlarmState.ACKNOWLEDGED and again is not None:
+                found.append(alarm.announced + timedelta(seconds=again))
+            elif self._escalates(alarm):
+                found.append(alarm.announced + timedelta(seconds=ESCALATE_S))
+        return min(found, default=None)
+
+    def _overdue(self, alarm: Alarm, now: datetime) -> list[ev.AlarmEvent]:
+        over = [how for how, flag in alarm.aside.items() if flag.until is not None and flag.until <= now]
+        if over:
+            return [ev.AlarmSetBack(alarm.id, _aside(how), BY_CLOCK, "its time is over", self.unit) for how in over]
+        why = "re_alarm" if alarm.state is AlarmState.ACKNOWLEDGED else "escalated"
+        return [ev.AlarmAgain(alarm.id, why, self.unit)]
+
+    def _again(self, alarm: Alarm) -> float | None:
+        about = self._details.get(alarm.id)
+        given = None if about is None else about.re_alarm
+        return RE_ALARM_S.get(alarm.priority) if given is None else given
+
+    def _escalates(self, alarm: Alarm) -> bool:
+        return alarm.state in WAITING and alarm.priority in ESCALATES and alarm.escalated < ESCALATIONS
+
+
+def _aside(how: str) -> ev.Aside:
+    match how:
+        case "shelved" | "suppressed" | "out_of_service":
+            return how
+        case _:
+            raise ValueError(f"{how!r} is no way to set an alarm aside")
+
+
+def _text(moment: datetime) -> str:
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
