@@ -155,6 +155,19 @@ async def test_a_commit_that_hangs_stops_it(suite: Story, manager: Manager, monk
         suite.clock.disk_full = True
 
 
+async def test_signs_of_life_show_that_a_quiet_record_can_be_written(suite: Story) -> None:
+    controller = suite.controller
+    ages: list[float] = []
+    for _ in range(100):
+        await asyncio.sleep(97.0)
+        ages.append(controller.journal.beat_age_s)
+    assert max(ages) <= controller.beat_every
+    (task,) = [t for t in controller._tasks if t.get_name() == "heartbeat"]
+    task.cancel()
+    await asyncio.sleep(5 * controller.beat_every)
+    assert controller.journal.beat_age_s > 4 * controller.beat_every, "and when they end, that is seen"
+
+
 async def test_a_walk_that_died_is_a_hold_and_a_state_that_nothing_ends_stops_it(
     suite: Story, manager: Manager
 ) -> None:
@@ -216,6 +229,29 @@ def test_a_loop_that_stands_still_is_not_fed_and_says_so(tmp_path: Path, manager
 
     seen = asyncio.run(story())
     assert any("stood still for" in text for text in seen)
+
+
+def test_a_loop_that_stands_still_tells_nothing_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tilctl.cli.service.TURNS_WITHIN", 0.3)
+    demo = Path(__file__).parents[2] / "tilctl" / "cli" / "demo-site.yaml"
+
+    async def story() -> None:
+        service = Service(load_site(demo, {"data": str(tmp_path / "data")}), SystemClock(), "boot")
+        service.suite.scanner.stats["pump_media"].turned = service.clock.monotonic() + 7.0
+        opening = await asyncio.to_thread(service._snapshot)
+        assert opening is not None, "also while records are opened"
+        assert (opening.mode, opening.heartbeat) == ("opening", None)
+        assert opening.scans["pump_media"][0] == pytest.approx(-7.0, abs=1.0)
+        assert opening.scans["incubator"][0] == pytest.approx(0.0, abs=1.0), "since the beginning, where there was none"
+        assert opening.synchronised == service.clock.synchronised()
+        asking = asyncio.ensure_future(asyncio.to_thread(service._snapshot))
+        await asyncio.sleep(0)
+        time.sleep(1.0)  # noqa: ASYNC251 - that is the point
+        assert await asking is None
+        assert await asyncio.to_thread(service._snapshot) is not None
+        service.clock.close()
+
+    asyncio.run(story())
 
 
 def test_without_a_service_manager_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

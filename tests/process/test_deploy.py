@@ -343,6 +343,14 @@ def test_systemd_takes_the_service_and_finds_little_to_expose(tmp_path: Path) ->
             assert done.stdout + done.stderr == "", "an option that systemd does not know is only a warning"
 
 
+def test_the_service_may_ask_whether_the_clock_is_synchronised() -> None:
+    """A filter that refuses the question leaves the answer unknown, and what hangs on it does nothing."""
+    filters = unit_file()["SystemCallFilter"]
+    assert "ProtectClock" not in unit_file(), "it refuses the question too"
+    assert filters.index("~@privileged @resources") < filters.index("adjtimex clock_adjtime"), "the last one counts"
+    assert unit_file()["CapabilityBoundingSet"] == [""], "nobody sets the clock by it"
+
+
 def test_the_site_file_is_that_of_the_demonstration_without_its_short_cuts() -> None:
     site = load_site(DEPLOY / "site.yaml")
     demo = load_site(Path(str(files("tilctl.cli") / "demo-site.yaml")))

@@ -652,6 +652,30 @@ async def test_the_batch_file_is_what_events_are_read_again_from(tmp_path: Path)
     clock.close()
 
 
+async def test_the_age_of_what_the_broker_lacks_begins_with_the_first_that_it_lacks():
+    now = 0.0
+    outbox = Outbox(monotonic=lambda: now)
+    assert outbox.unacknowledged_s("head") == 0.0
+    outbox.keep("head", b"1")
+    now = 10.0
+    outbox.keep("head", b"2")
+    assert outbox.unacknowledged_s("head") == 10.0, "from the first, not from the last"
+    now = 12.0
+    outbox.acknowledged("head", b"1")
+    now = 13.0
+    assert outbox.unacknowledged_s("head") == 1.0, "the second is still on its way"
+    outbox.acknowledged("head", b"2")
+    now = 1000.0
+    assert outbox.unacknowledged_s("head") == 0.0, "a record that is quiet has left"
+    outbox.keep("head", b"2")
+    outbox.connected()
+    assert outbox.unacknowledged_s("head") == 0.0, "the broker has that value"
+    outbox.keep("head", b"3")
+    outbox.clear("head")
+    now = 2000.0
+    assert outbox.unacknowledged_s("head") == 0.0, "what is not kept any more is not lacked"
+
+
 async def test_without_a_file_a_gap_is_counted_and_delivery_goes_on():
     outbox = Outbox()
     for seq in range(1, MEMORY + 11):

@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -86,6 +87,11 @@ def full_snapshot() -> Snapshot:
         refusals={"expired": 1},
         bus_requests={"climate": 10},
         bus_timeouts={"climate": 1},
+        scans={"pump": (0.4, 1.0)},
+        heartbeat=(7.0, 10.0),
+        head_unexported=3.0,
+        started=1_700_000_000.5,
+        synchronised=False,
         mqtt_connected=True,
         records={"cell1": (True, 12.5), "site": (False, 0.0)},
         disk=(3_000_000, 400_000_000),
@@ -93,8 +99,13 @@ def full_snapshot() -> Snapshot:
     )
 
 
-def test_before_the_first_snapshot_there_is_the_build_alone(port: int):
-    assert figures(port) == {("tilctl_build_info", (("version", "0.1.0"),)): 1.0}
+def test_without_a_snapshot_of_now_nothing_old_is_told(suite: Suite, port: int):
+    nothing = {("tilctl_build_info", (("version", "0.1.0"),)): 1.0, ("tilctl_loop_answers", ()): 0.0}
+    assert figures(port) == nothing
+    suite.snapshot = full_snapshot()
+    assert figures(port)["tilctl_loop_answers", ()] == 1.0
+    suite.snapshot = None
+    assert figures(port) == nothing
 
 
 def test_figures_are_in_base_units_with_their_age_beside(suite: Suite, port: int):
@@ -124,12 +135,22 @@ def test_figures_are_in_base_units_with_their_age_beside(suite: Suite, port: int
     assert of("dropped_total", queue="telemetry") == 4
     assert of("commands_refused_total", code="expired") == 1
     assert of("modbus_timeouts_total", bus="climate") == 1
+    assert (of("scan_age_seconds", device="pump"), of("scan_period_seconds", device="pump")) == (0.4, 1.0)
+    assert (of("heartbeat_age_seconds"), of("heartbeat_period_seconds")) == (7.0, 10.0)
+    assert of("head_unexported_seconds") == 3.0
+    assert of("start_time_seconds") == 1_700_000_000.5
+    assert of("clock_synchronised") == 0
     assert of("mqtt_connected") == 1
     assert (of("journal_failed", unit="cell1"), of("journal_failed", unit="site")) == (1, 0)
     assert of("journal_oldest_pending_seconds", unit="cell1") == 12.5
     assert (of("data_free_bytes"), of("data_total_bytes")) == (3_000_000, 400_000_000)
     assert (of("mqtt_selftests_total", result="passed"), of("mqtt_selftests_total", result="failed")) == (7, 1)
     assert of("mqtt_selftest_seconds") == 0.02
+
+
+def test_a_clock_of_which_nothing_is_known_is_not_said_to_be_right(suite: Suite, port: int):
+    suite.snapshot = replace(full_snapshot(), synchronised=None)
+    assert "tilctl_clock_synchronised" not in {name for name, _ in figures(port)}
 
 
 def test_a_stale_or_bad_reading_has_no_value(suite: Suite, port: int):
@@ -141,7 +162,20 @@ def test_a_stale_or_bad_reading_has_no_value(suite: Suite, port: int):
 def test_no_label_names_a_batch_or_a_person(suite: Suite, port: int):
     suite.snapshot = full_snapshot()
     labels = {label for _, pairs in figures(port) for label, _ in pairs}
-    assert labels <= {"unit", "tag", "priority", "queue", "status", "code", "bus", "le", "version", "part", "result"}
+    assert labels <= {
+        "unit",
+        "tag",
+        "priority",
+        "queue",
+        "status",
+        "code",
+        "bus",
+        "le",
+        "version",
+        "part",
+        "result",
+        "device",
+    }
 
 
 @pytest.mark.debian("promtool")

@@ -62,7 +62,7 @@ class Service:
         self.topics = Topics(site.topic_prefix)
         self.http_port = site.http_port
         cursor = site.data / "mqtt-cursor.json"
-        self._outbox = Outbox(replay_from(self._file_of), read_cursor(cursor))
+        self._outbox = Outbox(replay_from(self._file_of), read_cursor(cursor), clock.monotonic)
         self._projector = Projector(self.controller, clock, self._outbox, self.topics)
         self._records = RecordWatch(self.controller, clock, self._projector, self._outbox.say)
         self._door = Door(self.controller, clock, wall, scheduled=site.scheduled_commands, on_refusal=self._refused)
@@ -88,6 +88,8 @@ class Service:
         self._commits = Timing()
         self._lag = Timing()
         self._figures: Snapshot | None = None
+        self._since = clock.monotonic()  # what has not happened yet is as old as this process
+        self._started = clock.now().timestamp()
         self._not_well: list[str] = []
         self.wellness = Wellness(self.controller, self.suite, clock)
         for unit in self.suite.units.values():
@@ -164,8 +166,8 @@ class Service:
         return done.wait(TURNS_WITHIN)
 
     def _snapshot(self) -> Snapshot | None:
-        self._ask_core()
-        return self._figures
+        """Return the figures of now; those of an earlier moment would look like a controller that is well."""
+        return self._figures if self._ask_core() else None
 
     def _healthy(self) -> tuple[bool, dict[str, Any]]:
         turns = self._ask_core()
@@ -198,11 +200,13 @@ class Service:
             prompts = sum(prompt.open for prompt in state.prompts.values())
             elapsed = None if day is None else day.total_seconds() / 86400
             units[unit] = UnitFigures(NUMBERS[runner.state], state.version, elapsed, prompts, alarms)
-        journals = [self.controller.journal, *(r.batch.journal for u in units if (r := self.controller.runner(u)))]
+        now, scans = self.clock.monotonic(), self.suite.scanner.stats
+        site = None if self.controller.mode == "opening" else self.controller.journal
+        journals = [*([site] if site else []), *(r.batch.journal for u in units if (r := self.controller.runner(u)))]
         return Snapshot(
             units=units,
             readings=self.suite.image.all(),
-            now=self.clock.monotonic(),
+            now=now,
             timings={
                 "scan_lateness": self._lateness.frozen(),
                 "commit": self._commits.frozen(),
@@ -219,6 +223,11 @@ class Service:
             bus_requests={name: bus.statistics.requests for name, bus in self.suite.buses.items()},
             bus_timeouts={name: bus.statistics.timeouts for name, bus in self.suite.buses.items()},
             device_latency=self.suite.latencies(),
+            scans={name: (now - max(each.turned, self._since), each.period) for name, each in scans.items()},
+            heartbeat=(site.beat_age_s, self.controller.beat_every) if site else None,
+            head_unexported=self._outbox.unacknowledged_s(self.topics.head),
+            started=self._started,
+            synchronised=self.controller.clock.synchronised(),
             mqtt_connected=self.mqtt.connected,
             mode=self.controller.mode,
             clock_offset=self.controller.clock.offset,

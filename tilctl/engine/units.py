@@ -317,12 +317,16 @@ class Units:
                 text = f"the wall clock jumped by {step.by_s:+.0f} s; waits and due moments are not touched by it"
                 slot.runner.alarm("clock-stepped", "medium", text)
 
+    @property
+    def beat_every(self) -> float:
+        """Seconds between two signs of life; a rehearsal beats as seldom as it scans."""
+        return max(BEAT_EVERY, 6 * self.site.scan.idle)
+
     async def _keep_alive(self) -> None:
         """Write the sign of life, and hourly the heads of the batches and the hashes of the trends."""
-        period = max(BEAT_EVERY, 6 * self.site.scan.idle)  # a rehearsal beats as seldom as it scans
         next_head = self.clock.monotonic() + HEAD_EVERY
         while True:
-            await self.clock.sleep(period)
+            await self.clock.sleep(self.beat_every)
             hourly = self.clock.monotonic() >= next_head
             next_head += HEAD_EVERY * hourly
             try:

@@ -97,6 +97,16 @@ class Snapshot:
     bus_timeouts: Mapping[str, int] = field(default_factory=dict[str, int])
     device_latency: Mapping[str, Frozen] = field(default_factory=dict[str, Frozen])
     """Of each instrument on a Modbus bus: replies by `LATENCY_BOUNDS_S`, the last for all longer, and their sum, s."""
+    scans: Mapping[str, tuple[float, float]] = field(default_factory=dict[str, tuple[float, float]])
+    """Of each instrument: how long ago its scan came round, whether it could be read or not, and its period, s."""
+    heartbeat: tuple[float, float] | None = None
+    """How long ago the last sign of life reached the disk, and how often one is due, s."""
+    head_unexported: float = 0.0
+    """For how long the broker has lacked the latest heads of the records, s."""
+    started: float = 0.0
+    """When this process began, Unix time, s."""
+    synchronised: bool | None = None
+    """Whether the wall clock follows a time server; None where the system does not tell."""
     mqtt_connected: bool = False
     mode: str = "normal"
     """What the controller does: opening, recovering, normal, safe (mode), closing."""
@@ -116,16 +126,21 @@ class Figures(Collector):
     """Turns the latest snapshot into metrics."""
 
     def __init__(self, snapshot: Callable[[], Snapshot | None], build: Mapping[str, str]) -> None:
-        """Take a function that returns the latest snapshot, from any thread, and what this build is (`version`)."""
+        """Take what returns the snapshot of now, or None where there is none, and what this build is (`version`).
+
+        `snapshot` is called in threads of the HTTP server.
+        """
         self._snapshot = snapshot
         self._build = dict(build)
 
     def collect(self) -> Iterable[Metric]:
-        """Yield the metrics of the latest snapshot; before the first one, the build alone."""
+        """Yield the metrics of a snapshot of now; where there is none, the build and that the loop does not answer."""
         build = InfoMetricFamily("tilctl_build", "This program")
         build.add_metric((), self._build)
         yield build
         snapshot = self._snapshot()
+        text = "1 while the controller's loop answers a scrape; 0 leaves nothing else to tell"
+        yield GaugeMetricFamily("tilctl_loop_answers", text, value=float(snapshot is not None))
         if snapshot is None:
             return
         yield from _units(snapshot)
@@ -133,6 +148,7 @@ class Figures(Collector):
         yield from _works(snapshot)
         yield from _record(snapshot)
         yield from _wellness(snapshot)
+        yield from _time(snapshot)
 
     def describe(self) -> Iterable[Metric]:
         """Describe nothing: names depend on what the site has."""
@@ -220,15 +236,27 @@ def _works(snapshot: Snapshot) -> Iterable[Metric]:
     yield GaugeMetricFamily("tilctl_safe_mode", "1 in safe mode: watched, nothing goes on by itself", value=safe)
     ready = float(snapshot.mode == "normal")
     yield GaugeMetricFamily("tilctl_recovered", "1 once recovery is complete and every command is taken", value=ready)
-    name, text = "tilctl_clock_offset_seconds", "How far the wall clock stands before the record's time"
-    yield GaugeMetricFamily(name, text, value=snapshot.clock_offset)
 
 
 def _wellness(snapshot: Snapshot) -> Iterable[Metric]:
     well = GaugeMetricFamily("tilctl_well", "1 while a part of the controller is well, else 0", labels=["part"])
     for part in PARTS:
         well.add_metric([part], float(part not in snapshot.unwell))
-    yield well
+    age = GaugeMetricFamily("tilctl_scan_age_seconds", "Since the scan of a device came round", labels=["device"])
+    period = GaugeMetricFamily("tilctl_scan_period_seconds", "Pace of the scan of a device", labels=["device"])
+    for device, (seconds, every) in snapshot.scans.items():
+        age.add_metric([device], seconds)
+        period.add_metric([device], every)
+    return well, age, period
+
+
+def _time(snapshot: Snapshot) -> Iterable[Metric]:
+    name, text = "tilctl_clock_offset_seconds", "How far the wall clock stands before the record's time"
+    yield GaugeMetricFamily(name, text, value=snapshot.clock_offset)
+    if snapshot.synchronised is not None:
+        name, text = "tilctl_clock_synchronised", "1 while the wall clock follows a time server; absent where unknown"
+        yield GaugeMetricFamily(name, text, value=float(snapshot.synchronised))
+    yield GaugeMetricFamily("tilctl_start_time_seconds", "Unix time at which the process began", value=snapshot.started)
 
 
 def _record(snapshot: Snapshot) -> Iterable[Metric]:
@@ -238,6 +266,12 @@ def _record(snapshot: Snapshot) -> Iterable[Metric]:
         failed.add_metric([unit], float(is_failed))
         oldest.add_metric([unit], seconds)
     yield from (failed, oldest)
+    if snapshot.heartbeat is not None:
+        age, every = snapshot.heartbeat
+        yield GaugeMetricFamily("tilctl_heartbeat_age_seconds", "Since a sign of life reached the disk", value=age)
+        yield GaugeMetricFamily("tilctl_heartbeat_period_seconds", "How often one is due", value=every)
+    text = "For how long the broker has lacked the latest heads of the records; 0 where it has them"
+    yield GaugeMetricFamily("tilctl_head_unexported_seconds", text, value=snapshot.head_unexported)
     if snapshot.disk is not None:
         free, total = snapshot.disk
         yield GaugeMetricFamily("tilctl_data_free_bytes", "Free room for the records", value=free)

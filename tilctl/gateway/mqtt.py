@@ -289,6 +289,7 @@ class MqttGateway:
 
     async def _kept(self, connection: Connection, topic: str, payload: bytes) -> None:
         await connection.send(topic, payload, retain=True)
+        self._outbox.acknowledged(topic, payload)
 
     async def _event(self, connection: Connection, stream: Stream, record: Record) -> None:
         properties = properties_for_publish(expiry=EVENT_EXPIRY, content_type="application/cloudevents+json")

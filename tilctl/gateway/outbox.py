@@ -13,6 +13,7 @@ Nothing here waits, and nothing raises into the core.
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -83,13 +84,20 @@ class OutboxCounts:
 class Outbox:
     """Shared by the core and the MQTT thread; every method takes the lock for a moment and never waits."""
 
-    def __init__(self, replay: Replay | None = None, delivered: Mapping[tuple[str, str], int] | None = None) -> None:
+    def __init__(
+        self,
+        replay: Replay | None = None,
+        delivered: Mapping[tuple[str, str], int] | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Begin with what an earlier process left: `delivered` says up to which event of each (unit, batch)."""
         self._lock = threading.Lock()
         self._wake: Callable[[], None] = _nobody
         self._answers: deque[Post] = deque()
         self._kept: dict[str, bytes] = {}
         self._changed: dict[str, None] = {}
+        self._monotonic = monotonic
+        self._unacknowledged: dict[str, float] = {}  # kept topic -> since when the broker lacks its latest value
         self._connected = False
         self._streams = {
             (unit, batch): Stream(unit, batch, seq, seq, unread=replay is not None)
@@ -117,6 +125,7 @@ class Outbox:
             if self._kept.get(topic) == payload:
                 return
             self._kept[topic] = payload
+            self._unacknowledged.setdefault(topic, self._monotonic())
             if self._connected:
                 self._changed[topic] = None
         self._wake()
@@ -125,6 +134,7 @@ class Outbox:
         """Remove a retained topic, here and at the broker."""
         with self._lock:
             self._kept.pop(topic, None)
+            self._unacknowledged.pop(topic, None)
             if self._connected:  # else the sweep after connecting finds what the broker still has
                 self._changed[topic] = None
         self._wake()
@@ -174,6 +184,12 @@ class Outbox:
         """Call `wake`, from any thread, whenever something waits."""
         self._wake = wake
 
+    def unacknowledged_s(self, topic: str) -> float:
+        """Return for how long the broker has lacked the latest value of a kept topic, s; 0 where it has it."""
+        with self._lock:
+            since = self._unacknowledged.get(topic)
+            return 0.0 if since is None else self._monotonic() - since
+
     def connected(self) -> None:
         """Begin a connection: all kept topics go out again."""
         with self._lock:
@@ -203,6 +219,14 @@ class Outbox:
             for topic in topics:
                 del self._changed[topic]
             return [(topic, self._kept.get(topic, b"")) for topic in topics]
+
+    def acknowledged(self, topic: str, payload: bytes) -> None:
+        """Note that the broker has taken a value of a kept topic."""
+        with self._lock:
+            if self._kept.get(topic) == payload:
+                self._unacknowledged.pop(topic, None)
+            elif topic in self._unacknowledged:  # a newer value came while this one was on its way
+                self._unacknowledged[topic] = self._monotonic()
 
     def is_kept(self, topic: str) -> bool:
         """Return whether a retained topic is still ours."""

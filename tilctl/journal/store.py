@@ -99,6 +99,7 @@ class Journal:
         self._file: EventFile | None = file
         self._found = records
         self._beat = beat
+        self._beaten = clock.monotonic()
         self._head = (records[-1].seq, records[-1].hash)
         self._tail = self._head
         self._pending: deque[_Pending] = deque()
@@ -200,7 +201,12 @@ class Journal:
         except (sqlite3.Error, OSError) as error:
             self._refuse(f"the disk failed ({error})")
             raise JournalFailed(self.path, self._refusal) from error
-        self._beat = t
+        self._beat, self._beaten = t, self._clock.monotonic()
+
+    @property
+    def beat_age_s(self) -> float:
+        """How long ago the last sign of life of this process (at first: the opening) reached the disk, in s."""
+        return self._clock.monotonic() - self._beaten
 
     def last_beat(self) -> str | None:
         """Return the last sign of life: before the first `beat`, that of the boot before."""
@@ -255,7 +261,7 @@ class Journal:
         if self._closed:  # meanwhile
             await self._disk.run(file.close)
             return []
-        self._file, self._refusal = file, ""
+        self._file, self._refusal, self._beaten = file, "", self._clock.monotonic()
         self._head = self._tail = (records[-1].seq, records[-1].hash)
         for record in records[seq:]:
             self._tell(record)
