@@ -182,6 +182,8 @@ class PointModel(_Strict):
     bad_when: list[QualityRuleModel] = Field(default_factory=list[QualityRuleModel])
     uncertain_when: list[QualityRuleModel] = Field(default_factory=list[QualityRuleModel])
     alive: Flag = False
+    frozen: Seconds | None = None
+    slope: Number | None = None
     example: ExampleModel | None = None
     doc: str = ""
 

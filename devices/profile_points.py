@@ -139,7 +139,13 @@ class Points:
             alive=source.alive,
             uncertain_when=self._rules(name, source, "uncertain_when", source.uncertain_when),
             doc=source.doc,
+            frozen_s=source.frozen or 0.0,
+            slope=source.slope or 0.0,
         )
+        if (point.frozen_s or point.slope) and (point.symbols or point.bits or unit in (BOOL, TEXT)):
+            self._find(path, "`frozen` and `slope` are for measured numbers", "an `alive` counter has to move")
+        if point.slope < 0:
+            self._find((*path, "slope"), "a slope is more than 0", "what it can change by in a minute, in its unit")
         if source.example is not None:
             self._example(point, source.example)
         return point

@@ -63,6 +63,10 @@ class Point:
     """It must be another value in reads 5 s apart; where it stands still, the readings of its block are stale."""
     uncertain_when: tuple[Rule, ...] = ()
     doc: str = ""
+    frozen_s: float = 0.0
+    """s after which a value that stands still to its last digit is stale; 0: it may."""
+    slope: float = 0.0
+    """What it can change by in a minute, in its unit; a leap makes it uncertain for a while. 0: anything."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ from devices.instrument import (
 from devices.modbus.bus import ModbusBus, ReconnectedError
 from devices.modbus.pdu import BadReplyError, BusError, ExceptionReplyError, NoReplyError, NotSentError
 from devices.modbus.proving import Proof
+from devices.plausible import Plausible
 from devices.profile_types import Command, Profile, Setting
 from devices.reading import Quality, Reading
 from devices.wear import WriteLedger
@@ -83,6 +84,7 @@ class ModbusDevice:
         self._clock = clock
         self._decoders = {block.id: BlockDecoder(block) for block in profile.blocks.values()}
         self._living = Living(profile)
+        self._plausible = Plausible(profile)
         self._elsewhere = ElsewhereRules(profile)
         self._wear = wear or WriteLedger(clock)
         self._given = given
@@ -112,6 +114,8 @@ class ModbusDevice:
             readings = self._decoders[block].decode(registers, now)
         if self.profile.elsewhere:
             readings = self._elsewhere.judged(readings, now)
+        if block in self._plausible.blocks:
+            readings = self._plausible.judged(block, readings)
         return self._living.judged(block, readings) if block in self._living.blocks else readings
 
     async def read_all(self, priority: Priority = Priority.DATA) -> dict[str, Reading]:
