@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from devices.document import DocumentError
 from devices.plausible import LEAPT_S, Plausible
 from devices.profile import load_profile
 from devices.reading import Quality, Reading, bad
@@ -64,16 +66,12 @@ def test_what_is_bad_stays_bad_and_freezes_nothing() -> None:
 
 
 @pytest.mark.parametrize("key", ["frozen", "slope"])
-def test_a_profile_says_it_of_measured_numbers_only(key: str, tmp_path: pytest.TempPathFactory) -> None:
-    from pathlib import Path  # noqa: PLC0415
-
-    from devices.document import DocumentError  # noqa: PLC0415
-
+def test_a_profile_says_it_of_measured_numbers_only(key: str, tmp_path: Path) -> None:
     text = (Path(__file__).parents[2] / "devices" / "profiles" / "sim-incubator.yaml").read_text()
     value = "10 min" if key == "frozen" else "5"
     old = "bits: {0: heater_fault"
     assert old in text
-    path = Path(str(tmp_path)) / "wrong.yaml"
+    path = tmp_path / "wrong.yaml"
     path.write_text(text.replace(old, f"{key}: {value}, {old}"))
     with pytest.raises(DocumentError, match="measured numbers"):
         load_profile(path)
