@@ -332,12 +332,15 @@ class Story:
         expect: str | None = "done",
         effective: str = "",
         unit: str = UNIT,
+        reason: str = "",
+        actor: str = "",
     ) -> Outcome:
         """Give a command and return its outcome, which must be `expect` where that is not None."""
         self._commands += 1
         command = Command(
-            f"c-{self._boots}-{self._commands}", "test", unit, verb, args=dict(args or {}), effective=effective
-        )
+            f"c-{self._boots}-{self._commands}", "test", unit, verb, args=dict(args or {}), effective=effective,
+            reason=reason, actor=actor,
+        )  # fmt: skip
         outcome = await self.controller.execute(command, lambda seq, digest: None)
         self.outcomes.append((verb, outcome))
         assert outcome.status not in ("refused", "failed") or outcome.code, f"{verb}: {outcome} has no code"

@@ -37,6 +37,7 @@ class Desk:
         self.unit = unit
         self._details: dict[str, Details] = {}
         self.declared: dict[str, str] = {}  # alarms of site, profiles and recipe that there may be -> priority
+        self._hidden: dict[str, bool] = {}  # alarm -> whether it is to be hidden by its group: noted, not in the book yet
         self._timer: asyncio.Task[None] | None = None
         self._due: datetime | None = None
 
@@ -45,6 +46,9 @@ class Desk:
         for watch in watches:
             self._details[watch.id] = watch.details
             self.declared[watch.id] = watch.priority
+            if watch.devices:  # one silent instrument blinds many conditions: the first of them is announced
+                unknown = f"{watch.id}-invalid"
+                self._details[unknown] = Details(group=f"unknown-{min(watch.devices)}", help=built_in(unknown))
 
     def details(self, alarm: str) -> Details:
         """Return how an alarm behaves."""
@@ -115,13 +119,19 @@ class Desk:
         for alarm in list(self.book):
             flag = alarm.aside.get("suppressed")
             mine = flag is not None and flag.by == FIRST_OUT
+            if self._hidden.get(alarm.id) is mine:
+                del self._hidden[alarm.id]
+            if alarm.id in self._hidden:
+                continue
             first = self.book.first_of(alarm.group) if alarm.active else None
             # Invariant: what came first hides nothing that is worse.
             hidden = first is not None and first.id != alarm.id and RANK[first.priority] >= RANK[alarm.priority]
             if hidden and flag is None and first is not None:
                 reason = f"{first.id} came first"
+                self._hidden[alarm.id] = True
                 found.append(ev.AlarmSetAside(alarm.id, "suppressed", FIRST_OUT, reason, unit=self.unit))
             elif mine and not hidden:
+                self._hidden[alarm.id] = False
                 found.append(ev.AlarmSetBack(alarm.id, "suppressed", FIRST_OUT, unit=self.unit))
         return found
 
