@@ -13,6 +13,7 @@ from devices.document import DataPath, Document, validate
 from devices.quantity import Dim, QuantityError, parse
 from devices.role import ROLES
 from recipes import shelf
+from recipes.check_claims import check_claims
 from recipes.check_expr import CONDITION, expression
 from recipes.check_sources import check_sources
 from recipes.check_steps import StepCheck
@@ -46,6 +47,7 @@ def check(
     _clocks(recipe, names, findings)
     VolumeCheck(recipe, findings).procedure()
     check_sources(recipe, findings)
+    check_claims(recipe, findings)
     return recipe, sorted(findings.found, key=lambda found: (found.line, found.column))
 
 
@@ -189,12 +191,12 @@ def _clocks(recipe: Recipe, names: Names, findings: Findings) -> None:
             _mark(mark, names, findings, (*path, key))
         limits = [
             (key, findings.quantity(text, ("s",), (*path, key)))
-            for key, text in (("warn", each.warn), ("high", each.high), ("max", each.max))
+            for key, text in (("min", each.min), ("warn", each.warn), ("high", each.high), ("max", each.max))
             if text is not None
         ]
         values = [value for _, value in limits if value is not None]
         if values != sorted(values):
-            findings.error("clock", path, f"the limits of '{name}' are not in order", "warn < high < max")
+            findings.error("clock", path, f"the limits of '{name}' are not in order", "min < warn < high < max")
 
 
 def _mark(mark: str, names: Names, findings: Findings, path: DataPath) -> None:

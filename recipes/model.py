@@ -70,10 +70,14 @@ class Result(Frozen):
 
 
 class BiologicalClock(Frozen):
-    """Biological time between two marks, with the limits at which it alarms (`max` counts as high)."""
+    """Biological time between two marks, with the limits at which it alarms (`max` counts as high).
+
+    `min` is the least that it has to be: less is an alarm once it is over, and the windows may not lead there.
+    """
 
     from_: Id = Field(alias="from")
     to: Id
+    min: Amount | None = None
     warn: Amount | None = None
     high: Amount | None = None
     max: Amount | None = None
@@ -81,8 +85,8 @@ class BiologicalClock(Frozen):
 
     @model_validator(mode="after")
     def _some_limit(self) -> BiologicalClock:
-        if self.warn is None and self.high is None and self.max is None:
-            raise ValueError("a clock without a limit watches nothing: give warn, high or max")
+        if not any((self.min, self.warn, self.high, self.max)):
+            raise ValueError("a clock without a limit watches nothing: give min, warn, high or max")
         return self
 
 

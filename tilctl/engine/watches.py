@@ -144,8 +144,25 @@ def _between(batch: Batch, span: tuple[str, str] | None) -> Callable[[], bool]:
     return applies
 
 
+def _too_short(batch: Batch, name: str, clock: BiologicalClock, least: str) -> Watch:
+    """Return the watch over a time that has to be at least so long; known once it is over."""
+    seconds = parse_as(least, "s")
+
+    def condition() -> bool | None:
+        marks = batch.state.marks
+        if clock.from_ not in marks or clock.to not in marks:
+            return False
+        return (marks[clock.to] - marks[clock.from_]).total_seconds() < seconds
+
+    return Watch(
+        id=f"{name}-short", text=f"time from {clock.from_} to {clock.to} was less than {least}", priority="high",
+        then="alarm", for_s=0.0, condition=condition, operands=dict[str, Any],
+        applies=lambda: batch.state.state not in (*FINAL, State.IDLE),
+    )  # fmt: skip
+
+
 def _clock(batch: Batch, name: str, clock: BiologicalClock) -> list[Watch]:
-    found: list[Watch] = []
+    found: list[Watch] = [] if clock.min is None else [_too_short(batch, name, clock, clock.min)]
     for limit, priority, text in (
         (clock.warn, "medium", "nears its limit"),
         (clock.high, "high", "is over its limit"),
