@@ -72,7 +72,7 @@ class _Registers:
             value = default
             if point.name in self._effects:
                 value = self._effects[point.name]
-            elif all(place in self._written for place in places):
+            elif places[0] in self._written and all(place in self._written for place in places):
                 value = _value(point, [self._written[place] for place in places])
             bits = self._bits.get(point.name)
             if not bits or not isinstance(value, int):

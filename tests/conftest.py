@@ -61,6 +61,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.fixturenames.insert(0, "no_leaked_tasks")
 
 
+def pytest_collection_finish() -> None:
+    """Take what is there for good out of the garbage collector's rounds, which walk through it again and again."""
+    gc.collect()
+    gc.freeze()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip by name what needs an absent Debian program; in CI (TILCTL_CI=1) a missing program is an error."""
     for item in items:

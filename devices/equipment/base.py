@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from devices.clock import Clock
 from devices.codec import RegType, WordOrder
@@ -38,9 +39,8 @@ _EVIDENCE = ("simulated", "driver", "manual", "manual+driver", "bench")
 _USABLE = (Quality.GOOD, Quality.UNCERTAIN)
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
-    """A point of a part."""
+class Source(NamedTuple):
+    """A point of a part; one is made for each reading, which a tuple costs least."""
 
     part: str
     point: str

@@ -58,7 +58,9 @@ class Wayward:
 
 
 class TwoCells(Story):
-    """A story with a second cell; what is said of one batch without a unit is of cell1."""
+    """A story with a second cell, over TCP; what is said of one batch without a unit is of cell1."""
+
+    sockets = True
 
     def __init__(self, folder: Path, haste: float = 0.05) -> None:
         super().__init__(folder, haste)
@@ -71,7 +73,7 @@ class TwoCells(Story):
         self.to_fit: tuple[str, ...] = ()
 
     async def open(self) -> None:
-        self._ports = await self.servers.start()
+        await self.listen()
         overrides = {f"buses.{bus}.port": str(port) for bus, port in self._ports.items()}
         overrides |= {"http.port": "0", "data": str(self.folder / "data"), **self.site_overrides}
         self._site = load_site(HERE / "two-cells.yaml", overrides)

@@ -1,4 +1,7 @@
-"""The suite of this rung: the real engine over real Modbus to a simulated plant, in virtual time, without MQTT.
+"""The suite of this rung: the real engine over Modbus to a simulated plant, in virtual time, without MQTT.
+
+The instruments' servers are asked in memory, which costs less than sockets and ends each request alike
+(`tests/stack/test_memory.py`); a class of stories that says `sockets = True` goes over TCP.
 
 A test tells a story: `await suite.start("small")`, `await suite.until("fill/first", "acting")`, `suite.do("hold")`.
 `Hands` answer the prompts as the simulated operator would, unless a test takes them in its own hands.  `kill` ends the
@@ -23,6 +26,7 @@ from structlog import DropEvent
 from structlog.testing import LogCapture
 
 from simulators.bench import Bench
+from simulators.memory import memory_links
 from simulators.operator import Operator
 from simulators.physics.fluid import Pump
 from simulators.plant import Plant
@@ -135,6 +139,8 @@ class _LogOfTheLiving(LogCapture):
 class Story:
     """A suite, a controller and what a test may ask of them."""
 
+    sockets = False
+
     def __init__(self, folder: Path, haste: float = 0.05) -> None:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, VirtualLoop)
@@ -172,8 +178,12 @@ class Story:
     # --- life -----------------------------------------------------------------------------------------------------
 
     async def open(self) -> None:
-        self._ports = await self.servers.start()
+        await self.listen()
         await self.boot()
+
+    async def listen(self) -> None:
+        if self.sockets:
+            self._ports = await self.servers.start()
 
     async def boot(self, *, wait: bool = True) -> None:
         """Start a controller on the files that are there; it may die on its way."""
@@ -184,7 +194,9 @@ class Story:
         overrides = {f"buses.{bus}.port": str(port) for bus, port in self._ports.items()}
         overrides |= {"http.port": "0", "data": str(self.folder / "data"), **SCAN, **self.site_overrides}
         site = self._site = self._site or load_site(DEMO_SITE, overrides)
-        self.plant_suite = PlantSuite(site, self.clock)
+        self.plant_suite = PlantSuite(
+            site, self.clock, None if self.sockets else memory_links(self.servers, self.clock)
+        )
         self.fit(self.plant_suite)
         self.controller = Controller(
             site, self.clock, self.plant_suite, f"boot-{self._boots}", (HERE / "recipes", self.folder)

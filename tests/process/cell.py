@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import random
@@ -21,6 +22,7 @@ from typing import Any
 
 from simulators.operator import Operator
 from simulators.remote import BenchClient
+from tilctl.cli.main import main
 from tilctl.cli.operator_runner import OperatorRunner
 from tilctl.gateway.broker import EmbeddedBroker
 from tilctl.gateway.topics import Topics
@@ -43,6 +45,12 @@ def until(condition: Callable[[], Any], what: str, within: float = 60.0) -> Any:
 def tilctl(*words: str | Path, within: float = 60.0) -> subprocess.CompletedProcess[str]:
     """Run a command to its end, which must come in time."""
     return subprocess.run([*TILCTL, *map(str, words)], capture_output=True, text=True, timeout=within, check=False)
+
+
+def typed(*words: str | Path) -> tuple[int, str]:
+    """Type a command in this process, without the start of another; return its exit code and what it said."""
+    with io.StringIO() as said, contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        return main([*map(str, words)]), said.getvalue()
 
 
 def free_port() -> int:

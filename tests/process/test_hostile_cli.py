@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from cell import Cell, free_port, tilctl, until
+from cell import Cell, free_port, tilctl, typed, until
 
 from tilctl.cli.exits import Exit
 from tilctl.journal.verify import read
@@ -133,11 +133,11 @@ def test_a_damaged_record_stops_the_start_before_anything_is_touched(tmp_path: P
             assert str(path) in done.stderr, what
             assert "Nothing was touched" in done.stderr, what
             assert "Traceback" not in done.stderr, what
-            verdict = tilctl("journal", "verify", path)
-            assert verdict.returncode == Exit.NOT_WELL, what
+            code, verdict = typed("journal", "verify", path)
+            assert code == Exit.NOT_WELL, what
             if first_bad is not None:
-                assert f"first bad event {first_bad}:" in verdict.stdout, f"{what}: {verdict.stdout}"
-                assert f"({first_bad - 1} good events)" in verdict.stdout, what
+                assert f"first bad event {first_bad}:" in verdict, f"{what}: {verdict}"
+                assert f"({first_bad - 1} good events)" in verdict, what
                 assert f"event {first_bad}" in done.stderr, f"{what}: {done.stderr}"
                 assert good > first_bad
             assert cell.registers("climate", 1, 3, 0, 4)[:2] == CHANGED, f"{what}: the plant is as it was"

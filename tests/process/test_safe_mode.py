@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from cell import Cell, tilctl, until
+from cell import Cell, typed, until
 from mosquitto import Mosquitto
 
 from tilctl.cli.exits import Exit
@@ -33,11 +33,6 @@ def die_in_recovery(cell: Cell) -> None:
 def safe_mode(cell: Cell) -> float:
     lines = cell.get("/metrics")[1].splitlines()
     return next((float(line.split()[1]) for line in lines if line.startswith("tilctl_safe_mode ")), -1.0)
-
-
-def typed(cell: Cell, verb: str, *words: str) -> tuple[int, str]:
-    done = tilctl("batch", verb, *words, "--site", cell.site)
-    return done.returncode, done.stdout + done.stderr
 
 
 @pytest.mark.debian("mosquitto", "mosquitto_sub")
@@ -67,26 +62,26 @@ def test_safe_mode_is_seen_and_left_by_hand(tmp_path: Path) -> None:
         state: dict[str, Any] = until(lambda: broker.retained("state/cell1/run"), "the state is retained")
         assert (state["mode"], state["state"]) == ("safe", "running")
         assert "safe-mode" in state["alarms"]
-        code, said = typed(cell, "status")
+        code, said = typed("batch", "status", "--site", cell.site)
         assert code == Exit.OK
         assert "mode     safe: 3 starts within 10 min died" in said
         assert "critical safe-mode" in said
 
         for verb in ("pause", "reset"):
-            code, said = typed(cell, verb)
+            code, said = typed("batch", verb, "--site", cell.site)
             assert (code, "safe_mode" in said, "leave-safe-mode" in said) == (Exit.NOT_WELL, True, True), said
         assert cell.has("step_completed", path="fill/dose") is None, "nothing goes on by itself"
-        assert typed(cell, "hold")[0] == Exit.OK, "a hold is heard"
+        assert typed("batch", "hold", "--site", cell.site)[0] == Exit.OK, "a hold is heard"
         until(lambda: broker.retained("state/cell1/run").get("state") == "held", "and told")
 
-        code, said = typed(cell, "leave-safe-mode", "--reason", "the instruments were silent")
+        code, said = typed("batch", "leave-safe-mode", "--reason", "the instruments were silent", "--site", cell.site)
         assert code == Exit.OK, said
         until(cell.ready, "it is ready")
         assert safe_mode(cell) == 0.0
         until(lambda: not broker.retained("alm/cell1/safe-mode"), "the alarm is gone")
-        code, said = typed(cell, "status")
+        code, said = typed("batch", "status", "--site", cell.site)
         assert (code, "mode " in said) == (Exit.OK, False), said
-        assert typed(cell, "leave-safe-mode")[0] == Exit.OK, "already"
+        assert typed("batch", "leave-safe-mode", "--site", cell.site)[0] == Exit.OK, "already"
         assert boots(cell, "safe_mode") == 2, "begun and left, both on record"
 
 

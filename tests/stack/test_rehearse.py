@@ -221,7 +221,7 @@ def test_a_recipe_that_cannot_end_well_is_told_with_its_seed(
     path.write_text("faults:\n  - {at: {time: 900 s}, where: disk, what: full, for: 60 d}\n", encoding="utf-8")
     junit = tmp_path / "junit.xml"
     code = main(
-        ["rehearse", "shakedown", "--seed", "7", "--faults", str(path), "--limit", "5", "--json",
+        ["rehearse", "shakedown", "--seed", "7", "--faults", str(path), "--limit", "3", "--json",
          "--junit", str(junit), "--out", str(tmp_path / "out")]
     )  # fmt: skip
     data = json.loads(capsys.readouterr().out)

@@ -28,6 +28,9 @@ PROFILES = {
 }
 
 
+MINUTES = 30  # of scanning, in which each fault has come to many instruments
+
+
 def suite_devices() -> dict[str, SimDevice]:
     """Return every instrument of the layout, with constant values; the serial numbers count them."""
 
@@ -122,7 +125,7 @@ async def scans(clock: VirtualClock) -> list[tuple[Any, ...]]:
         if dice.random() < 0.2:
             log.append((clock.monotonic(), instrument.name, await clock.offload(lambda: f"commit {len(log)}")))
 
-    for minute in range(1, 61):
+    for minute in range(1, MINUTES + 1):
         await clock.sleep_until(60.0 * minute)
         for server in suite.servers.values():
             for faults in server.faults.values():
@@ -137,8 +140,8 @@ async def scans(clock: VirtualClock) -> list[tuple[Any, ...]]:
 
 def test_drivers_and_faults_give_the_same_run_for_the_same_seed_on_a_busy_machine(busy_machine: None) -> None:
     first = run(scans, seed=1)
-    assert sum("commit" not in str(entry[2]) for entry in first) == 60 * 9
+    assert sum("commit" not in str(entry[2]) for entry in first) == MINUTES * 9
     assert any("1 s" in str(entry[2]) for entry in first), "some devices were too late"
-    for _ in range(3):
+    for _ in range(2):
         assert run(scans, seed=1) == first
     assert run(scans, seed=2) != first
