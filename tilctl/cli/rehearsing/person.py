@@ -24,6 +24,7 @@ from tilctl.engine.controller import Controller
 from tilctl.engine.machine import FINAL, State
 
 LOOKS = (120.0, 2400.0)  # s until somebody comes to a batch that is held or paused (engineering default)
+HEARS = (60.0, 900.0)  # s until somebody acknowledges an alarm
 CLEARS = (300.0, 1800.0)  # s until a batch that is over is cleared away
 SAME_REASON = 4  # restarts for one and the same reason
 MOST_RESTARTS = 60
@@ -51,6 +52,8 @@ class Person:
     _typed: dict[str, set[float]] = field(default_factory=dict[str, set[float]])  # container -> mL, ever
     _seen: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
     _looking: bool = False
+    _hearing: bool = False
+    _heard: int = 0
     _over: bool = False
     _restarts: Counter[str] = field(default_factory=Counter[str])
     _numbers: int = 0
@@ -80,6 +83,10 @@ class Person:
             if key not in self._seen:
                 self._seen.add(key)
                 self.spawn(self._answer(spec), f"person answers {spec['id']}")
+        rings = any(alarm.waiting for desk in controller.desks(self.station.unit) for alarm in desk.book)
+        if rings and not self._hearing:
+            self._hearing = True
+            self.spawn(self._acknowledge(), "person hears an alarm")
         runner = controller.runner(self.station.unit)
         waits = runner is not None and runner.state in (State.HELD, State.PAUSED, *FINAL)
         if (waits or controller.safe_reason) and self.started and not self._looking:
@@ -106,6 +113,16 @@ class Person:
     async def give(self, verb: str) -> None:
         """Give a command that nobody asked for: a hold, stop, abort or pause at a bad moment."""
         await self._command(verb, {}, {"reason": {"code": "person", "text": f"{verb}, out of turn"}})
+
+    async def _acknowledge(self) -> None:
+        """Say that the alarms are known, after a while: all that wait, as one who has looked at the list does."""
+        try:
+            self._heard += 1
+            await asyncio.sleep(round(uniform(stream(self.seed, "alarms"), self._heard, *HEARS), 3))
+            self.touches += 1
+            await self.station.request(f"ack-{self._heard}", "ack", {"alarm": "*"}, None)
+        finally:
+            self._hearing = False
 
     # --- prompts --------------------------------------------------------------------------------------------------
 
