@@ -40,10 +40,11 @@ def _owners(site: Site) -> dict[str, str]:
 
 
 def _watches(alarms: Iterable[SiteAlarm], owners: Mapping[str, str], image: ProcessImage) -> list[Watch]:
-    return [_watch(alarm, owners, image) for alarm in alarms]
+    return [watch(alarm, owners, image) for alarm in alarms]
 
 
-def _watch(alarm: SiteAlarm, owners: Mapping[str, str], image: ProcessImage) -> Watch:
+def watch(alarm: SiteAlarm, owners: Mapping[str, str], image: ProcessImage) -> Watch:
+    """Return one alarm as the guard judges it; `owners` has whose part a device is."""
     declared = alarm.declared
     condition = TagCondition(image, declared.when, alarm.reads, declared.deadband or "")
     unless = None if declared.unless is None else TagCondition(image, declared.unless, alarm.unless_reads)

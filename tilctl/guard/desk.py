@@ -37,9 +37,7 @@ class Desk:
         self.unit = unit
         self._details: dict[str, Details] = {}
         self.declared: dict[str, str] = {}  # alarms of site, profiles and recipe that there may be -> priority
-        self._hidden: dict[
-            str, bool
-        ] = {}  # alarm -> whether its group hides it: noted, not in the book yet
+        self._hidden: dict[str, bool] = {}  # alarm -> whether its group hides it: noted, not in the book yet
         self._timer: asyncio.Task[None] | None = None
         self._due: datetime | None = None
 
