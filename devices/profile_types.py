@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from devices.codec import RegType, WordOrder
+from devices.diagnosis import Sign
 from devices.reading import Quality
 
 TEXT = "text"  # the unit of a point that is a text, beside BOOL and SYMBOL of `devices.role`
@@ -349,6 +350,7 @@ class Profile:
     at_commissioning: Mapping[str, str] = field(default_factory=dict[str, str])  # point that a site expects -> why
     silence: Silence | None = None  # what shows that it has noticed that its host is gone
     counter: bool = True  # of a pump: it counts what it moved; without that its doses are closed by mass alone
+    ne107: tuple[Sign, ...] = ()  # what its bits and symbols say of itself
 
     def denial(self, addr: int, words: int) -> str:
         """Return why `words` registers (or coils) from `addr` must not be written, "" where they may be."""

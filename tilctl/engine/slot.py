@@ -10,23 +10,25 @@ import structlog
 
 from devices.clock import Clock
 from devices.reading import Quality, Reading
+from tilctl.engine.batch import Batch
 from tilctl.engine.hourly import Hourly
 from tilctl.engine.machine import FINAL, Command, State
 from tilctl.engine.runner import Runner
 from tilctl.engine.watches import watches_of
-from tilctl.guard.board import GuardBoard, Reactions
+from tilctl.guard.board import GuardBoard, Reactions, Watch
 from tilctl.history.store import History
 from tilctl.journal import events as ev
 from tilctl.plant.unit import UnitPlant
 
 Ts = TypeVarTuple("Ts")
+OverDevices = Callable[[Batch], list[Watch]]  # the watches over the devices of a batch
 _WAITS_FOR_A_PERSON = (*FINAL, State.IDLE, State.HELD, State.PAUSED)
 
 
 class Slot:
     """One unit as the controller keeps it; empty while the unit is idle."""
 
-    def __init__(self, name: str, clock: Clock, trend_every: float) -> None:
+    def __init__(self, name: str, clock: Clock, trend_every: float, over_devices: OverDevices) -> None:
         self.name = name
         self.runner: Runner | None = None
         self.starting = False
@@ -35,6 +37,7 @@ class Slot:
         self.wanted: Command | None = None  # hold, stop or abort that came while the batch was being started
         self._clock = clock
         self._trend_every = trend_every
+        self._over_devices = over_devices
         self._guard: GuardBoard | None = None
         self._history: History | None = None
         self._seen: dict[str, bool] = {}  # device.point -> whether it is this unit's
@@ -55,7 +58,8 @@ class Slot:
         self._history = history
         self._told.clear()
         reactions = Reactions(runner.alarm, runner.clear, runner.act)
-        self._guard = GuardBoard(self._clock, watches_of(runner.batch), reactions, runner.batch.state.alarms)
+        watches = [*watches_of(runner.batch), *self._over_devices(runner.batch)]
+        self._guard = GuardBoard(self._clock, watches, reactions, runner.batch.state.alarms)
         runner.changed.append(self._changed)
         self.tell_clock()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +17,7 @@ from tilctl.config import Site
 from tilctl.engine import allocation, interrupted, recovery, safe_mode
 from tilctl.engine.batch import Batch
 from tilctl.engine.beside import lay_marks
+from tilctl.engine.fitness import DeviceRecord, fields, watches_over
 from tilctl.engine.hourly import Hourly
 from tilctl.engine.machine import FAULT, State
 from tilctl.engine.records import find_all, made_by, over, put_away, unreadable
@@ -26,6 +28,7 @@ from tilctl.engine.slot import Slot
 from tilctl.engine.state import format_time, parse_time
 from tilctl.engine.steady import ALARMING, SteadyClock
 from tilctl.engine.telling import Teller
+from tilctl.guard.health import Health
 from tilctl.guard.interlocks import Interlocks, Reactions
 from tilctl.history.store import History
 from tilctl.journal import events as ev
@@ -55,8 +58,12 @@ class Units:
         self.on_scan: list[Callable[[Mapping[str, Reading]], None]] = []
         self.on_status: list[Callable[[str], None]] = []  # a unit whose status changed without a record of its own
         self.on_batch: list[Callable[[str, str, Sequence[Record]], None]] = []  # unit, batch, what is on record
+        self.on_device: list[Callable[[str, Mapping[str, Any]], None]] = []  # what is to be told of a device
         self._recipes = tuple(recipes)
-        self._slots = {name: Slot(name, self.clock, site.scan.trend) for name in site.units}
+        self.health = Health(suite, self.clock)
+        self._devices = DeviceRecord(self.health, self.clock)
+        watches = partial(watches_over, self.health)
+        self._slots = {name: Slot(name, self.clock, site.scan.trend, watches) for name in site.units}
         self._journal: SiteJournal | None = None
         self._site_commands: dict[str, tuple[str, dict[str, Any]]] = {}
         self._tasks: list[asyncio.Task[None]] = []
@@ -69,6 +76,7 @@ class Units:
         suite.gate.permit(self._permit)
         self._tell = Teller()
         self._looks = (self._look_at_clock,)
+        self.health.changed.append(lambda device: self._tell(self.on_device, device, fields(self.health, device)))
         self._interlocks = Interlocks(site.units, suite.gate, Reactions(self._tripped, self._cut_off))
         suite.image.watch(self._scanned)
         suite.sharing.changed.append(self._shared)
@@ -300,6 +308,12 @@ class Units:
                 if slot.runner is not None:
                     self._spawn(synchronised(slot.runner), "synchronised")
 
+    def _look_at_devices(self) -> None:
+        """Judge what grows old of each device, whatever the record does, and note what has changed."""
+        self.health.tick()
+        if not self.journal.failed:
+            self._devices.note(self.journal.append)
+
     def _tell_step(self, step: ev.ClockStepped) -> None:
         """Put a step of the clock on the record of every batch."""
         self._log.warning("clock_stepped", by_s=step.by_s, offset_s=step.offset_s, cause=step.cause)
@@ -317,6 +331,7 @@ class Units:
         next_head = self.clock.monotonic() + HEAD_EVERY
         while True:
             await self.clock.sleep(period)
+            self._tell((self._look_at_devices,))
             hourly = self.clock.monotonic() >= next_head
             next_head += HEAD_EVERY * hourly
             try:
@@ -352,6 +367,7 @@ class Units:
 
     def _know(self, record: Record) -> None:
         """Remember the commands that the site's journal holds, the newest of them."""
+        self._devices.know(record)
         match record.event:
             case ev.CommandReceived() as event:
                 self._remember(event, None)
