@@ -90,6 +90,12 @@ class DeviceRecord:
         self._clock = clock
         self._noted = dict.fromkeys(health, Ne107.GOOD.value)  # as long as nothing else is on record
         self._hourly = {name: Hourly() for name in health}
+        self.open = dict.fromkeys(health)
+        """Devices whose class may not be on record."""
+        health.changed.append(self._reopened)
+
+    def _reopened(self, device: str) -> None:
+        self.open[device] = None
 
     def know(self, record: Record) -> None:
         """Take in what is on the site's record."""
@@ -98,15 +104,17 @@ class DeviceRecord:
 
     def note(self, append: Callable[[ev.DeviceStatus], object]) -> None:
         """Put on record what differs from it, has lasted, and is not too much for this hour."""
-        for name in self._health:
+        for name in list(self.open):
             verdict = self._health.verdict(name)
             status = verdict.status
-            if status is Ne107.UNKNOWN or status.value == self._noted[name] or self._health.lasts(name) < STANDS_FOR:
+            if status is Ne107.UNKNOWN or self._health.lasts(name) < STANDS_FOR:
                 continue
-            if self._hourly[name].more_than(AN_HOUR, self._clock.monotonic()):
-                continue
-            append(ev.DeviceStatus(name, status.value, verdict.texts))
-            self._noted[name] = status.value
+            if status.value != self._noted[name]:
+                if self._hourly[name].more_than(AN_HOUR, self._clock.monotonic()):
+                    continue
+                append(ev.DeviceStatus(name, status.value, verdict.texts))
+                self._noted[name] = status.value
+            del self.open[name]
 
 
 def _used(plant: UnitPlant, device: str) -> list[str]:

@@ -75,7 +75,7 @@ class Units:
         self._last_beat: str | None = None  # of the boot before
         suite.gate.permit(self._permit)
         self._tell = Teller()
-        self._looks = (self._look_at_clock,)
+        self._looks = (self._look_at_clock, self._note_devices)
         self.health.changed.append(lambda device: self._tell(self.on_device, device, fields(self.health, device)))
         self._interlocks = Interlocks(site.units, suite.gate, Reactions(self._tripped, self._cut_off))
         suite.image.watch(self._scanned)
@@ -311,8 +311,11 @@ class Units:
     def _look_at_devices(self) -> None:
         """Judge what grows old of each device, whatever the record does, and note what has changed."""
         self.health.tick()
-        if not self.journal.failed:
-            self._devices.note(self.journal.append)
+        self._note_devices()
+
+    def _note_devices(self) -> None:
+        if self._devices.open and self._journal is not None and not self._journal.failed:
+            self._devices.note(self._journal.append)
 
     def _tell_step(self, step: ev.ClockStepped) -> None:
         """Put a step of the clock on the record of every batch."""

@@ -119,8 +119,8 @@ class Health:
         """Judge all devices anew: what was read grows old, calibrations expire."""
         for each in self._each.values():
             status = each.instrument.status
-            if status.state is not DeviceState.CHECKING or status.text or not each.tried:  # else it is soon known
-                self._judge(each, aged=True)
+            checked = status.state is DeviceState.CHECKING and not status.text  # as it is each hour: no news so far
+            self._judge(each, aged=True, status=each.status if checked and each.tried else None)
 
     def taken(self, device: str, readings: Mapping[str, Reading]) -> Mapping[str, Reading]:
         """Judge a device on what was read of it; return the readings, uncertain where they are to be doubted."""
@@ -148,8 +148,8 @@ class Health:
             self._judge(each)
         return readings if not each.doubted else _doubted(readings, each.doubted)
 
-    def _judge(self, each: _Device, *, aged: bool = False) -> None:
-        each.status, serial = each.instrument.status, each.instrument.serial
+    def _judge(self, each: _Device, *, aged: bool = False, status: DeviceStatus | None = None) -> None:
+        each.status, serial = status or each.instrument.status, each.instrument.serial
         each.of_parts = tuple(self._each[part].verdict for part in each.parts)
         if aged:  # and not with each read: it changes slowly
             each.written = self._written(each)
@@ -157,7 +157,9 @@ class Health:
         told = verdict != each.verdict or serial != each.serial or each.since is None
         if each.since is None or verdict.status is not each.verdict.status:
             each.since, each.from_ = self._clock.now(), self._clock.monotonic()
-        each.serial, each.verdict = serial, verdict
+        each.serial = serial
+        if verdict != each.verdict:  # who holds the same one has nothing to judge anew
+            each.verdict = verdict
         each.doubted = verdict.doubts(each.doubtable) | self._inherited(each)
         if told:
             self._log.info("device_status", device=each.name, status=verdict.status.value, reasons=verdict.texts)
