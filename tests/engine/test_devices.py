@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,11 @@ from story import DEMO_SITE, UNIT, Story, told
 from devices.diagnosis import Ne107
 from devices.instrument import DeviceState
 from devices.reading import Quality, Reading
+from tilctl.cli.unit_view import status as as_text
 from tilctl.engine.fitness import AN_HOUR
+from tilctl.gateway.outbox import Outbox
+from tilctl.gateway.projector import Projector
+from tilctl.gateway.topics import Topics
 from tilctl.guard.health import Health
 from tilctl.journal.verify import read
 
@@ -93,6 +98,7 @@ async def test_a_device_that_is_dead_is_alarmed_once_and_noted_and_shown(suite: 
     assert "see the reasons" in raised.text, "what to do"
     (seen,) = suite.events("alarm_raised", alarm=alarm)
     assert "is checking" in seen.values["reason 1"] or "is offline" in seen.values["reason 1"]
+    assert "  devices  incubator failure: is " in as_text(UNIT, suite.controller.status(UNIT))
     (shown,) = suite.controller.status(UNIT)["devices"]
     assert (shown["device"], shown["status"], shown["letter"]) == ("incubator", "failure", "F")
     await suite.when(lambda: noted(suite) == [("incubator", "failure")], "it is on the site's record", within=1200.0)
@@ -110,6 +116,7 @@ async def test_a_reply_that_got_lost_is_no_alarm_and_not_noted(suite: Story) -> 
     pump = suite.plant_suite.instruments["pump_media"]
     await suite.when(lambda: pump.status.state is DeviceState.CHECKING, "one reply is lost", within=3700.0)
     assert status(suite, "pump_media") is Ne107.FAILURE, "at once: its values are bad"
+    await suite.plant_suite.scanner.fresh("incubator")  # now the guard looks
     suite.faults("pump_media").silent = False
     await suite.plant_suite.scanner.fresh("pump_media")
     assert status(suite, "pump_media") is Ne107.GOOD
@@ -184,7 +191,7 @@ async def test_a_calibration_that_expires_makes_readings_uncertain_and_guards_go
     assert status(suite, "incubator") is Ne107.MAINTENANCE, "it is due"
     await suite.start("guarded", wait="10 h")
     (exception,) = suite.events("exception_raised", code="ne107")
-    assert "which expires on 2026-01-05" in exception.text
+    assert "probe_1 expires on 2026-01-05" in exception.text
     alarm = "device-incubator-out-of-specification"
     await suite.when(lambda: alarm in suite.state.alarms, "it has expired", within=18 * 3600.0)
     assert suite.clock.now().date().isoformat() == "2026-01-06"
@@ -200,6 +207,35 @@ async def test_a_calibration_that_expires_makes_readings_uncertain_and_guards_go
     await suite.do("reset")
     outcome = await suite.do("start", {"recipe": "still"}, expect="refused")
     assert "calibration probe_1 expired on 2026-01-05" in outcome.text
+
+
+async def test_it_is_published_as_it_is_and_again_when_it_changes(suite: Story) -> None:
+    outbox, topics = Outbox(), Topics("til/v1/demo/suite1")
+    outbox.connected()
+    suite.controller.on_device.append(Projector(suite.controller, suite.clock, outbox, topics).on_device)
+    suite.plant.devices["incubator"].bend("co2", lambda _: None)
+    await suite.plant_suite.scanner.fresh("incubator")
+    await suite.plant_suite.scanner.fresh("incubator")
+    ((topic, payload),) = outbox.take_kept(100)
+    assert topic == "til/v1/demo/suite1/dev/incubator"
+    told = json.loads(payload)
+    assert told.pop("since").startswith("2026-01-05T")
+    assert told == {
+        "device": "incubator", "status": "failure", "letter": "F", "reasons": ["gives no value for co2"],
+        "comm": "online", "serial": suite.plant_suite.instruments["incubator"].serial, "profile": "sim-incubator",
+        "role": "bioreactor", "calibration_due": "",
+    }  # fmt: skip
+    suite.plant.devices["incubator"].bend("co2")
+    await suite.plant_suite.scanner.fresh("incubator")
+    ((_, payload),) = outbox.take_kept(100)
+    assert json.loads(payload)["status"] == "good"
+
+
+def test_the_broker_lets_the_controller_say_it_and_everyone_read_it() -> None:
+    acl = (Path(__file__).parents[2] / "deploy" / "mosquitto" / "tilctl.acl").read_text("utf-8").splitlines()
+    everyone = acl.index(next(line for line in acl if line.startswith("# Every other client")))
+    assert "topic write til/v1/+/+/dev/+" in acl[:everyone]
+    assert "pattern read til/v1/+/+/dev/#" in acl[everyone:]
 
 
 async def test_what_flickers_does_not_fill_the_record(suite: Story) -> None:
@@ -224,6 +260,17 @@ async def test_devices_are_judged_while_the_record_is_dead(suite: Story) -> None
     await suite.when(lambda: "incubator" in told, "and told", within=600.0)
     assert (told["incubator"]["status"], told["incubator"]["comm"]) == ("good", "online")
     suite.clock.disk_full = False
+
+
+async def test_what_is_not_read_any_more_has_failed(suite: Story) -> None:
+    (scan,) = [task for task in asyncio.all_tasks() if task.get_name() == "scan:incubator"]
+    scan.cancel()
+    await suite.pass_time(3700.0)  # a sign of life later; here they are an hour apart
+    verdict = suite.controller.health.verdict("incubator")
+    assert verdict.status is Ne107.FAILURE
+    assert "gives an old value for co2" in verdict.texts[0]
+    outcome = await suite.do("start", {"recipe": "still"}, expect="refused")
+    assert "incubator gives an old value" in outcome.text
 
 
 async def test_a_judgement_that_breaks_keeps_no_reading_back(suite: Story) -> None:

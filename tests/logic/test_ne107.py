@@ -63,10 +63,10 @@ CASES: dict[str, tuple[Known, Ne107, str]] = {
     "shows wear": (showing(Ne107.MAINTENANCE), Ne107.MAINTENANCE, "shows bit"),
     "shows nothing": (showing(Ne107.FAILURE, on=False), Ne107.GOOD, ""),
     "bit never seen": (showing(Ne107.FAILURE, on=None), Ne107.UNKNOWN, "has not said bit yet"),
-    "last day": (calibrated(TODAY), Ne107.MAINTENANCE, "probe_1, which expires on 2026-03-01"),
+    "last day": (calibrated(TODAY), Ne107.MAINTENANCE, "is to be calibrated: calibration probe_1 expires on"),
     "due": (calibrated(TODAY + SOON - timedelta(days=1)), Ne107.MAINTENANCE, "expires on"),
     "not due": (calibrated(TODAY + SOON), Ne107.GOOD, ""),
-    "expired": (calibrated(TODAY - timedelta(days=1)), Ne107.OUT_OF_SPECIFICATION, "expired on 2026-02-28"),
+    "expired": (calibrated(TODAY - timedelta(days=1)), Ne107.OUT_OF_SPECIFICATION, "probe_1 expired on"),
     "of days to come": (
         calibrated(date(2099, 1, 1), TODAY + timedelta(days=1)), Ne107.OUT_OF_SPECIFICATION, "is to come",
     ),

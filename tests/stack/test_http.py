@@ -88,6 +88,7 @@ def full_snapshot() -> Snapshot:
         bus_timeouts={"climate": 1},
         mqtt_connected=True,
         records={"cell1": (True, 12.5), "site": (False, 0.0)},
+        devices={"incubator": "good", "scales": "failure"},
         disk=(3_000_000, 400_000_000),
         self_test={"passed": 7, "failed": 1, "not_allowed": 0, "last_s": 0.02},
     )
@@ -125,6 +126,10 @@ def test_figures_are_in_base_units_with_their_age_beside(suite: Suite, port: int
     assert of("commands_refused_total", code="expired") == 1
     assert of("modbus_timeouts_total", bus="climate") == 1
     assert of("mqtt_connected") == 1
+    assert of("device_status", device="incubator", status="good") == 1
+    assert of("device_status", device="incubator", status="failure") == 0
+    assert of("device_status", device="scales", status="failure") == 1
+    assert sum(value for (name, _), value in found.items() if name == "tilctl_device_status") == 2, "one class each"
     assert (of("journal_failed", unit="cell1"), of("journal_failed", unit="site")) == (1, 0)
     assert of("journal_oldest_pending_seconds", unit="cell1") == 12.5
     assert (of("data_free_bytes"), of("data_total_bytes")) == (3_000_000, 400_000_000)
@@ -141,7 +146,20 @@ def test_a_stale_or_bad_reading_has_no_value(suite: Suite, port: int):
 def test_no_label_names_a_batch_or_a_person(suite: Suite, port: int):
     suite.snapshot = full_snapshot()
     labels = {label for _, pairs in figures(port) for label, _ in pairs}
-    assert labels <= {"unit", "tag", "priority", "queue", "status", "code", "bus", "le", "version", "part", "result"}
+    assert labels <= {
+        "unit",
+        "device",
+        "tag",
+        "priority",
+        "queue",
+        "status",
+        "code",
+        "bus",
+        "le",
+        "version",
+        "part",
+        "result",
+    }
 
 
 @pytest.mark.debian("promtool")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from devices.calibration import newest_of
+from devices.diagnosis import Ne107
 from devices.document import Document, DocumentError
 from devices.equipment.spec import PumpSpec, parts_of
 from devices.instrument import DeviceState
@@ -20,6 +21,7 @@ from recipes.ranges import parse_range
 from recipes.steps import Freeze
 from tilctl.config import Site
 from tilctl.engine.fitness import needed
+from tilctl.guard.ne107 import of_calibration
 from tilctl.plant.suite import Suite
 from tilctl.plant.unit import UnitPlant
 
@@ -121,15 +123,9 @@ def check_devices(suite: Suite, unit: UnitPlant, bound: Bound, unfit: Mapping[st
     today = suite.clock.now().date()
     invalid: list[str] = []
     for name in calibrations_for(suite.site, devices):
-        newest = newest_of(suite.site.calibrations[name])
-        if newest.expired(today):
-            invalid.append(
-                f"calibration {name} expired on {newest.expires}: calibrate anew, and add it to the site file"
-            )
-        elif newest.made > today:
-            invalid.append(
-                f"calibration {name} was made on {newest.made}, which is to come: mend its date, or the clock"
-            )
+        said = of_calibration(name, newest_of(suite.site.calibrations[name]), today)
+        if said is not None and said[0] is Ne107.OUT_OF_SPECIFICATION:
+            invalid.append(f"{said[1]}: {said[2]}")
     if invalid:
         raise NotBindable("not_ready", "; ".join(invalid))
 

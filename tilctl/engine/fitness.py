@@ -7,7 +7,6 @@ from typing import Any
 
 from devices.clock import Clock
 from devices.diagnosis import Ne107
-from tilctl.engine.batch import Batch
 from tilctl.engine.hourly import Hourly
 from tilctl.engine.state import format_time
 from tilctl.guard.board import Watch
@@ -28,9 +27,9 @@ def needed(plant: UnitPlant, equipment: Iterable[str]) -> list[str]:
     return list(dict.fromkeys([*plant.devices, *equipment, *sorted(scales)]))
 
 
-def watches_over(health: Health, batch: Batch) -> list[Watch]:
-    """Return the watches over the devices of a batch."""
-    return device_watches(health, needed(batch.plant, batch.equipment.values()), lambda d: _used(batch.plant, d))
+def watches_over(health: Health, plant: UnitPlant, equipment: Iterable[str] = ()) -> list[Watch]:
+    """Return the watches over the devices of a unit, and over those that the equipment of a recipe stands for."""
+    return device_watches(health, needed(plant, equipment), lambda device: _used(plant, device))
 
 
 def permissives(health: Health, plant: UnitPlant, devices: Iterable[str]) -> tuple[dict[str, str], list[str]]:

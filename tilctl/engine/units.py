@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,6 +27,7 @@ from tilctl.engine.slot import Slot
 from tilctl.engine.state import format_time, parse_time
 from tilctl.engine.steady import ALARMING, SteadyClock
 from tilctl.engine.telling import Teller
+from tilctl.guard.board import Watch
 from tilctl.guard.health import Health
 from tilctl.guard.interlocks import Interlocks, Reactions
 from tilctl.history.store import History
@@ -62,8 +62,7 @@ class Units:
         self._recipes = tuple(recipes)
         self.health = Health(suite, self.clock)
         self._devices = DeviceRecord(self.health, self.clock)
-        watches = partial(watches_over, self.health)
-        self._slots = {name: Slot(name, self.clock, site.scan.trend, watches) for name in site.units}
+        self._slots = {name: Slot(name, self.clock, site.scan.trend, self._watches) for name in site.units}
         self._journal: SiteJournal | None = None
         self._site_commands: dict[str, tuple[str, dict[str, Any]]] = {}
         self._tasks: list[asyncio.Task[None]] = []
@@ -307,6 +306,9 @@ class Units:
             for slot in self._slots.values():
                 if slot.runner is not None:
                     self._spawn(synchronised(slot.runner), "synchronised")
+
+    def _watches(self, batch: Batch) -> list[Watch]:
+        return watches_over(self.health, batch.plant, batch.equipment.values())
 
     def _look_at_devices(self) -> None:
         """Judge what grows old of each device, whatever the record does, and note what has changed."""

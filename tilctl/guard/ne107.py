@@ -119,8 +119,10 @@ def judge(known: Known) -> Verdict:
     unknown: list[str] = []
     found = [*_answering(known, unknown), *_measuring(known, unknown), *_showing(known, unknown)]
     for name, (calibration, points) in known.calibrations.items():
-        if (reason := of_calibration(name, calibration, known.today, points)) is not None:
-            found.append(reason)
+        if (said := of_calibration(name, calibration, known.today)) is not None:
+            status, text, todo = said
+            well = status is Ne107.MAINTENANCE
+            found.append(Reason(status, f"is {'to be' if well else 'not'} calibrated: {text}", todo, points))
     found += [reason for written in known.written if (reason := _of_wear(written)) is not None]
     for part, verdict in known.parts.items():
         # What is doubtful of a part is doubtful of what is made of it; which points those are, the keeper knows.
@@ -129,19 +131,16 @@ def judge(known: Known) -> Verdict:
     return Verdict(tuple(sorted(found, key=lambda reason: -reason.status.rank)), tuple(unknown))
 
 
-def of_calibration(
-    name: str, calibration: Calibration, today: date, points: frozenset[str] | None = EVERYTHING
-) -> Reason | None:
-    """Return what is to be said of a calibration in force, None where nothing is; `points` are those it corrects."""
+def of_calibration(name: str, calibration: Calibration, today: date) -> tuple[Ne107, str, str] | None:
+    """Return what the newest calibration makes of what depends on it, why, and what to do; None where it is well."""
     if calibration.made > today:
-        text = f"has calibration {name}, made on {calibration.made}, which is to come"
-        return Reason(Ne107.OUT_OF_SPECIFICATION, text, "mend its date, or the clock", points)
+        text = f"calibration {name} was made on {calibration.made}, which is to come"
+        return Ne107.OUT_OF_SPECIFICATION, text, "mend its date, or the clock"
     if calibration.expired(today):
-        text = f"has calibration {name}, which expired on {calibration.expires}"
-        return Reason(Ne107.OUT_OF_SPECIFICATION, text, "calibrate anew, and add it to the site file", points)
+        text = f"calibration {name} expired on {calibration.expires}"
+        return Ne107.OUT_OF_SPECIFICATION, text, "calibrate anew, and add it to the site file"
     if calibration.expires - today < SOON:
-        text = f"has calibration {name}, which expires on {calibration.expires}"
-        return Reason(Ne107.MAINTENANCE, text, "calibrate soon")
+        return Ne107.MAINTENANCE, f"calibration {name} expires on {calibration.expires}", "calibrate soon"
     return None
 
 
