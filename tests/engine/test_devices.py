@@ -262,6 +262,17 @@ async def test_devices_are_judged_while_the_record_is_dead(suite: Story) -> None
     suite.clock.disk_full = False
 
 
+async def test_a_watchdog_that_acted_wants_a_look_and_is_one_alarm(suite: Story) -> None:
+    await suite.start("still", wait="2 h")
+    await suite.until("stay/one", "acting")
+    with suite.plant.change():
+        suite.plant.pumps["pump_waste"].tripped = True
+    await suite.when(lambda: "watchdog-pump_waste" in suite.state.alarms, "it is alarmed", within=1200.0)
+    assert status(suite, "pump_waste") is Ne107.MAINTENANCE
+    await suite.pass_time(600.0)
+    assert of_devices(suite) == [], "one cause, one alarm"
+
+
 async def test_what_is_not_read_any_more_has_failed(suite: Story) -> None:
     (scan,) = [task for task in asyncio.all_tasks() if task.get_name() == "scan:incubator"]
     scan.cancel()

@@ -11,8 +11,8 @@ from tilctl.guard.board import Priority, Watch
 from tilctl.guard.health import Health
 from tilctl.guard.ne107 import MOST_REASONS, Verdict
 
-FAILED_FOR = 30.0
-"""s that a device has to be in failure: one reply that got lost is no alarm (engineering default)."""
+LASTS = 30.0
+"""s that a device has to be of a class: one reply that got lost is no alarm (engineering default)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,28 +20,27 @@ class _Kind:
     id: str
     status: Ne107
     priority: Priority
-    for_s: float
     text: str
 
 
 _KINDS = (
     _Kind(
-        "failure", Ne107.FAILURE, "high", FAILED_FOR,
+        "failure", Ne107.FAILURE, "high",
         "has failed: it does not answer, or what it says means nothing; what needs it waits, and nothing guards by it; "
         "see the reasons (tilctl batch status), mend or exchange it",
     ),
     _Kind(
-        "function-check", Ne107.FUNCTION_CHECK, "low", 0.0,
+        "function-check", Ne107.FUNCTION_CHECK, "low",
         "is under check: somebody is at it, or it warms up; its readings are uncertain and it may not do what it is "
         "told; let it finish, or set it back to automatic",
     ),
     _Kind(
-        "out-of-specification", Ne107.OUT_OF_SPECIFICATION, "medium", 0.0,
+        "out-of-specification", Ne107.OUT_OF_SPECIFICATION, "medium",
         "is out of specification: beyond what it is made for, or its calibration holds no more; its readings are "
         "uncertain, conditions go on with them; bring it back within its limits, or calibrate it",
     ),
     _Kind(
-        "maintenance", Ne107.MAINTENANCE, "low", 0.0,
+        "maintenance", Ne107.MAINTENANCE, "low",
         "wants maintenance: its readings are good, but will not stay so; plan it for the time after this batch",
     ),
 )  # fmt: skip
@@ -64,7 +63,7 @@ def _watch(health: Health, device: str, points: tuple[str, ...], kind: _Kind) ->
         verdict = health.verdict(device)
         if verdict is not judged:
             judged = verdict
-            mine = bool(verdict.about(points).of(kind.status))
+            mine = any(not reason.alarmed for reason in verdict.about(points).of(kind.status))
             # Unknown is not false; and where something is known to be wrong already, that is what is told.
             holds = None if verdict.status is Ne107.UNKNOWN else mine
         return holds
@@ -75,5 +74,5 @@ def _watch(health: Health, device: str, points: tuple[str, ...], kind: _Kind) ->
 
     return Watch(
         id=f"device-{device}-{kind.id}", text=f"{device} {kind.text}", priority=kind.priority, then="alarm",
-        for_s=kind.for_s, condition=condition, operands=operands,
+        for_s=LASTS, condition=condition, operands=operands,
     )  # fmt: skip

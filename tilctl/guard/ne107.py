@@ -31,12 +31,16 @@ _DOUBTFUL = (Ne107.OUT_OF_SPECIFICATION, Ne107.FUNCTION_CHECK)
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Why a device is of a class, what a person can do, and which of its points it is about (None: all measured)."""
+    """Why a device is of a class, what a person can do, and which of its points it is about (None: all measured).
+
+    `alarmed`: there is an alarm of its own for it already, and one cause is one alarm.
+    """
 
     status: Ne107
     text: str
     todo: str = ""
     points: frozenset[str] | None = NOTHING
+    alarmed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +130,7 @@ def judge(known: Known) -> Verdict:
     found += [reason for written in known.written if (reason := _of_wear(written)) is not None]
     for part, verdict in known.parts.items():
         # What is doubtful of a part is doubtful of what is made of it; which points those are, the keeper knows.
-        found += [Reason(r.status, f"has {part}, which {r.text}", r.todo) for r in verdict.reasons]
+        found += [Reason(r.status, f"has {part}, which {r.text}", r.todo, alarmed=r.alarmed) for r in verdict.reasons]
         unknown += [f"has {part}, which {text}" for text in verdict.unknown]
     return Verdict(tuple(sorted(found, key=lambda reason: -reason.status.rank)), tuple(unknown))
 
@@ -192,7 +196,7 @@ def _showing(known: Known, unknown: list[str]) -> list[Reason]:
         unknown += [f"has not said {sign.name} yet" for sign, on in known.signs.items() if on is None]
     if known.tripped:
         todo = "see why the controller did not feed it; the next dose arms it again"
-        found.append(Reason(Ne107.MAINTENANCE, "was stopped by its own watchdog", todo))
+        found.append(Reason(Ne107.MAINTENANCE, "was stopped by its own watchdog", todo, alarmed=True))
     if known.disagree:
         todo = "compare both with a reference"
         found.append(Reason(Ne107.FAILURE, "has two probes that disagree", todo, EVERYTHING))
