@@ -15,10 +15,11 @@ from labs import Lab, in_lab
 from story import DEMO_SITE, UNIT, Story, told
 
 from devices.diagnosis import Ne107
-from devices.instrument import DeviceState
+from devices.instrument import DeviceState, DeviceStatus
 from devices.reading import Quality, Reading
+from tilctl.cli.simulated import site_for
 from tilctl.cli.unit_view import status as as_text
-from tilctl.engine.fitness import AN_HOUR
+from tilctl.engine.fitness import AN_HOUR, permissives
 from tilctl.gateway.outbox import Outbox
 from tilctl.gateway.projector import Projector
 from tilctl.gateway.topics import Topics
@@ -85,6 +86,37 @@ def test_the_instruments_of_a_lab_are_good(tmp_path: Path, lab: str) -> None:
         assert {name for name in health if health.verdict(name).unknown} == set()
 
     in_lab(tmp_path, lab, work)
+
+
+def test_equipment_is_as_uncertain_as_the_part_that_it_is_read_from(tmp_path: Path) -> None:
+    text = site_for("lab-eurotherm").read_text("utf-8")
+    text = text.replace("calibrations:\n", f"calibrations:\n  probe_1: [{{{PROBE}, expires: 2026-01-05}}]\n")
+    text = text.replace("bus: climate, unit: 2}", "bus: climate, unit: 2, corrections: {temperature: probe_1}}")
+    (tmp_path / "site.yaml").write_text(text, "utf-8")
+
+    async def work(at: Lab) -> None:
+        health = Health(at.suite, at.clock)
+        await at.clock.sleep(86_400)
+        await at.suite.scanner.fresh("incubator")
+        quality = {tag: at.suite.image.get(f"incubator.{tag}") for tag in ("second_temperature", "temperature", "co2")}
+        assert [q and q.quality for q in quality.values()] == [Quality.UNCERTAIN, Quality.GOOD, Quality.GOOD]
+        assert health.verdict("incubator").texts == [
+            "has second_probe, which is not calibrated: calibration probe_1 expired on 2026-01-05"
+        ]
+
+    in_lab(tmp_path, "", work, tmp_path / "site.yaml")
+
+
+async def test_what_is_not_known_is_not_good(suite: Story) -> None:
+    driver: Any = suite.plant_suite.instruments["incubator"]
+    driver.status = DeviceStatus(DeviceState.CHECKING)
+    suite.controller.health.tick()
+    assert status(suite, "incubator") is Ne107.GOOD, "it is checked each hour; so far that is no news"
+    outcome = await suite.do("start", {"recipe": "still"}, expect="refused")
+    assert outcome.text == "incubator is being checked: repeat the command in a moment"
+    driver.status = DeviceStatus(DeviceState.ONLINE)
+    refused, accepted = permissives(Health(suite.plant_suite, suite.clock), suite.plant_suite.units[UNIT], ["scales"])
+    assert (refused["scales"], accepted) == ("scales was not asked yet: repeat the command in a moment", [])
 
 
 async def test_a_device_that_is_dead_is_alarmed_once_and_noted_and_shown(suite: Story) -> None:

@@ -16,7 +16,7 @@ from devices.calibration import Calibration, newest_of
 from devices.clock import Clock
 from devices.corrected import is_set
 from devices.diagnosis import Sign
-from devices.equipment.spec import PumpSpec, origins_of, parts_of, sources_of
+from devices.equipment.spec import ClimateSpec, PumpSpec, origins_of, parts_of, sources_of
 from devices.instrument import DeviceState, DeviceStatus, Instrument
 from devices.profile_types import TEXT, Profile
 from devices.reading import Quality, Reading, made
@@ -254,6 +254,8 @@ def _equipment(site: Site, name: str, instrument: Instrument) -> _Device:
     measured = frozenset(point for point, of in points.items() if of.unit not in _NOT_MEASURED)
     origins = {tag: (source.part, source.point) for tag, source in origins_of(spec).items()}
     held: dict[str, tuple[Calibration, frozenset[str] | None]] = {}
+    if isinstance(spec, ClimateSpec) and spec.second is not None:
+        origins["second_temperature"] = (spec.second[0].part, spec.second[0].point)
     if isinstance(spec, PumpSpec):
         origins |= dict.fromkeys(measured, (spec.drive, ""))
         if spec.tubing:
