@@ -91,7 +91,9 @@ def test_the_instruments_of_a_lab_are_good(tmp_path: Path, lab: str) -> None:
 def test_equipment_is_as_uncertain_as_the_part_that_it_is_read_from(tmp_path: Path) -> None:
     text = site_for("lab-eurotherm").read_text("utf-8")
     text = text.replace("calibrations:\n", f"calibrations:\n  probe_1: [{{{PROBE}, expires: 2026-01-05}}]\n")
-    text = text.replace("bus: climate, unit: 2}", "bus: climate, unit: 2, corrections: {temperature: probe_1}}")
+    for unit in (1, 2):
+        bare = f"bus: climate, unit: {unit}"
+        text = text.replace(f"{bare}}}", f"{bare}, corrections: {{temperature: probe_1}}}}")
     (tmp_path / "site.yaml").write_text(text, "utf-8")
 
     async def work(at: Lab) -> None:
@@ -99,9 +101,10 @@ def test_equipment_is_as_uncertain_as_the_part_that_it_is_read_from(tmp_path: Pa
         await at.clock.sleep(86_400)
         await at.suite.scanner.fresh("incubator")
         quality = {tag: at.suite.image.get(f"incubator.{tag}") for tag in ("second_temperature", "temperature", "co2")}
-        assert [q and q.quality for q in quality.values()] == [Quality.UNCERTAIN, Quality.GOOD, Quality.GOOD]
+        assert [q and q.quality for q in quality.values()] == [Quality.UNCERTAIN, Quality.UNCERTAIN, Quality.GOOD]
         assert health.verdict("incubator").texts == [
-            "has second_probe, which is not calibrated: calibration probe_1 expired on 2026-01-05"
+            f"has {part}, which is not calibrated: calibration probe_1 expired on 2026-01-05"
+            for part in ("heater", "second_probe")
         ]
 
     in_lab(tmp_path, "", work, tmp_path / "site.yaml")
