@@ -55,12 +55,6 @@ def newest_of(history: Sequence[Calibration]) -> Calibration:
     return max(history, key=lambda calibration: calibration.made)
 
 
-def in_force(history: Sequence[Calibration], today: date) -> Calibration | None:
-    """Return the newest calibration that was made by `today`; None where there is none."""
-    made = [calibration for calibration in history if calibration.made <= today]
-    return newest_of(made) if made else None
-
-
 class Curve:
     """A pump's curve for one tubing set: rpm to mL/min and back, by straight lines between what was measured."""
 

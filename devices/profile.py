@@ -20,6 +20,7 @@ from devices.document import Diagnostic, Document, DocumentError, Severity, load
 from devices.profile_bounds import check_end, check_evidence, check_raw, check_table
 from devices.profile_commands import Commands
 from devices.profile_given import at_commissioning_of, on_connect_of
+from devices.profile_ne107 import signs_of
 from devices.profile_points import Known, Points
 from devices.profile_sim import sim_of
 from devices.profile_types import (
@@ -155,6 +156,7 @@ class _Compiler:
             on_connect=on_connect_of(source, commands, self._find),
             at_commissioning=at_commissioning_of(source, known, self._find),
             alarms=source.alarms,
+            ne107=signs_of(source.ne107, known.blocks, known.points, known.bits, self._find),
         )
         failsafe.check_configured(source, self._find)
         for i, denied in enumerate(source.deny):

@@ -29,6 +29,7 @@ from devices.profile_fields import (
     integer,
     number,
 )
+from devices.profile_ne107 import Ne107Model
 
 
 class _Strict(BaseModel):
@@ -363,7 +364,8 @@ class ProfileModel(_Strict):
 
     `on_connect` are commands whose value is lost with the instrument's power: they are sent on each new connection,
     with the values that a site gives (`settings`).  `at_commissioning` are points, with the reason, whose right value
-    only a site knows (`expect`): read at connect and every hour.  `alarms` name its own points: `heater_fault == true`.
+    only a site knows (`expect`): read at connect and every hour.  `ne107` says what its own bits and symbols mean,
+    `alarms` what a person has to know of its points: `heater_fault == true`.
     """
 
     profile: HeaderModel
@@ -377,6 +379,7 @@ class ProfileModel(_Strict):
     commands: dict[Name, CommandModel]
     on_connect: list[Name] = Field(default_factory=list[str])
     at_commissioning: dict[Name, str] = Field(default_factory=dict[str, str])
+    ne107: Ne107Model = Ne107Model()
     deny: list[DenyModel] = Field(default_factory=list[DenyModel])
     failsafe: FailsafeModel
     alarms: dict[AlarmId, AlarmFields] = Field(default_factory=dict[str, AlarmFields])

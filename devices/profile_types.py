@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from devices.alarm import AlarmFields
 from devices.codec import RegType, WordOrder
+from devices.diagnosis import Sign
 from devices.reading import Quality
 
 TEXT = "text"  # the unit of a point that is a text, beside BOOL and SYMBOL of `devices.role`
@@ -355,6 +356,7 @@ class Profile:
     silence: Silence | None = None  # what shows that it has noticed that its host is gone
     alarms: Mapping[str, AlarmFields] = field(default_factory=dict[str, AlarmFields])  # on its own points
     counter: bool = True  # of a pump: it counts what it moved; without that its doses are closed by mass alone
+    ne107: tuple[Sign, ...] = ()  # what its bits and symbols say of itself
 
     def denial(self, addr: int, words: int) -> str:
         """Return why `words` registers (or coils) from `addr` must not be written, "" where they may be."""

@@ -24,6 +24,7 @@ class Role:
     `set_<tag>`, with the argument `value`, sets it, and the point `<tag>_target` shows it.  `points` are what the
     instrument's profile must declare, `commands` its commands with the names of their arguments.  `optional` points and
     `abilities` (commands) it may have; then they mean this, and an argument may be missing where it has no such thing.
+    Points that are `vacant` have no value while nothing is there to be measured; that is no fault of the instrument.
     Kinds are canonical units (`devices.quantity`), `SYMBOL` or `BOOL`.
     """
 
@@ -34,6 +35,7 @@ class Role:
     commands: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
     optional: Mapping[str, str] = field(default_factory=dict[str, str])
     abilities: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    vacant: tuple[str, ...] = ()
 
 
 _BIOREACTOR = Role(
@@ -55,6 +57,7 @@ _FREEZER = Role(
     tags=_FREEZER_TAGS,
     points=_FREEZER_TAGS | {"setpoint": "degC", "segment": "", "elapsed": "s", "sequence": "", "nucleated": BOOL},
     commands={"load_program": ("rows",), "start": ("sequence",), "abort": ()},
+    vacant=("sample_temperature",),
 )
 _PUMP = Role(
     name="pump",

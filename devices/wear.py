@@ -67,6 +67,13 @@ class WriteLedger:
         """Return how often a command was written, over all restarts."""
         return int(self._count(device, command)["total"])
 
+    def counts(self, device: str, command: str) -> tuple[int, int]:
+        """Return how often a command was written today, and over all restarts; 0 where it never was."""
+        if f"{device}.{command}" not in self._counts and f"{device}.{command}" not in self._kept.data:
+            return 0, 0
+        count = self._count(device, command)
+        return int(count["today"]), int(count["total"])
+
     async def close(self) -> None:
         """Wait until what was counted is in the file."""
         if self._saving is not None:

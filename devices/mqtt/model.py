@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from devices.alarm import AlarmFields, AlarmId
 from devices.profile_model import CheckModel, FailsafeModel, Flag, HeaderModel, Milliseconds, Name, Number
+from devices.profile_ne107 import Ne107Model
 
 Topic = Annotated[str, Field(min_length=1, max_length=300)]
 Text = Annotated[str, Field(max_length=4000)]
@@ -160,6 +161,7 @@ class MqttProfileModel(_Strict):
     blocks: Annotated[dict[Name, BlockModel], Field(min_length=1)]
     points: Annotated[dict[Name, PointModel], Field(min_length=1)]
     commands: dict[Name, CommandModel] = Field(default_factory=dict[str, CommandModel])
+    ne107: Ne107Model = Ne107Model()
     failsafe: FailsafeModel
     alarms: dict[AlarmId, AlarmFields] = Field(default_factory=dict[str, AlarmFields])
     sim: SimModel | None = None

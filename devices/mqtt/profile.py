@@ -16,6 +16,7 @@ from devices.mqtt.payload import PLACE, path_of
 from devices.mqtt.types import Ask, Form, MqttProfile, Online, PointPlace, Source
 from devices.profile_bounds import check_evidence, check_scale
 from devices.profile_fields import number
+from devices.profile_ne107 import signs_of
 from devices.profile_points import check_unit
 from devices.profile_sim import check_values
 from devices.profile_types import TEXT, Block, Command, Point, Sim
@@ -76,6 +77,7 @@ class _Compiler:
         topics = {name: self._asked(name, block, points.values()) for name, block in source.blocks.items()}
         if source.serial is not None and source.serial.block not in topics:
             self._find(("serial", "block"), f"there is no block {source.serial.block}", "")
+        blocks = {name: self._block(name, block, points) for name, block in source.blocks.items()}
         result = MqttProfile(
             id=header.id,
             version=header.version,
@@ -90,7 +92,7 @@ class _Compiler:
             max_write=0,
             identity=None,
             asserts=(),
-            blocks={name: self._block(name, block, points) for name, block in source.blocks.items()},
+            blocks=blocks,
             points=points,
             bits={},
             commands=commands,
@@ -102,6 +104,7 @@ class _Compiler:
             sha256=hashlib.sha256(self._document.text.encode()).hexdigest(),
             kinds=(KIND,),
             open_checks=tuple(header.open_checks),
+            ne107=signs_of(source.ne107, blocks, points, {}, self._find),
             prefix=transport.mqtt.prefix,
             online=Online(transport.online.topic, frozenset(transport.online.payload), transport.online.lost),
             topics=topics,

@@ -94,6 +94,7 @@ def full_snapshot() -> Snapshot:
         synchronised=False,
         mqtt_connected=True,
         records={"cell1": (True, 12.5), "site": (False, 0.0)},
+        devices={"incubator": "good", "scales": "failure"},
         disk=(3_000_000, 400_000_000),
         self_test={"passed": 7, "failed": 1, "not_allowed": 0, "last_s": 0.02},
     )
@@ -141,6 +142,10 @@ def test_figures_are_in_base_units_with_their_age_beside(suite: Suite, port: int
     assert of("start_time_seconds") == 1_700_000_000.5
     assert of("clock_synchronised") == 0
     assert of("mqtt_connected") == 1
+    assert of("device_status", device="incubator", status="good") == 1
+    assert of("device_status", device="incubator", status="failure") == 0
+    assert of("device_status", device="scales", status="failure") == 1
+    assert sum(value for (name, _), value in found.items() if name == "tilctl_device_status") == 2, "one class each"
     assert (of("journal_failed", unit="cell1"), of("journal_failed", unit="site")) == (1, 0)
     assert of("journal_oldest_pending_seconds", unit="cell1") == 12.5
     assert (of("data_free_bytes"), of("data_total_bytes")) == (3_000_000, 400_000_000)

@@ -104,6 +104,7 @@ class Service:
             self.controller.on_record.append(self._recorded)
             self.controller.on_scan.append(self._scanned)
             self.controller.on_status.append(self._projector.refresh)
+            self.controller.on_device.append(self._projector.on_device)
             await self.controller.open_records()
             self._records.start()
             # Invariant: a hold is heard while a batch is being recovered; an idle suite has nothing to hold.
@@ -234,6 +235,7 @@ class Service:
             unwell=dict(self.wellness.unwell),
             records={name: (each.failed, each.waiting_s) for name, each in self._records.figures().items()},
             disk=None if (room := self._records.space) is None else (room.free, room.total),
+            devices={name: self.controller.health.verdict(name).status.value for name in self.controller.health},
             self_test=asdict(self.mqtt.self_test.counts),
         )
 

@@ -43,6 +43,8 @@ def _status(unit: str, data: Fields) -> Iterator[str]:
         write = _wait if title == "waits" else _alarm
         for index, line in enumerate(line for entry in entries for line in write(entry)):
             yield f"  {title if index == 0 else '':8} {line}"
+    for index, device in enumerate(_each(data, "devices")):
+        yield f"  {'devices' if index == 0 else '':8} {_device(device)}"
     for index, prompt in enumerate(_each(data, "prompts")):
         yield f"  {'prompts' if index == 0 else '':8} {_headline(prompt)}: {one_line(prompt.get('text'))}"
     legal = ", ".join(one_line(command) for command in cast("list[object]", data.get("legal") or []))
@@ -65,6 +67,13 @@ def _alarm(alarm: Fields) -> Iterator[str]:
     words = [alarm.get("priority"), alarm.get("alarm"), alarm.get("text")]
     since = f" (since {one_line(alarm['since'])})" if alarm.get("since") else ""
     yield f"{one_line(words[0])} {one_line(words[1])}: {one_line(words[2])}{since}"
+
+
+def _device(device: Fields) -> str:
+    status = one_line(device.get("status")).replace("_", " ")
+    reasons = "; ".join(one_line(reason) for reason in cast("list[object]", device.get("reasons") or []))
+    since = f" (since {one_line(device['since'])})" if device.get("since") else ""
+    return f"{one_line(device.get('device'))} {status}: {reasons}{since}"
 
 
 def _prompt(prompt: Fields) -> Iterator[str]:

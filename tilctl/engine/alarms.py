@@ -9,6 +9,7 @@ import structlog
 from devices.clock import Clock
 from tilctl.config import Site
 from tilctl.engine import site_watches
+from tilctl.engine.fitness import watches_over
 from tilctl.engine.port import SITE
 from tilctl.engine.slot import Slot, suppressed_by_design
 from tilctl.engine.state import parse_time
@@ -16,6 +17,8 @@ from tilctl.engine.telling import Teller
 from tilctl.guard.board import Action, GuardBoard, Reactions
 from tilctl.guard.book import AlarmBook
 from tilctl.guard.desk import Desk
+from tilctl.guard.device_watches import device_watches
+from tilctl.guard.health import Health
 from tilctl.journal import alarms as ev
 from tilctl.journal.chain import Record
 from tilctl.journal.store import Journal
@@ -25,8 +28,11 @@ from tilctl.plant.suite import Suite
 class Alarms:
     """One for a controller.  Invariant: judged with and without batches, in every mode, whoever owns a device."""
 
-    def __init__(self, site: Site, clock: Clock, suite: Suite, journal: Callable[[], Journal | None]) -> None:
-        """`journal` is the site's, None before it is open: the record of what no batch has."""
+    def __init__(
+        self, site: Site, clock: Clock, suite: Suite, health: Health, journal: Callable[[], Journal | None]
+    ) -> None:
+        """`health` knows how well devices are; `journal` is the site's, None before it is open."""
+        self._health = health
         self._site = site
         self._clock = clock
         self._suite = suite
@@ -42,9 +48,14 @@ class Alarms:
         self._slots = slots
         for name, slot in slots.items():
             plant = self._suite.units[name]
-            slot.watch(site_watches.of_unit(self._site, plant.site, plant.watched, self._suite.image))
+            # Devices first: what is blind because one of them failed comes after that in their first-out group.
+            own = site_watches.of_unit(self._site, plant.site, plant.watched, self._suite.image)
+            slot.watch([*watches_over(self._health, plant), *own])
         desk = self.desks[SITE]
-        watches = site_watches.of_site(self._site, self._suite.image)
+        shared = [binding.device for binding in self._site.shared.values()]
+        points = {name: list(self._suite.instruments[name].profile.points) for name in shared}
+        watches = device_watches(self._health, shared, lambda device: points[device])
+        watches += site_watches.of_site(self._site, self._suite.image)
         desk.known(watches)
         reactions = Reactions(
             lambda alarm, priority, text, values: desk.raise_(alarm, priority, text, "", values),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from devices.calibration import newest_of
+from devices.diagnosis import Ne107
 from devices.document import Document, DocumentError
 from devices.equipment.spec import PumpSpec, parts_of
 from devices.instrument import DeviceState
@@ -19,6 +20,8 @@ from recipes.model import Recipe, walk
 from recipes.ranges import parse_range
 from recipes.steps import Freeze
 from tilctl.config import Site
+from tilctl.engine.fitness import needed
+from tilctl.guard.ne107 import of_calibration
 from tilctl.plant.suite import Suite
 from tilctl.plant.unit import UnitPlant
 
@@ -100,28 +103,31 @@ def check_parameters(recipe: Recipe, given: Mapping[str, str]) -> None:
         raise NotBindable("bad_parameter", "; ".join(wrong))
 
 
-def check_devices(suite: Suite, unit: UnitPlant, bound: Bound) -> None:
-    """Raise NotBindable, naming every instrument that the batch needs and that does not answer."""
-    scales = {place.scale_device for place in unit.site.places.values() if place.scale_device}
-    needed = dict.fromkeys([*unit.devices, *bound.equipment.values(), *sorted(scales)])
-    silent = [
-        f"{name} is {suite.instruments[name].status.state.value} ({suite.instruments[name].status.text})"
-        for name in needed
-        if suite.instruments[name].status.state is not DeviceState.ONLINE
+_FIT: Mapping[str, str] = {}
+
+
+def check_devices(suite: Suite, unit: UnitPlant, bound: Bound, unfit: Mapping[str, str] = _FIT) -> None:
+    """Raise NotBindable, naming every instrument that the batch needs and that does not answer, or is `unfit`.
+
+    `unfit` says why, by instrument.
+    """
+    devices = needed(unit, bound.equipment.values())
+    not_ready = [
+        unfit.get(name) or f"{name} is {status.state.value} ({status.text})"
+        for name in devices
+        if (status := suite.instruments[name].status).state is not DeviceState.ONLINE or name in unfit
     ]
-    if silent:
-        raise NotBindable("not_ready", "; ".join(silent))
+    if not_ready:
+        raise NotBindable("not_ready", "; ".join(not_ready))
     # Invariant: no batch starts on a calibration that holds no more.
     today = suite.clock.now().date()
-    unfit: list[str] = []
-    for name in calibrations_for(suite.site, needed):
-        newest = newest_of(suite.site.calibrations[name])
-        if newest.expired(today):
-            unfit.append(f"calibration {name} expired on {newest.expires}: calibrate anew, and add it to the site file")
-        elif newest.made > today:
-            unfit.append(f"calibration {name} was made on {newest.made}, which is to come: mend its date, or the clock")
-    if unfit:
-        raise NotBindable("not_ready", "; ".join(unfit))
+    invalid: list[str] = []
+    for name in calibrations_for(suite.site, devices):
+        said = of_calibration(name, newest_of(suite.site.calibrations[name]), today)
+        if said is not None and said[0] is Ne107.OUT_OF_SPECIFICATION:
+            invalid.append(f"{said[1]}: {said[2]}")
+    if invalid:
+        raise NotBindable("not_ready", "; ".join(invalid))
 
 
 def calibrations_for(site: Site, instruments: Iterable[str]) -> list[str]:

@@ -13,6 +13,7 @@ from tilctl import __version__
 from tilctl.engine import alarm_commands, identity
 from tilctl.engine.batch import Batch
 from tilctl.engine.binding import Bound, NotBindable, bind, check_devices, check_parameters
+from tilctl.engine.fitness import EXCEPTION, needed, not_good, permissives
 from tilctl.engine.machine import FINAL, State, legal_commands
 from tilctl.engine.machine import Command as Machine
 from tilctl.engine.port import SITE, Command, Outcome, StoredAnswer
@@ -47,7 +48,9 @@ class Controller(Units):
         mode = {"mode": self.mode, "mode_reason": self.mode_reason, "alarms": self.alarms(unit)}
         if unit == SITE:
             return mode
-        return status_of(self.suite.units[unit], self._slots[unit].runner) | mode
+        plant, runner = self.suite.units[unit], self._slots[unit].runner
+        equipment = () if runner is None else runner.batch.equipment.values()
+        return status_of(plant, runner) | mode | {"devices": not_good(self.health, plant, equipment)}
 
     def alarms(self, unit: str) -> list[dict[str, Any]]:
         """Return the alarms of a unit, or of the site, that are not normal or set aside, oldest first."""
@@ -267,7 +270,8 @@ class Controller(Units):
         try:
             bound = bind(document, self.site, unit, self._recipes)
             check_parameters(bound.recipe, parameters)
-            check_devices(self.suite, unit, bound)
+            unfit, doubtful = permissives(self.health, unit, needed(unit, bound.equipment.values()))
+            check_devices(self.suite, unit, bound, unfit)
         except NotBindable as error:
             return Outcome("refused", error.code, str(error))
         self._look_at_clock()  # a batch begins by the wall clock, and goes on by itself
@@ -280,6 +284,8 @@ class Controller(Units):
                 await self._put_away(batch)
             raise
         identity.accept(batch)
+        for text in doubtful:
+            batch.note(ev.ExceptionRaised(EXCEPTION, text, ""))
         runner = Runner(batch, self.suite.sharing)
         slot.install(runner, History(self.site.data / "history" / f"{batch.name}.db", self.clock))
         runner.fire(Machine.START, f"start by {command.client}")

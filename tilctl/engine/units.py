@@ -17,6 +17,7 @@ from tilctl.engine import allocation, interrupted, recovery, safe_mode
 from tilctl.engine.alarms import Alarms
 from tilctl.engine.batch import Batch
 from tilctl.engine.beside import lay_marks
+from tilctl.engine.fitness import DeviceRecord, fields
 from tilctl.engine.hourly import Hourly
 from tilctl.engine.machine import FAULT, State
 from tilctl.engine.records import find_all, made_by, over, put_away, unreadable
@@ -27,6 +28,7 @@ from tilctl.engine.slot import Slot
 from tilctl.engine.state import format_time, parse_time
 from tilctl.engine.steady import ALARMING, SteadyClock
 from tilctl.engine.telling import Teller
+from tilctl.guard.health import Health
 from tilctl.guard.interlocks import Interlocks, Reactions
 from tilctl.history.store import History
 from tilctl.journal import events as ev
@@ -56,9 +58,12 @@ class Units:
         self.on_scan: list[Callable[[Mapping[str, Reading]], None]] = []
         self.on_status: list[Callable[[str], None]] = []  # a unit whose status changed without a record of its own
         self.on_batch: list[Callable[[str, str, Sequence[Record]], None]] = []  # unit, batch, what is on record
+        self.on_device: list[Callable[[str, Mapping[str, Any]], None]] = []  # what is to be told of a device
         self._recipes = tuple(recipes)
+        self.health = Health(suite, self.clock)
+        self._devices = DeviceRecord(self.health, self.clock)
         self._journal: SiteJournal | None = None
-        self._alarms = Alarms(site, self.clock, suite, lambda: self._journal)
+        self._alarms = Alarms(site, self.clock, suite, self.health, lambda: self._journal)
         desks = self._alarms.desks
         self._slots = {name: Slot(name, self.clock, site.scan.trend, desks[name], suite.scanner) for name in site.units}
         self._site_commands: dict[str, tuple[str, dict[str, Any]]] = {}
@@ -71,7 +76,8 @@ class Units:
         self._last_beat: str | None = None  # of the boot before
         suite.gate.permit(self._permit)
         self._tell = Teller()
-        self._looks = (self._look_at_clock,)
+        self._looks = (self._look_at_clock, self._note_devices)
+        self.health.changed.append(lambda device: self._tell(self.on_device, device, fields(self.health, device)))
         self._interlocks = Interlocks(site.units, suite.gate, Reactions(self._tripped, self._cut_off))
         suite.image.watch(self._scanned)
         suite.sharing.changed.append(self._shared)
@@ -306,6 +312,15 @@ class Units:
                 if slot.runner is not None:
                     self._spawn(synchronised(slot.runner), "synchronised")
 
+    def _look_at_devices(self) -> None:
+        """Judge what grows old of each device, whatever the record does, and note what has changed."""
+        self.health.tick()
+        self._note_devices()
+
+    def _note_devices(self) -> None:
+        if self._devices.open and self._journal is not None and not self._journal.failed:
+            self._devices.note(self._journal.append)
+
     def _tell_step(self, step: ev.ClockStepped) -> None:
         """Put a step of the clock on the record of every batch."""
         self._log.warning("clock_stepped", by_s=step.by_s, offset_s=step.offset_s, cause=step.cause)
@@ -327,6 +342,7 @@ class Units:
         next_head = self.clock.monotonic() + HEAD_EVERY
         while True:
             await self.clock.sleep(self.beat_every)
+            self._tell((self._look_at_devices,))
             hourly = self.clock.monotonic() >= next_head
             next_head += HEAD_EVERY * hourly
             try:
@@ -362,8 +378,9 @@ class Units:
             del self._site_commands[next(iter(self._site_commands))]
 
     def _know(self, record: Record) -> None:
-        """Remember what the site's journal holds of alarms, and of commands the newest."""
+        """Remember what the site's journal holds of alarms and devices, and of commands the newest."""
         self._alarms.take(record)
+        self._devices.know(record)
         match record.event:
             case ev.CommandReceived() as event:
                 self._remember(event, None)

@@ -20,6 +20,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from devices.diagnosis import Ne107
 from devices.modbus.statistics import LATENCY_BOUNDS_S
 from devices.reading import Quality, Reading
 
@@ -116,6 +117,8 @@ class Snapshot:
     """Which part of the controller is not well (loop, scan, journal, batch), and why."""
     records: Mapping[str, tuple[bool, float]] = field(default_factory=dict[str, tuple[bool, float]])
     """Of each unit (and `site`): whether its record has failed, and how long its oldest event awaits the disk, s."""
+    devices: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Of each device the class of NE 107 (`devices.diagnosis`)."""
     disk: tuple[int, int] | None = None
     """Free and total bytes of the data folder's file system."""
     self_test: Mapping[str, float] = field(default_factory=dict[str, float])
@@ -149,6 +152,7 @@ class Figures(Collector):
         yield from _record(snapshot)
         yield from _wellness(snapshot)
         yield from _time(snapshot)
+        yield from _devices(snapshot)
 
     def describe(self) -> Iterable[Metric]:
         """Describe nothing: names depend on what the site has."""
@@ -257,6 +261,15 @@ def _time(snapshot: Snapshot) -> Iterable[Metric]:
         name, text = "tilctl_clock_synchronised", "1 while the wall clock follows a time server; absent where unknown"
         yield GaugeMetricFamily(name, text, value=float(snapshot.synchronised))
     yield GaugeMetricFamily("tilctl_start_time_seconds", "Unix time at which the process began", value=snapshot.started)
+
+
+def _devices(snapshot: Snapshot) -> Iterable[Metric]:
+    text = "1 for the class of NE 107 that the device is of, 0 for the others"
+    family = GaugeMetricFamily("tilctl_device_status", text, labels=["device", "status"])
+    for device, status in snapshot.devices.items():
+        for each in Ne107:
+            family.add_metric([device, each.value], float(each.value == status))
+    yield family
 
 
 def _record(snapshot: Snapshot) -> Iterable[Metric]:

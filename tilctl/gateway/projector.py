@@ -22,7 +22,7 @@ from tilctl.gateway.topics import Topics
 from tilctl.journal.chain import Record
 
 ALARM_EXPIRY = 7 * 24 * 3600
-_NOT_STATE = ("readings", "waits", "alarms")
+_NOT_STATE = ("readings", "waits", "alarms", "devices")  # which have topics of their own
 
 
 class Projector:
@@ -69,6 +69,10 @@ class Projector:
     def on_scan(self, readings: Mapping[str, Reading], unit: str = "plant") -> None:
         """Replace the latest readings, by tag, of a unit (or of the whole plant)."""
         self._outbox.scanned(Scan(unit, dict(readings), self._clock.now(), self._clock.monotonic()))
+
+    def on_device(self, device: str, told: Mapping[str, Any]) -> None:
+        """Publish how well a device is."""
+        self._outbox.keep(self._topics.device(device), encode(told))
 
     def alarm_beside(self, unit: str, alarm: str, text: str) -> bool:
         """Publish a critical alarm that needs no record, of a unit or of `site`; False while it is active already."""

@@ -34,7 +34,7 @@ class Topics:
     @property
     def kept(self) -> tuple[str, ...]:
         """Return the filters of what is retained and must vanish when it is over."""
-        return (f"{self.prefix}/prompt/#", f"{self.prefix}/alm/#", f"{self.prefix}/state/#")
+        return (f"{self.prefix}/prompt/#", f"{self.prefix}/alm/#", f"{self.prefix}/state/#", f"{self.prefix}/dev/#")
 
     def command(self, client: str, unit: str, verb: str) -> str:
         """Return where `client` sends a command."""
@@ -71,6 +71,10 @@ class Topics:
     def prompt(self, unit: str, prompt: str) -> str:
         """Return the topic of one open prompt."""
         return f"{self.prefix}/prompt/{unit}/{clean(prompt)}"
+
+    def device(self, device: str) -> str:
+        """Return the topic of how well a device is."""
+        return f"{self.prefix}/dev/{clean(device)}"
 
     def read_command(self, topic: str) -> tuple[str, str, str] | None:
         """Return client, unit and verb of a command topic, None for any other topic."""

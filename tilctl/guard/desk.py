@@ -15,7 +15,7 @@ from devices.clock import Clock
 from tilctl.guard.alarm import WAITING, AlarmState
 from tilctl.guard.board import Watch
 from tilctl.guard.book import Alarm, AlarmBook
-from tilctl.guard.catalog import RE_ALARM_S, Details, built_in
+from tilctl.guard.catalog import RE_ALARM_S, Details, blinded_by, built_in
 from tilctl.journal import alarms as ev
 
 RANK: Mapping[str, int] = {"critical": 3, "high": 2, "medium": 1, "low": 0, "": -1}
@@ -48,7 +48,7 @@ class Desk:
             self.declared[watch.id] = watch.priority
             if watch.devices:  # one silent instrument blinds many conditions: the first of them is announced
                 unknown = f"{watch.id}-invalid"
-                self._details[unknown] = Details(group=f"unknown-{min(watch.devices)}", help=built_in(unknown))
+                self._details[unknown] = Details(group=blinded_by(min(watch.devices)), help=built_in(unknown))
 
     def details(self, alarm: str) -> Details:
         """Return how an alarm behaves."""

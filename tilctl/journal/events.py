@@ -39,6 +39,7 @@ from tilctl.journal.lifecycle import (
     CommandRefused,
     ConfigLoaded,
     DeviceSeen,
+    DeviceStatus,
     FreezeSampled,
     HistoryBlock,
     Outage,
@@ -239,10 +240,7 @@ class Noted:
 
 @dataclass(frozen=True, slots=True)
 class ValuesSet:
-    """Named values: of a `let`, results of a sample, inputs of an ask; None where it is not known.
-
-    `units` names the canonical unit of each number that has one.
-    """
+    """Named values (`let`, `sample`, `ask`), None where not known; `units`: of each number that has a canonical one."""
 
     path: str
     values: dict[str, Scalar]
@@ -337,7 +335,7 @@ class FreezeReported:
 
 RecordEvent = SiteOpened | BootStarted | BatchHead | ConfigLoaded | Outage | Recovered | HistoryBlock
 ContinuityEvent = BootReady | SafeMode | ClockStepped | DeviceSeen | Weighed | FreezeSampled | BatchReopened
-RegisterEvent = BatchTaken | BatchPutAway
+RegisterEvent = BatchTaken | BatchPutAway | DeviceStatus
 BatchEvent = BatchCreated | BatchEnded | BatchClosed | CommandReceived | CommandRefused | CommandAnswered | StateChanged
 StepEvent = StepStarted | StepPhase | StepCompleted | StepHeld | StepFailed | StepInDoubt | FreezeReported
 EffectEvent = IntentOpened | IntentClosed | TargetSet | TargetConfirmed | Mounted | Unmounted | Moved

@@ -77,6 +77,16 @@ class DeviceSeen:
 
 
 @dataclass(frozen=True, slots=True)
+class DeviceStatus:
+    """On the site's record: a device has been of another class of NE 107 (`devices.diagnosis`), with these reasons."""
+
+    device: str
+    status: str
+    reasons: list[str]
+    kind: Literal["device_status"] = "device_status"
+
+
+@dataclass(frozen=True, slots=True)
 class Weighed:
     """A person went on with a container that weighed otherwise (g) than the ledger expected: it counts from here."""
 

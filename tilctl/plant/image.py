@@ -15,6 +15,7 @@ from devices.reading import Quality, Reading, bad
 from devices.role import BOOL, SYMBOL
 
 Watcher = Callable[[str, Mapping[str, Reading]], None]
+Before = Callable[[str, Mapping[str, Reading]], Mapping[str, Reading]]
 
 
 _KINDS: Mapping[str, type] = {BOOL: bool, SYMBOL: str, TEXT: str}  # of values; of any other unit it is a number
@@ -29,6 +30,8 @@ class ProcessImage:
     """
 
     def __init__(self, clock: Clock) -> None:
+        self.before: Before | None = None
+        """Sees what a device said, before anybody else, and may make good readings uncertain."""
         self._clock = clock
         self._log = structlog.get_logger("image")
         self.watcher_faults = 0
@@ -83,9 +86,21 @@ class ProcessImage:
             self._take(device, readings)
 
     def _take(self, device: str, readings: Mapping[str, Reading]) -> Mapping[str, Reading]:
-        readings = self._checked(device, readings)
+        readings = self._looked_at(device, self._checked(device, readings))
         self._readings.update(self.named(device, readings))
         return readings
+
+    def _looked_at(self, device: str, readings: Mapping[str, Reading]) -> Mapping[str, Reading]:
+        """Invariant: who looks first and breaks keeps no reading from the image."""
+        if self.before is None:
+            return readings
+        try:
+            return self.before(device, readings)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the scan goes on
+            self.watcher_faults += 1
+            if self._first("before", type(error).__name__):
+                self._log.exception("watcher_failed", device=device)
+            return readings
 
     def _checked(self, device: str, readings: Mapping[str, Reading]) -> Mapping[str, Reading]:
         own = self._own.get(device)
@@ -143,6 +158,7 @@ class ProcessImage:
         }
         for point, reading in gone.items():
             self._readings[prefix + point] = reading
+        self._looked_at(device, gone)
         return gone
 
     def get(self, name: str) -> Reading | None:

@@ -42,6 +42,9 @@ def describe(event: ev.Event) -> str:
             return f"{event.unit} has batch {event.batch}" + (f", by command {event.command}" if event.command else "")
         case ev.BatchPutAway():
             return f"batch {event.batch} is put away ({event.result}): its unit is free"
+        case ev.DeviceStatus():
+            why = "; ".join(event.reasons)
+            return f"device {event.device}: {event.status.replace('_', ' ')}" + _because(why[:LONGEST])
         case (
             ev.BatchCreated()
             | ev.BatchEnded()

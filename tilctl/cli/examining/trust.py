@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import date, timedelta
+from datetime import date
 
-from devices.calibration import in_force
+from devices.calibration import newest_of
+from devices.diagnosis import Ne107
 from devices.profile import Profile
 from tilctl.cli.examining.finding import Finding
 from tilctl.cli.profiling.sheet import EVIDENCE
 from tilctl.config import Site
+from tilctl.guard.ne107 import of_calibration
 
 LEVELS = tuple(EVIDENCE)  # lowest first
 TRIED, KNOWN = "bench", "manual+driver"
-SOON = timedelta(days=14)
 
 
 def profiles(site: Site, *, gmp: bool) -> Iterator[Finding]:
@@ -56,16 +57,14 @@ def given(site: Site) -> Iterator[Finding]:
 
 
 def calibrations(site: Site, today: date) -> Iterator[Finding]:
-    """Judge the calibration in force of each thing that has some."""
+    """Judge the newest calibration of each thing that has some, as the controller does."""
     for name, history in site.calibrations.items():
-        check, newest = f"calibration {name}", in_force(history, today)
-        if newest is None:
-            yield Finding("fail", check, "none was made yet by today", "calibrate, or put the dates right")
-        elif newest.expired(today):
-            yield Finding("fail", check, f"of {newest.made} by {newest.by}: expired on {newest.expires}", "calibrate")
-        elif newest.expires - today < SOON:
-            yield Finding(
-                "warn", check, f"of {newest.made} by {newest.by}: expires on {newest.expires}", "calibrate soon"
-            )
+        check, newest = f"calibration {name}", newest_of(history)
+        by = f"of {newest.made} by {newest.by}"
+        said = of_calibration(name, newest, today)
+        if said is None:
+            yield Finding("ok", check, f"{by}, until {newest.expires}")
         else:
-            yield Finding("ok", check, f"of {newest.made} by {newest.by}, until {newest.expires}")
+            status, text, todo = said
+            grave = status is Ne107.OUT_OF_SPECIFICATION
+            yield Finding("fail" if grave else "warn", check, f"{by}: {text.removeprefix(f'{check} ')}", todo)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from devices.codec import RegType
+from devices.diagnosis import Ne107
 from devices.mqtt.types import MqttProfile
 from devices.profile_types import Block, Check, Command, Point, Profile, Rule, Setting, Slot
 from devices.role import BOOL, SYMBOL
@@ -135,10 +136,15 @@ def _facts(profile: Profile) -> list[tuple[str, str]]:
         ("power loss", ", ".join(f"{part} {fate}" for part, fate in profile.after_power_loss.items())),
         *(("on each connection", f"{name}, with the value that the site gives") for name in profile.on_connect),
         *(("known at commissioning", f"{name}: {why}") for name, why in profile.at_commissioning.items()),
+        *((each.value.replace("_", " "), ", ".join(shown)) for each in Ne107 if (shown := _signs(profile, each))),
         ("simulated by", profile.sim.model if profile.sim else "plain registers"),
         ("sha256", profile.sha256),
     ]
     return [(name, text) for name, text in facts if text]
+
+
+def _signs(profile: Profile, status: Ne107) -> list[str]:
+    return [str(sign) for sign in profile.ne107 if sign.status is status]
 
 
 def _transport(profile: Profile) -> str:
