@@ -45,6 +45,8 @@ UNIT = "cell1"
 HERE = Path(__file__).parent
 RESTING = ("held", "paused", "stopped", "aborted", "complete")
 DEMO_SITE = Path(str(files("tilctl.cli") / "demo-site.yaml"))
+ABOVE_GUARDS = {"units.cell1.interlocks.too_hot.when": "station.temperature > 44 degC"}
+"""Stories heat the chamber to 41 degC and more, to see the guards of recipes act; the interlocks have their own."""
 SCAN = {"scan.active": "1 s", "scan.quiet": "60 s", "scan.idle": "10 min", "scan.trend": "10 s"}
 
 
@@ -182,7 +184,8 @@ class Story:
         self.clock.step(self.wall_off)
         self.clock.server, self.clock.boot = self.time_server, self.machine
         overrides = {f"buses.{bus}.port": str(port) for bus, port in self._ports.items()}
-        overrides |= {"http.port": "0", "data": str(self.folder / "data"), **SCAN, **self.site_overrides}
+        overrides |= {"http.port": "0", "data": str(self.folder / "data"), **SCAN, **ABOVE_GUARDS}
+        overrides |= {**self.site_overrides}
         site = self._site = self._site or load_site(DEMO_SITE, overrides)
         self.plant_suite = PlantSuite(site, self.clock)
         self.fit(self.plant_suite)

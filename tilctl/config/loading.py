@@ -21,6 +21,7 @@ from tilctl.config.equipment import EquipmentCheck, calibrations_of, corrections
 from tilctl.config.given import given_of
 from tilctl.config.logins import Logins
 from tilctl.config.references import Findings, References, Where
+from tilctl.config.rules import RuleCheck
 from tilctl.config.schema import MqttBusEntry, SerialBusEntry, SiteFile, TcpBusEntry
 from tilctl.config.site import Bus, Device, Scan, Site
 from tilctl.config.wiring import check_address, check_timing, check_wires
@@ -95,10 +96,13 @@ def _compile(model: SiteFile, path: Path, sha256: str, findings: Findings, *, ch
         for name, d in model.devices.items()
     }
     equipment = EquipmentCheck(model.equipment, profiles, calibrations, findings)
-    check = References({**devices, **equipment.specs}, {**profiles, **equipment.profiles}, findings, equipment.parts)
+    everything, described = {**devices, **equipment.specs}, {**profiles, **equipment.profiles}
+    check = References(everything, described, findings, equipment.parts)
     units = {name: check.unit(name, unit) for name, unit in model.units.items()}
     shared = {name: check.role(("shared", name), name, role) for name, role in model.shared.items()}
     check.one_owner_each()
+    rules = RuleCheck(everything, described, findings)
+    units = {name: rules.unit(unit, model.units[name], shared) for name, unit in units.items()}
     return Site(
         name=model.site,
         node=model.node,
@@ -119,6 +123,7 @@ def _compile(model: SiteFile, path: Path, sha256: str, findings: Findings, *, ch
         calibrations=calibrations,
         mqtt_login=logins.controller(model.mqtt),
         stations=logins.stations(model.mqtt),
+        rules=rules.site(model, units.values(), shared),
     )
 
 

@@ -180,6 +180,8 @@ class Controller(Units):
         if slot.runner.fire(Machine(command.verb), command.reason or f"{command.verb} by {command.client}"):
             if command.verb == "restart":
                 self.clock.accept()
+                # Invariant: before the first target is written: that begins with the next turn of the loop.
+                self.interlocking.restarted(slot.runner, command.actor or command.client)
             return Outcome("done")
         state = slot.runner.state
         if state in _AFTER[command.verb]:
@@ -242,6 +244,7 @@ class Controller(Units):
         identity.accept(batch)
         runner = Runner(batch, self.suite.sharing)
         slot.install(runner, History(self.site.data / "history" / f"{batch.name}.db", self.clock))
+        self.interlocking.installed(runner)
         runner.fire(Machine.START, f"start by {command.client}")
         if slot.wanted is not None:
             wanted, slot.wanted = slot.wanted, None
@@ -255,6 +258,7 @@ class Controller(Units):
         created = ev.BatchCreated(
             name, slot.name, bound.recipe.recipe, bound.recipe.version, bound.sha256, bound.text, parameters,
             {**bound.equipment}, __version__, self.journal.head[1], {**bound.profiles}, command,
+            self.interlocking.in_force(slot.name),
         )  # fmt: skip
         journal = await Journal.create(self._batches / f"{name}.db", self.clock, created)
         return Batch(

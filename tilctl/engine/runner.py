@@ -50,6 +50,9 @@ class Runner:
         self.changed: list[Callable[[], None]] = []
         self.recovering = False  # recovery reads everything first, and then writes what was lost itself
         self.watch_only = False  # safe mode: nothing is written but what makes safe
+        self.unsound: list[str] = []  # why it may not go on by itself after a start, found before its recovery
+        self.judged_by: tuple[str, ...] = ()  # instruments that its interlocks read
+        self.keeps: Callable[[str], bool] = lambda _alarm: False  # alarms that an interlock still has a cause for
         self.sharing = sharing
         self._walk: asyncio.Task[None] | None = None
         self._transient: asyncio.Task[None] | None = None
@@ -248,7 +251,7 @@ class Runner:
             return
         identity.accept(self.batch)
         for alarm in list(self.batch.state.alarms):
-            if alarm in CLEARED_BY_RESTART or alarm.startswith(_RESTART_CLEARS):
+            if alarm in CLEARED_BY_RESTART or (alarm.startswith(_RESTART_CLEARS) and not self.keeps(alarm)):
                 self.clear(alarm)
         self.fire(DONE)
 

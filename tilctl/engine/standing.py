@@ -63,6 +63,9 @@ class Standing:
                 if alarm in state.alarms and not runner.watch_only:
                     runner.clear(alarm)
                 continue
+            # Invariant: what an interlock has cut off is not switched on again; its reset lets the target be written.
+            if self._batch.plant.gate.barred(device, f"set_{name}"):
+                continue
             if safe is not None:
                 if self._may_write(tag, float(value)):
                     self._begin(self._safe_again(tag), tag)
