@@ -165,6 +165,8 @@ class Story:
         self._ports: dict[str, int] = {}
         self._kill_at: Callable[[Record], bool] | None = None
         self._site: Site | None = None
+        self.site_file = DEMO_SITE
+        self.overrides = dict(ABOVE_GUARDS)
         self._last: Runner | None = None  # also while it is being put away
         self.alive = False
         self.deaths = 0
@@ -184,9 +186,9 @@ class Story:
         self.clock.step(self.wall_off)
         self.clock.server, self.clock.boot = self.time_server, self.machine
         overrides = {f"buses.{bus}.port": str(port) for bus, port in self._ports.items()}
-        overrides |= {"http.port": "0", "data": str(self.folder / "data"), **SCAN, **ABOVE_GUARDS}
+        overrides |= {"http.port": "0", "data": str(self.folder / "data"), **SCAN, **self.overrides}
         overrides |= {**self.site_overrides}
-        site = self._site = self._site or load_site(DEMO_SITE, overrides)
+        site = self._site = self._site or load_site(self.site_file, overrides)
         self.plant_suite = PlantSuite(site, self.clock)
         self.fit(self.plant_suite)
         self.controller = Controller(
@@ -215,6 +217,10 @@ class Story:
                 await self.bury()
                 return
         self.hands.look()
+
+    def edit_site(self, path: Path) -> None:
+        """Let the next life of the controller find another site file."""
+        self.site_file, self._site = path, None
 
     def step_clock(self, seconds: float) -> None:
         """Set the machine's wall clock forward or back; it stays so for later lives of the controller."""
@@ -335,11 +341,15 @@ class Story:
         expect: str | None = "done",
         effective: str = "",
         unit: str = UNIT,
+        **said: str,
     ) -> Outcome:
-        """Give a command and return its outcome, which must be `expect` where that is not None."""
+        """Give a command and return its outcome, which must be `expect` where that is not None.
+
+        `said`: its reason, and who gives it (user, role).
+        """
         self._commands += 1
         command = Command(
-            f"c-{self._boots}-{self._commands}", "test", unit, verb, args=dict(args or {}), effective=effective
+            f"c-{self._boots}-{self._commands}", "test", unit, verb, args=dict(args or {}), effective=effective, **said
         )
         outcome = await self.controller.execute(command, lambda seq, digest: None)
         self.outcomes.append((verb, outcome))

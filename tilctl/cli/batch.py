@@ -94,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
     target = station.target_of(args)
     unit = station.unit_of(target, args.unit)
     if args.verb in ("status", "prompts"):
-        return _show(args, unit, asyncio.run(_ask(args, target, unit, "status", {})))
+        return _show(args, unit, asyncio.run(ask(args, target, unit, "status", {})))
     if args.verb == "events":
         return _events(args, target, unit)
     arguments: dict[str, Any] = {}
@@ -103,11 +103,16 @@ def run(args: argparse.Namespace) -> int:
     elif args.verb == "answer":
         arguments = {"prompt": args.prompt, "inputs": station.pairs(args.inputs, "input")}
     verb = "prompt-answer" if args.verb == "answer" else str(args.verb)
-    return _tell(args, unit, asyncio.run(_ask(args, target, unit, verb, arguments)))
+    return _tell(args, unit, asyncio.run(ask(args, target, unit, verb, arguments)))
 
 
-async def _ask(
-    args: argparse.Namespace, target: station.Target, unit: str, verb: str, arguments: dict[str, Any]
+async def ask(
+    args: argparse.Namespace,
+    target: station.Target,
+    unit: str,
+    verb: str,
+    arguments: dict[str, Any],
+    actor: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Return the final answer to one command; raises CommandFailed when none came in time."""
     loop = asyncio.get_running_loop()
@@ -125,7 +130,7 @@ async def _ask(
             raise CommandFailed(Exit.UNAVAILABLE, f"{error}\n{LOOK}") from error
         try:
             return await client.request(
-                unit, verb, arguments, command_id=command, data=data, timeout_s=end - loop.time()
+                unit, verb, arguments, command_id=command, data=data, actor=actor, timeout_s=end - loop.time()
             )
         except NoAnswerError as error:
             if verb == "status":
@@ -142,7 +147,7 @@ def _events(args: argparse.Namespace, target: station.Target, unit: str) -> int:
     following: int | None = args.first
     while following is not None:
         wanted = {"from": following, "batch": args.batch or "", "to": args.to}
-        answer = asyncio.run(_ask(args, target, unit, "events", wanted))
+        answer = asyncio.run(ask(args, target, unit, "events", wanted))
         if answer.get("status") != "done":
             return _tell(args, unit, answer)
         data = cast("dict[str, Any]", answer["data"])

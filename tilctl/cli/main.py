@@ -24,6 +24,7 @@ COMMANDS = {
     "simulate": "run a site's instruments as simulators, in a process of their own",
     "operator": "answer the prompts of a simulated site as a person would",
     "batch": "start, hold, answer, ... a batch, as an MQTT client",
+    "interlock": "show, reset and bypass the interlocks and permissives of a unit, as an MQTT client",
     "recipe": "check and list recipes, export their schema",
     "journal": "verify and show the record of a batch",
     "doctor": "check everything that a site needs: file, buses, broker, disk, clock, serial ports, evidence",

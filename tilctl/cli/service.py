@@ -219,6 +219,7 @@ class Service:
             bus_requests={name: bus.statistics.requests for name, bus in self.suite.buses.items()},
             bus_timeouts={name: bus.statistics.timeouts for name, bus in self.suite.buses.items()},
             device_latency=self.suite.latencies(),
+            interlocks=self.controller.interlocking.all_rows(),
             mqtt_connected=self.mqtt.connected,
             mode=self.controller.mode,
             clock_offset=self.controller.clock.offset,

@@ -10,9 +10,10 @@ from typing import Any
 from devices.document import DocumentError
 from recipes.catalog import find
 from tilctl import __version__
-from tilctl.engine import identity
+from tilctl.engine import identity, interlock_commands
 from tilctl.engine.batch import Batch
 from tilctl.engine.binding import Bound, NotBindable, bind, check_devices, check_parameters
+from tilctl.engine.interlock_commands import InterlockCommands
 from tilctl.engine.machine import FINAL, State, legal_commands
 from tilctl.engine.machine import Command as Machine
 from tilctl.engine.port import Command, Outcome, StoredAnswer
@@ -30,6 +31,7 @@ SETTLE_WITHIN = 180.0  # s; a command is answered by then, whatever its transien
 REFUSALS_AN_HOUR = 1000
 COMMANDS_AN_HOUR = 1000  # of one unit that are taken; what protects acts beyond that too, and is no longer recorded
 _PROTECTIVE = ("hold", "stop", "abort")
+_OWN_WORDS = ("prompt-answer", *interlock_commands.VERBS)  # answered by what they did, not by the unit's state
 _AFTER: dict[str, frozenset[State]] = {
     "start": frozenset({State.RUNNING}), "pause": frozenset({State.PAUSED, State.PAUSING}),
     "resume": frozenset({State.RUNNING}), "hold": frozenset({State.HELD, State.HOLDING}),
@@ -44,7 +46,8 @@ class Controller(Units):
     def status(self, unit: str) -> dict[str, Any]:
         """Return what is known of a unit now."""
         mode = {"mode": self.mode, "mode_reason": self.mode_reason}
-        return status_of(self.suite.units[unit], self._slots[unit].runner) | mode
+        interlocks = self.interlocking.rows(unit)
+        return status_of(self.suite.units[unit], self._slots[unit].runner) | mode | {"interlocks": interlocks}
 
     def prompts(self, unit: str) -> list[dict[str, Any]]:
         """Return the open prompts of a unit, oldest first."""
@@ -93,7 +96,7 @@ class Controller(Units):
         if slot.runner is None and journal is not self.journal:  # put away: the site answers a repetition from now on
             journal = self.journal
             journal.append(received)
-        if outcome.status == "done" and slot.runner is not None and command.verb != "prompt-answer":
+        if outcome.status == "done" and slot.runner is not None and command.verb not in _OWN_WORDS:
             await self._settled(slot.runner)
             outcome = Outcome(outcome.status, outcome.code, f"{slot.name} is {slot.runner.state.value}")
         if early is not None and journal.failed and slot.runner is not None and outcome.status in ("done", "already"):
@@ -140,6 +143,8 @@ class Controller(Units):
                 return await self._reset(slot, command)
             case "leave-safe-mode":
                 return await self._leave_safe_mode(command)
+            case verb if verb in interlock_commands.VERBS:
+                return await InterlockCommands(self.interlocking, self.clock).carry_out(command)
             case "status":
                 state = State.IDLE if slot.runner is None else slot.runner.state
                 return Outcome("done", "", f"{slot.name} is {state.value}")

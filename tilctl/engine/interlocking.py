@@ -19,7 +19,7 @@ from tilctl.guard.judged import Either, JudgedInterlock
 from tilctl.guard.kept_rules import Kept, events_of, kept_of
 from tilctl.journal import interlock_events as ev
 from tilctl.journal.chain import Record
-from tilctl.journal.events import AlarmRaised
+from tilctl.journal.events import AlarmRaised, ExceptionRaised
 from tilctl.journal.store import Journal, JournalError
 from tilctl.plant.suite import Suite
 
@@ -60,6 +60,7 @@ class Interlocking:
         self._journal = journal
         self._shown = shown
         self._clock = clock
+        self._kept: dict[str, dict[str, Kept]] = {}
         self._standing: dict[tuple[str, str], Standing] = {}
         self.on_idle_alarm: Callable[[Standing, bool], None] = lambda _alarm, _raised: None
         """The one hook for alarms of units without a batch: the alarm, and whether it is raised (else it is over)."""
@@ -88,12 +89,18 @@ class Interlocking:
         known = list(site)
         for unit in (*self._site.units, SITE):
             mine = [r for r in known if isinstance(r.event, ev.InterlockEvent) and r.event.unit == unit]
-            self._take(unit, kept_of(unit, [*mine, *batches.get(unit, ())]))
+            self._kept[unit] = kept_of(unit, [*mine, *batches.get(unit, ())])
+            self.rules.restore(unit, self._kept[unit])
 
-    def _take(self, unit: str, kept: Mapping[str, Kept]) -> None:
-        self.rules.restore(unit, kept)
-        for judged in self.rules.of(unit).values():
+    def tell(self) -> None:
+        """Alarm of what was restored."""
+        for judged in self.rules:
             self._tell_what_stands(judged)
+
+    def rows(self, unit: str) -> list[dict[str, Any]]:
+        """Return the rules of a unit and of shared equipment as people and machines are shown them."""
+        now = self._clock.now()
+        return [*self.rules.rows(unit, now), *self.rules.rows(SITE, now)]
 
     def _tell_what_stands(self, judged: Either) -> None:
         if isinstance(judged, JudgedInterlock) and judged.since is not None:
@@ -119,6 +126,7 @@ class Interlocking:
                     (unit, mine, self._site.units[unit].rules), (SITE, shared, self._site.rules)
                 ):  # fmt: skip
                     self.rules.enforce(name, rules)
+                    self.rules.restore(name, self._kept.get(name, {}))  # the site file may not know it any more
                     told += differences(rules, present)
                     runner.unsound += self._impossible(rules)
         for alarm in list(state.alarms.values()):  # a version that kept no interlocks on record raised the alarm only
@@ -183,6 +191,11 @@ class Interlocking:
         """Reset what the restart of a batch by a person resets."""
         self.rules.restarted([judged for judged in self.rules if self._runner_of(judged) is runner], by)
 
+    def all_rows(self) -> list[dict[str, Any]]:
+        """Return every rule of the site, each once."""
+        now = self._clock.now()
+        return [row for unit in (*self._site.units, SITE) for row in self.rules.rows(unit, now)]
+
     # --- reactions ------------------------------------------------------------------------------------------------
 
     def tripped(self, judged: JudgedInterlock, *, first: bool) -> None:
@@ -211,8 +224,10 @@ class Interlocking:
         """Show it as it is now."""
         self._show(judged)
 
-    def was_reset(self, judged: JudgedInterlock, by: str, why: str) -> None:
-        """Put it on record, and end its alarms."""
+    def was_reset(self, judged: JudgedInterlock, by: str, why: str, *, restarting: bool) -> None:
+        """Put it on record, and end its alarms; the cells get their targets back, which a restart does itself."""
+        if not restarting and (runner := self._runner_of(judged)) is not None:
+            runner.standing.write_again({output.device for output in judged.rule.outputs})
         self.note(judged, ev.InterlockReset(judged.rule.name, by, why))
         for alarm in (f"interlock-{judged.rule.name}", f"not-cut-off-{judged.rule.name}"):
             self._over(judged, alarm)
@@ -252,13 +267,28 @@ class Interlocking:
             runner.fire(FAULT, text)
         self._raise(judged, f"internal-error-{judged.rule.name}", "critical", text)
 
+    def mended(self, judged: Either) -> None:
+        """End the alarm of one that works again; a held batch waits for a person."""
+        self._over(judged, f"internal-error-{judged.rule.name}")
+
     def has_batch(self, judged: JudgedInterlock) -> bool:
         """Tell whether a batch stands where it acts."""
         return self._runner_of(judged) is not None
 
     # --- alarms and records ---------------------------------------------------------------------------------------
 
-    def note(self, judged: Either, event: ev.InterlockEvent) -> None:
+    async def record(self, judged: Either, event: ev.InterlockEvent) -> None:
+        """Put it on the record, on disk when this returns; raises JournalError."""
+        runner = None if judged.unit == SITE else self._runners().get(judged.unit)
+        if runner is not None:
+            await runner.batch.record(event)
+            return
+        journal = self._journal()
+        if journal is None or journal.failed:
+            raise JournalError("the site's record takes nothing")
+        await journal.record(replace(event, unit=judged.unit))
+
+    def note(self, judged: Either, event: ev.InterlockEvent | ExceptionRaised) -> None:
         """Put it on the record of the unit's batch, or on the site's where there is none; never raises."""
         runner = None if judged.unit == SITE else self._runners().get(judged.unit)
         if runner is not None:
@@ -267,7 +297,8 @@ class Interlocking:
         journal = self._journal()
         try:
             if journal is not None and not journal.failed:
-                journal.append(replace(event, unit=judged.unit))
+                own = event if isinstance(event, ExceptionRaised) else replace(event, unit=judged.unit)
+                journal.append(own)
         except JournalError as error:
             self._log.error("record_failed", error=str(error))
 

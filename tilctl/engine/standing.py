@@ -77,6 +77,17 @@ class Standing:
             else:
                 self._begin(self._rewrite(tag, float(value), now), tag)
 
+    def write_again(self, devices: set[str]) -> None:
+        """Write the targets of instruments that were cut off and may work again, in every state that keeps them."""
+        runner, state = self._runner, self._batch.state
+        if runner.recovering or runner.watch_only or runner.state is State.RESTARTING:
+            return
+        for tag, (value, _unit) in state.targets.items():
+            if self._batch.equipment.get(tag.partition(".")[0]) not in devices or tag in self._rewriting:
+                continue
+            if isinstance(value, (int, float)) and self.safe_value(tag) is None:
+                self._begin(self._rewrite(tag, float(value), None), tag)
+
     def _may_write(self, tag: str, value: float) -> bool:
         """Tell whether a lost target may be written now; the pause before the next grows while none lasts."""
         now = self._batch.clock.monotonic()
@@ -125,9 +136,10 @@ class Standing:
         task.add_done_callback(self.tasks.discard)
         task.add_done_callback(self._runner.ended)
 
-    async def _rewrite(self, tag: str, value: float, found: float) -> None:
+    async def _rewrite(self, tag: str, value: float, found: float | None) -> None:
         alarm = f"target-lost-{tag}"
-        self._runner.alarm(alarm, "high", f"{tag} stood at {found:g}, its standing target is {value:g}")
+        how = "was cut off" if found is None else f"stood at {found:g}"
+        self._runner.alarm(alarm, "high", f"{tag} {how}, its standing target is {value:g}")
         try:
             await write_target(self._batch, tag, value)
             self._runner.clear(alarm)

@@ -117,6 +117,7 @@ class Units:
         for batch in self._found:
             if not over(batch):
                 self._install(batch)
+        self.interlocking.tell()
         for step in self._stepped:
             self._tell_step(step)
         self.mode = "recovering"

@@ -21,7 +21,7 @@ from tilctl.gateway.topics import Topics
 from tilctl.journal.chain import Record
 
 ALARM_EXPIRY = 7 * 24 * 3600
-_NOT_STATE = ("readings", "waits", "alarms")
+_NOT_STATE = ("readings", "waits", "alarms", "interlocks")
 
 
 class Projector:
@@ -127,6 +127,9 @@ class Projector:
             kept[self._topics.alarm(unit, str(alarm["alarm"]))] = encode(alarm)
         for prompt in self._controller.prompts(unit):
             kept[self._topics.prompt(unit, str(prompt["id"]))] = encode(prompt)
+        rules: list[dict[str, Any]] = status.get("interlocks") or []
+        for rule in rules:
+            kept[self._topics.interlock(str(rule["unit"]), str(rule["name"]))] = encode(rule)
         for topic in self._kept.get(unit, set()) - set(kept):
             self._outbox.clear(topic)
         for topic, payload in kept.items():

@@ -34,7 +34,7 @@ class Topics:
     @property
     def kept(self) -> tuple[str, ...]:
         """Return the filters of what is retained and must vanish when it is over."""
-        return (f"{self.prefix}/prompt/#", f"{self.prefix}/alm/#", f"{self.prefix}/state/#")
+        return (f"{self.prefix}/prompt/#", f"{self.prefix}/alm/#", f"{self.prefix}/state/#", f"{self.prefix}/ilk/#")
 
     def command(self, client: str, unit: str, verb: str) -> str:
         """Return where `client` sends a command."""
@@ -63,6 +63,10 @@ class Topics:
     def alarm(self, unit: str, alarm: str) -> str:
         """Return the topic of one alarm."""
         return f"{self.prefix}/alm/{unit}/{clean(alarm)}"
+
+    def interlock(self, unit: str, name: str) -> str:
+        """Return the topic of an interlock or a permissive."""
+        return f"{self.prefix}/ilk/{unit}/{clean(name)}"
 
     def alarm_events(self, unit: str) -> str:
         """Return the topic of the transitions of a unit's alarms."""

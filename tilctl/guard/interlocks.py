@@ -19,7 +19,7 @@ from devices.reading import Reading
 from tilctl.config.interlock import Interlock, Output, Permissive, Rules
 from tilctl.guard.board import INVALID_AFTER
 from tilctl.guard.conditions import TagCondition
-from tilctl.guard.judged import Either, JudgedInterlock, JudgedPermissive, Phase
+from tilctl.guard.judged import Either, JudgedInterlock, JudgedPermissive, Phase, broken_row
 from tilctl.guard.kept_rules import Kept
 from tilctl.plant.image import ProcessImage
 from tilctl.plant.outputs import OutputGate
@@ -41,8 +41,8 @@ class Reactions(Protocol):
         """Take note that it is shown differently now."""
         ...
 
-    def was_reset(self, judged: JudgedInterlock, by: str, why: str) -> None:
-        """Take note that it lets go."""
+    def was_reset(self, judged: JudgedInterlock, by: str, why: str, *, restarting: bool) -> None:
+        """Take note that it lets go, for a restart of the batch or for another reason."""
         ...
 
     def bypass_over(self, judged: Either) -> None:
@@ -55,6 +55,10 @@ class Reactions(Protocol):
 
     def broke(self, judged: Either, error: Exception) -> None:
         """Take note that it does not work, by a fault of the program."""
+        ...
+
+    def mended(self, judged: Either) -> None:
+        """Take note that it works again."""
         ...
 
     def has_batch(self, judged: JudgedInterlock) -> bool:
@@ -136,10 +140,17 @@ class Interlocks:
         try:
             self._judge(judged)
         except Exception as error:  # noqa: BLE001 - Invariant: one that breaks stops none of the others
-            if not judged.broken:
-                judged.broken = True
-                self._log.exception("interlock_failed", unit=judged.unit, interlock=judged.rule.name)
-                self._reactions.broke(judged, error)
+            self._break(judged, error)
+            return
+        if judged.broken:
+            judged.broken = False
+            self._reactions.mended(judged)
+
+    def _break(self, judged: Either, error: Exception) -> None:
+        if not judged.broken:
+            judged.broken = True
+            self._log.error("interlock_failed", unit=judged.unit, interlock=judged.rule.name, exc_info=error)
+            self._reactions.broke(judged, error)
 
     def _judge(self, judged: Either) -> None:
         self._end_bypass(judged)
@@ -204,20 +215,28 @@ class Interlocks:
         elif judged.rule.reset == "restart" and not self._reactions.has_batch(judged):
             self.let_go(judged, "", "it is over, and no batch is there to be restarted")
 
-    def let_go(self, judged: JudgedInterlock, by: str, why: str) -> None:
+    def let_go(self, judged: JudgedInterlock, by: str, why: str, *, restarting: bool = False) -> None:
         """Reset one whose condition is over."""
         judged.phase, judged.since, judged.text = Phase.NORMAL, None, ""
         judged.true_since = judged.false_since = None
         judged.failing.clear()
-        self._reactions.was_reset(judged, by, why)
+        self._reactions.was_reset(judged, by, why, restarting=restarting)
 
     def restarted(self, rules: Iterable[Either], by: str) -> None:
         """A person restarts the batch that rules concern: what a restart resets is reset where it is over."""
         for judged in rules:
             if not isinstance(judged, JudgedInterlock) or judged.phase is Phase.NORMAL:
                 continue
-            if judged.rule.reset != "manual" and judged.over():
-                self.let_go(judged, by, "the batch is restarted")
+            if judged.rule.reset != "manual" and self.over(judged):
+                self.let_go(judged, by, "the batch is restarted", restarting=True)
+
+    def over(self, judged: JudgedInterlock) -> bool:
+        """Return whether the condition of an interlock is known to be over; one that breaks never is."""
+        try:
+            return judged.over()
+        except Exception as error:  # noqa: BLE001 - a person's restart must not fail for it
+            self._break(judged, error)
+            return False
 
     def _known(self, judged: Either, *, known: bool) -> None:
         """Tell once that something cannot be judged for INVALID_AFTER, and when that is over."""
@@ -242,14 +261,15 @@ class Interlocks:
         """Return why a command must not go to an instrument now, "" where nothing is against it."""
         now = self._clock.now()
         for judged in self:
-            if judged.bypassed(now):
+            if not _covers(judged, device, command) or judged.bypassed(now):
                 continue
-            if isinstance(judged, JudgedPermissive):
+            try:
                 # Invariant: unknown is no permission.
-                if (device, command) in judged.rule.forbids and judged.condition.holds() is not True:
+                if isinstance(judged, JudgedInterlock) or judged.condition.holds() is not True:
                     return judged.why_not()
-            elif judged.phase is not Phase.NORMAL and any(_undoes(o, device, command) for o in judged.rule.outputs):
-                return judged.why_not()
+            except Exception as error:  # noqa: BLE001 - Invariant: one that breaks permits nothing of what it is about
+                self._break(judged, error)
+                return f"{judged.rule.name} does not work: {error!r:.200}"
         return ""
 
     # --- acting ---------------------------------------------------------------------------------------------------
@@ -285,8 +305,20 @@ class Interlocks:
 
     def rows(self, unit: str, now: datetime) -> list[dict[str, Any]]:
         """Return each rule of a unit as people and machines are shown it."""
-        return [judged.row(now) for judged in self.of(unit).values()]
+        return [self._row(judged, now) for judged in self.of(unit).values()]
+
+    def _row(self, judged: Either, now: datetime) -> dict[str, Any]:
+        try:
+            return judged.row(now)
+        except Exception as error:  # noqa: BLE001 - whoever looks on sees all the others
+            self._break(judged, error)
+            return broken_row(judged, error)
 
 
-def _undoes(output: Output, device: str, command: str) -> bool:
-    return output.device == device and command in output.undone_by
+def _covers(judged: Either, device: str, command: str) -> bool:
+    """Tell whether it is against a command as it stands: a permissive may be, an interlock is until it is reset."""
+    if isinstance(judged, JudgedPermissive):
+        return (device, command) in judged.rule.forbids
+    if judged.phase is Phase.NORMAL:
+        return False
+    return any(output.device == device and command in output.undone_by for output in judged.rule.outputs)

@@ -115,6 +115,16 @@ class JudgedPermissive(Judged):
 Either = JudgedInterlock | JudgedPermissive
 
 
+def broken_row(judged: Either, error: Exception) -> dict[str, Any]:
+    """Return what is shown of one that does not work."""
+    kind, rule = "interlock" if isinstance(judged, JudgedInterlock) else "permissive", judged.rule
+    return {
+        "unit": judged.unit, "name": rule.name, "kind": kind, "state": "broken", "condition": rule.condition,
+        "operands": [], "outputs": [], "unknown": True, "latched": False, "since": None, "bypass": None, "help": {},
+        "priority": rule.priority, "text": f"it does not work: {error!r:.200}", "may_bypass": False,
+    }  # fmt: skip
+
+
 def moment(t: datetime) -> str:
     """Return a moment as the record writes it."""
     return t.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,438 @@
+"""Interlocks that latch, permissives that forbid, bypasses of two persons: over batches, restarts and edits."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from story import DEMO_SITE, UNIT, Story, told
+
+from simulators.faults.injector import Injector
+from simulators.faults.model import Fault
+from tilctl.guard.judged import JudgedInterlock, Phase
+from tilctl.guard.kept_rules import kept_of
+from tilctl.journal.verify import read
+from tilctl.plant.outputs import Cause, OutputRefused
+
+RULE = (
+    "too_hot: {{when: station.temperature > {limit:g} degC, then: {{station: cut}}, deadband: 0.5 K, reset: {reset}}}"
+)
+
+
+def site(folder: Path, *rules: str, name: str = "site", **changes: str) -> Path:
+    """Write the demonstration's site with other interlocks of its unit."""
+    text = re.sub(r"    interlocks:\n(?: {6,}.*\n)+", "", DEMO_SITE.read_text("utf-8"))
+    listed = "".join(f"      {rule}\n" for rule in rules)
+    text = text.replace("shared:\n", f"    interlocks:\n{listed}shared:\n" if rules else "shared:\n")
+    for old, new in changes.items():
+        assert old in text
+        text = text.replace(old, new)
+    path = folder / f"{name}.yaml"
+    path.write_text(text, "utf-8")
+    return path
+
+
+@contextlib.asynccontextmanager
+async def suite_of(folder: Path, path: Path) -> AsyncIterator[Story]:
+    story = Story(folder)
+    story.overrides = {}
+    story.site_file = path
+    story.site_overrides |= {"scan.quiet": "1 s"}
+    async with told(story):
+        yield story
+
+
+def one(suite: Story, name: str = "too_hot") -> JudgedInterlock:
+    found = suite.controller.interlocking.rules.of(UNIT)[name]
+    assert isinstance(found, JudgedInterlock)
+    return found
+
+
+def barred(suite: Story, device: str = "incubator", command: str = "set_temperature") -> str:
+    return suite.plant_suite.gate.barred(device, command)
+
+
+async def waiting(suite: Story, **more: str) -> None:
+    await suite.start("still", wait="9 h", **more)
+    await suite.until("stay/one", "acting")
+
+
+def warm(suite: Story, degc: float) -> None:
+    with suite.plant.change() as t:
+        suite.plant.climate.temperature.jump(t, degc)
+
+
+async def tripped(suite: Story, degc: float = 39.6) -> None:
+    warm(suite, degc)
+    await suite.when(lambda: one(suite).phase is Phase.TRIPPED, "it trips", within=5.0)
+
+
+async def over(suite: Story) -> None:
+    warm(suite, 37.0)
+    await suite.when(lambda: one(suite).phase is not Phase.TRIPPED, "it is over", within=5.0)
+
+
+def orders(suite: Story) -> list[str]:
+    heard: list[str] = []
+    suite.plant.devices["incubator"].heard.append(lambda command, _args: heard.append(command))
+    return heard
+
+
+def site_records(suite: Story) -> list[Any]:
+    records, verdict = read(suite.folder / "data" / "site.db")
+    assert verdict.ok
+    return records
+
+
+# --- latch and reset --------------------------------------------------------------------------------------------------
+
+
+async def test_every_writer_is_refused_until_a_person_restarts(tmp_path: Path) -> None:
+    async with suite_of(tmp_path, site(tmp_path, RULE.format(limit=39, reset="restart"))) as suite:
+        await waiting(suite)
+        await tripped(suite)
+        await suite.until_state("held")
+        await over(suite)
+        assert one(suite).phase is Phase.LATCHED
+        gate, runner = suite.plant_suite.gate, suite.runner
+        cause = Cause("stay/climate", runner.batch.state.wanted["station.temperature"][1], "idempotent")
+        with pytest.raises(OutputRefused, match=r"interlock too_hot is latched.*degC \(> 39 degC\); a restart"):
+            await gate.act(runner.batch.name, "incubator", "set_temperature", {"value": 36.0}, cause=cause)
+        await gate.act(runner.batch.name, "incubator", "set_co2", {"value": 6.0}, cause=cause)
+        heard = orders(suite)
+        with suite.plant.change() as t:
+            suite.plant.climate.set_temperature(t, 20.0)  # a hand at the panel: a lost target is written again
+        await suite.pass_time(1900.0)
+        assert "set_temperature" not in heard, "but not on a latched interlock"
+        assert "target-lost-station.temperature" not in suite.state.alarms
+        await suite.do("restart")
+        assert suite.runner.state == "running"
+        assert heard.count("set_temperature") == 1
+        assert one(suite).phase is Phase.NORMAL
+        assert [e.by for e in suite.events("interlock_reset")] == ["test"]
+        assert "interlock-too_hot" not in suite.state.alarms
+
+
+async def test_what_is_latched_outlives_the_controller_and_is_let_go_by_a_person_only(tmp_path: Path) -> None:
+    async with suite_of(tmp_path, site(tmp_path, RULE.format(limit=39, reset="manual"))) as suite:
+        await waiting(suite)
+        await tripped(suite)
+        await suite.until_state("held")
+        assert (await suite.do("interlock-reset", {"interlock": "too_hot"}, expect=None)).code == "not_over"
+        await over(suite)
+        suite.kill()
+        await suite.bury()
+        with suite.plant.change() as t:
+            suite.plant.climate.set_temperature(t, 20.0)  # its target is lost while nobody looks
+        heard = orders(suite)
+        await suite.boot()
+        assert one(suite).phase is Phase.LATCHED
+        assert "interlock-too_hot" in suite.state.alarms
+        await suite.pass_time(60.0)
+        assert (await suite.do("restart")).text == f"{UNIT} is held"
+        assert "tilctl interlock reset too_hot" in suite.state.alarms["restart-failed"].text
+        assert "interlock-too_hot" in suite.state.alarms
+        assert "set_temperature" not in heard
+        assert (await suite.do("interlock-reset", {"interlock": "too_hot"}, actor="anna (operator)")).text
+        assert suite.events("interlock_reset")[-1].by == "anna (operator)"
+        assert (await suite.do("interlock-reset", {"interlock": "too_hot"}, expect="already")).code == ""
+        await suite.pass_time(10.0)
+        assert "set_temperature" in heard, "hold is not off: the cells get their target back"
+        assert (await suite.do("restart")).text == f"{UNIT} is running"
+
+
+async def test_still_too_hot_at_the_next_start_it_is_cut_before_anything_is_written(tmp_path: Path) -> None:
+    async with suite_of(tmp_path, site(tmp_path, RULE.format(limit=39, reset="restart"))) as suite:
+        await waiting(suite)
+        suite.kill()
+        await suite.bury()
+        with suite.plant.change() as t:  # it runs hot while nobody looks, and has lost its target
+            suite.plant.climate.set_temperature(t, 41.0)
+            suite.plant.climate.temperature.jump(t, 41.0)
+        heard = orders(suite)
+        await suite.boot()
+        await suite.until_state("held")
+        assert heard[0] == "cut_heater"
+        assert "set_temperature" not in heard
+        assert suite.plant.climate.heater_cut
+
+
+async def test_one_that_resets_by_itself_gives_the_cells_their_target_back(tmp_path: Path) -> None:
+    async with suite_of(tmp_path, site(tmp_path, RULE.format(limit=39, reset="auto"))) as suite:
+        await waiting(suite)
+        await tripped(suite)
+        warm(suite, 38.8)
+        await suite.pass_time(5.0)
+        assert one(suite).phase is Phase.TRIPPED, "within its deadband it is not over"
+        await suite.until_state("held")
+        await over(suite)
+        assert one(suite).phase is Phase.NORMAL
+        await suite.when(lambda: not suite.plant.climate.heater_cut, "it is heated again", within=30.0)
+        assert suite.runner.state == "held", "the batch waits for a person all the same"
+
+
+async def test_without_a_batch_it_is_told_and_kept_by_the_site(tmp_path: Path) -> None:
+    async with suite_of(tmp_path, site(tmp_path, RULE.format(limit=39, reset="manual"))) as suite:
+        told_idle: list[tuple[str, str, bool]] = []
+        suite.controller.interlocking.on_idle_alarm = lambda a, on: told_idle.append((a.unit, a.alarm, on))
+        await tripped(suite)
+        await over(suite)
+        assert told_idle == [(UNIT, "interlock-too_hot", True)]
+        await suite.settle()
+        assert kept_of(UNIT, site_records(suite))["too_hot"].since is not None
+        await suite.power_cut()
+        assert one(suite).phase is Phase.LATCHED
+        await suite.start("still")
+        await suite.until_state("held")
+        assert "interlock too_hot is latched" in suite.state.held_for
+        assert "interlock-too_hot" in suite.state.alarms, "the batch knows of it"
+        await suite.do("interlock-reset", {"interlock": "too_hot"})
+        await suite.do("restart")
+        assert suite.runner.state == "running"
+
+
+async def test_with_no_batch_to_restart_it_is_reset_when_it_is_over(tmp_path: Path) -> None:
+    async with suite_of(tmp_path, site(tmp_path, RULE.format(limit=39, reset="restart"))) as suite:
+        await tripped(suite)
+        await over(suite)
+        assert one(suite).phase is Phase.NORMAL
+        await suite.settle()
+        assert kept_of(UNIT, site_records(suite)) == {}
+
+
+async def test_an_on_delay_and_an_off_delay_are_kept(tmp_path: Path) -> None:
+    rule = "too_hot: {when: station.temperature > 39 degC, for: 10 s, off_delay: 60 s, then: {station: cut}}"
+    async with suite_of(tmp_path, site(tmp_path, rule)) as suite:
+        heard = orders(suite)
+        warm(suite, 39.9)
+        await suite.pass_time(8.0)
+        assert heard == []
+        await suite.when(lambda: heard, "it trips", within=5.0)
+        warm(suite, 37.0)
+        await suite.pass_time(55.0)
+        assert one(suite).phase is Phase.TRIPPED
+        await suite.when(lambda: one(suite).phase is Phase.NORMAL, "it is over", within=10.0)
+
+
+# --- several outputs --------------------------------------------------------------------------------------------------
+
+
+async def test_an_overfull_vessel_stops_the_pumps_and_then_closes_the_valves(tmp_path: Path) -> None:
+    rule = "overfull: {when: p1.mass > 150 g, then: {pumps: stop, valves: closed}, reset: manual}"
+    async with suite_of(tmp_path, site(tmp_path, rule)) as suite:
+        heard: list[str] = []
+        for name in ("pump_media", "pump_cells", "pump_waste", "valves_media", "valves_waste"):
+            suite.plant.devices[name].heard.append(lambda command, _args, name=name: heard.append(f"{name}.{command}"))
+        await suite.start("small", first="200 mL")
+        await suite.until_state("held")
+        assert "p1.mass is 1" in suite.state.alarms["interlock-overfull"].text
+        assert heard.index("pump_media.stop") < heard.index("valves_media.close")
+        assert {"pump_cells.stop", "pump_waste.stop"} <= set(heard)
+        assert "overfull is tripped" in barred(suite, "pump_media", "dispense")
+        assert "overfull is tripped" in barred(suite, "valves_media", "select")
+        assert barred(suite, "pump_media", "stop") == barred(suite) == ""
+        assert (await suite.do("bypass", bypass("overfull"), expect="refused", **ANNA)).code == "bypass_never"
+
+
+# --- unknown is not false ---------------------------------------------------------------------------------------------
+
+
+async def test_what_cannot_be_judged_for_30_s_is_an_alarm(tmp_path: Path) -> None:
+    async with suite_of(tmp_path, site(tmp_path, RULE.format(limit=39, reset="restart"))) as suite:
+        await waiting(suite)
+        injector = Injector([suite.plant], suite.servers, suite.plant.clock)
+        blind = Fault("incubator", "nan", args={"point": "temperature"})
+        injector.apply(blind)
+        await suite.pass_time(25.0)
+        assert "interlock-too_hot-invalid" not in suite.state.alarms
+        await suite.pass_time(10.0)
+        assert "station.temperature is not known" in suite.state.alarms["interlock-too_hot-invalid"].text
+        assert barred(suite) == ""
+        injector.end(blind)
+        await suite.when(lambda: "interlock-too_hot-invalid" not in suite.state.alarms, "it is over", within=10.0)
+        injector.close()
+
+
+# --- permissives ------------------------------------------------------------------------------------------------------
+
+
+async def test_a_freezing_run_does_not_start_without_enough_ln2(suite: Story) -> None:
+    suite.plant.freezer.ln2 = 30.0  # enough for the freezer itself to call itself ready
+    await suite.start("cryo")
+    await suite.until_state("held")
+    assert "permissive ln2 does not permit it (there is not enough LN2 for a whole run)" in suite.state.held_for
+    assert "it needs freezer1.ln2_level >= 40 %, and freezer1.ln2_level is 30 %" in suite.state.held_for
+    assert not suite.plant.freezer.running
+    assert suite.plant_suite.gate.barred("freezer", "abort") == suite.plant_suite.gate.barred("freezer", "load_program")
+    suite.plant.freezer.ln2 = 80.0
+    await suite.do("restart")
+    await suite.when(lambda: suite.plant.freezer.running, "it runs")
+
+
+async def test_what_is_not_known_is_no_permission(suite: Story) -> None:
+    injector = Injector([suite.plant], suite.servers, suite.plant.clock)
+    injector.apply(Fault("freezer", "nan", args={"point": "ln2_level"}))
+    await suite.start("cryo")
+    await suite.until_state("held")
+    assert "freezer1.ln2_level is not known (bad)" in suite.state.held_for
+    injector.close()
+
+
+# --- bypass -----------------------------------------------------------------------------------------------------------
+
+ANNA = {"user": "anna", "role": "process_engineer", "reason": "the probe drifts"}
+
+
+def bypass(interlock: str = "too_hot", lasts: str = "30 min", user: str = "ben", role: str = "quality") -> Any:
+    return {"interlock": interlock, "lasts": lasts, "second": {"user": user, "role": role}}
+
+
+@pytest.mark.parametrize(
+    ("args", "said", "code"),
+    [
+        (bypass("too_cold"), ANNA, "unknown_interlock"),
+        (bypass(), ANNA | {"reason": ""}, "no_reason"),
+        (bypass(), {"reason": "r"}, "no_actor"),
+        (bypass(), ANNA | {"role": "operator"}, "role_not_allowed"),
+        (bypass(role="operator"), ANNA, "role_not_allowed"),
+        (bypass(user=" Anna"), ANNA, "second_person"),
+        (bypass(lasts="9 h"), ANNA, "bad_duration"),
+        (bypass(lasts="0 s"), ANNA, "bad_duration"),
+        (bypass(lasts="30 mL"), ANNA, "bad_duration"),
+    ],
+)
+async def test_a_bypass_is_refused(suite: Story, args: Any, said: dict[str, str], code: str) -> None:
+    outcome = await suite.do("bypass", args, expect="refused", **said)
+    assert outcome.code == code
+    assert one(suite).bypass is None
+
+
+async def test_a_bypass_lasts_as_long_as_it_says_also_over_a_restart(tmp_path: Path) -> None:
+    async with suite_of(tmp_path, site(tmp_path, RULE.format(limit=39, reset="restart"))) as suite:
+        await waiting(suite)
+        await suite.do("bypass", bypass(lasts="1 h"), **ANNA)
+        heard = orders(suite)
+        warm(suite, 42.0)
+        await suite.pass_time(20.0)
+        assert heard == []
+        assert suite.runner.state == "running"
+        assert suite.state.alarms["bypass-too_hot"].priority == "medium"
+        (exception,) = suite.events("exception_raised", code="bypass")
+        assert "by anna (process_engineer) and ben (quality): the probe drifts" in exception.text
+        await suite.power_cut(60.0)
+        assert suite.runner.state == "running"
+        (row,) = [row for row in suite.controller.status(UNIT)["interlocks"] if row["name"] == "too_hot"]
+        assert row["bypass"]["second"] == "ben"
+        assert (await suite.do("bypass", bypass(lasts="1 h"), **ANNA)).status == "done"
+        assert (await suite.do("bypass", bypass(), expect="refused", **ANNA)).code == "renewed_already"
+        heard = orders(suite)
+        await suite.pass_time(3500.0)
+        assert heard == []
+        warm(suite, 42.0)
+        await suite.pass_time(200.0)
+        assert "cut_heater" in heard
+        assert "bypass-too_hot" not in suite.state.alarms
+        assert suite.events("bypass_ended")[-1].why == "its time is over"
+
+
+async def test_a_bypass_is_ended_and_acts_at_once(tmp_path: Path) -> None:
+    async with suite_of(tmp_path, site(tmp_path, RULE.format(limit=39, reset="restart"))) as suite:
+        await suite.do("bypass", bypass(), **ANNA)
+        warm(suite, 41.0)
+        await suite.pass_time(5.0)
+        assert not suite.plant.climate.heater_cut
+        await suite.do("unbypass", {"interlock": "too_hot"})
+        await suite.do("unbypass", {"interlock": "too_hot"}, expect="already")
+        await suite.when(lambda: suite.plant.climate.heater_cut, "it acts", within=3.0)
+
+
+async def test_a_bypass_that_cannot_be_put_on_record_is_none(suite: Story, monkeypatch: pytest.MonkeyPatch) -> None:
+    suite.announced = {"record_failed", "event_not_on_record", "internal_error"}
+    await waiting(suite)
+    suite.clock.disk_full = True
+    assert (await suite.do("bypass", bypass(), expect="failed", **ANNA)).code == "journal_failed"
+    assert one(suite).bypass is None
+
+
+# --- frozen into a batch ----------------------------------------------------------------------------------------------
+
+
+async def test_an_edit_comes_into_force_when_the_unit_is_free(tmp_path: Path) -> None:
+    async with suite_of(tmp_path, site(tmp_path, RULE.format(limit=39, reset="restart"))) as suite:
+        await waiting(suite)
+        suite.kill()
+        await suite.bury()
+        suite.edit_site(site(tmp_path, RULE.format(limit=45, reset="auto"), "more: {tag: station.co2, above: 20 %}"))
+        await suite.boot()
+        text = suite.state.alarms["interlocks-edited"].text
+        assert "more is new; too_hot differs in condition, reset" in text
+        assert one(suite).rule.condition == "station.temperature > 39 degC"
+        await tripped(suite)
+        await suite.until_state("held")
+        await suite.do("abort")
+        await over(suite)
+        await suite.do("reset")
+        assert one(suite).rule.condition == "station.temperature > 45 degC"
+        assert set(suite.controller.interlocking.rules.of(UNIT)) == {"too_hot", "more"}
+        assert one(suite).phase is Phase.NORMAL
+
+
+async def test_one_that_is_taken_out_of_the_file_stays_latched(tmp_path: Path) -> None:
+    async with suite_of(tmp_path, site(tmp_path, RULE.format(limit=39, reset="manual"))) as suite:
+        await waiting(suite)
+        await tripped(suite)
+        await suite.until_state("held")
+        await over(suite)
+        suite.kill()
+        await suite.bury()
+        suite.edit_site(site(tmp_path))
+        await suite.boot()
+        assert "too_hot is gone" in suite.state.alarms["interlocks-edited"].text
+        assert one(suite).phase is Phase.LATCHED
+        assert "tilctl interlock reset too_hot" in barred(suite)
+
+
+async def test_one_that_cannot_be_carried_out_any_more_holds(tmp_path: Path) -> None:
+    rule = "too_hot: {when: station.temperature > 39 degC, then: {station: cut, pump_waste: stop}, bypass: allowed}"
+    async with suite_of(tmp_path, site(tmp_path, rule)) as suite:
+        await waiting(suite)
+        suite.kill()
+        await suite.bury()
+        gone = {
+            "      - {id: waste, from: [station], to: [waste], pump: pump_waste, valves: valves_waste}\n": "",
+            "  pump_waste: {profile: sim-pump, bus: fluidics, unit: 3}\n": "",
+        }
+        suite.edit_site(site(tmp_path, RULE.format(limit=39, reset="restart"), **gone))
+        await suite.boot()
+        await suite.until_state("held")
+        alarm = suite.state.alarms["interlocks-impossible"]
+        assert alarm.priority == "critical"
+        assert "too_hot cannot stop pump_waste: it is not there any more" in alarm.text
+        await tripped(suite)
+        await suite.when(lambda: suite.plant.climate.heater_cut, "the rest of it acts", within=3.0)
+        suite.announced = {"protective_write_failed"}
+
+
+async def test_one_that_breaks_holds_its_batch_and_stops_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rules = (RULE.format(limit=39, reset="restart"), "sour: {tag: station.co2, above: 20 %}")
+    async with suite_of(tmp_path, site(tmp_path, *rules)) as suite:
+        suite.announced = {"interlock_failed"}
+        await waiting(suite)
+
+        def breaks() -> Any:
+            raise ZeroDivisionError
+
+        monkeypatch.setattr(one(suite, "sour").condition, "holds", breaks)
+        await suite.until_state("held")
+        assert suite.state.alarms["internal-error-sour"].priority == "critical"
+        await tripped(suite)
+        await suite.when(lambda: suite.plant.climate.heater_cut, "the other acts", within=3.0)
+        assert suite.controller.status(UNIT)["interlocks"][1]["state"] == "broken"
+        monkeypatch.undo()
+        await suite.when(lambda: "internal-error-sour" not in suite.state.alarms, "it works again", within=5.0)
