@@ -86,11 +86,23 @@ def full_snapshot() -> Snapshot:
         refusals={"expired": 1},
         bus_requests={"climate": 10},
         bus_timeouts={"climate": 1},
+        interlocks=[
+            {"kind": "interlock", "unit": "cell1", "name": "hot", "state": "latched", "bypass": None, "unknown": False},
+            {"kind": "permissive", "unit": "site", "name": "ln2", "state": "permits", "bypass": {}, "unknown": True},
+        ],
         mqtt_connected=True,
         records={"cell1": (True, 12.5), "site": (False, 0.0)},
         disk=(3_000_000, 400_000_000),
         self_test={"passed": 7, "failed": 1, "not_allowed": 0, "last_s": 0.02},
     )
+
+
+def test_interlocks_and_permissives_are_figures(suite: Suite, port: int):
+    suite.snapshot = full_snapshot()
+    found = figures(port)
+    hot, ln2 = (("interlock", "hot"), ("unit", "cell1")), (("permissive", "ln2"), ("unit", "site"))
+    assert [found[f"tilctl_interlock_{what}", hot] for what in ("tripped", "bypassed", "unknown")] == [1.0, 0.0, 0.0]
+    assert [found[f"tilctl_permissive_{what}", ln2] for what in ("forbids", "bypassed", "unknown")] == [0.0, 1.0, 1.0]
 
 
 def test_before_the_first_snapshot_there_is_the_build_alone(port: int):
@@ -141,7 +153,8 @@ def test_a_stale_or_bad_reading_has_no_value(suite: Suite, port: int):
 def test_no_label_names_a_batch_or_a_person(suite: Suite, port: int):
     suite.snapshot = full_snapshot()
     labels = {label for _, pairs in figures(port) for label, _ in pairs}
-    assert labels <= {"unit", "tag", "priority", "queue", "status", "code", "bus", "le", "version", "part", "result"}
+    known = {"unit", "tag", "priority", "queue", "status", "code", "bus", "le", "version", "part", "result"}
+    assert labels <= known | {"interlock", "permissive"}  # names of the site file
 
 
 @pytest.mark.debian("promtool")
