@@ -15,8 +15,10 @@ from simulators.faults.injector import Injector
 from simulators.faults.model import Fault
 from tilctl.guard.judged import JudgedInterlock, Phase
 from tilctl.guard.kept_rules import kept_of
+from tilctl.journal.store import JournalError
 from tilctl.journal.verify import read
-from tilctl.plant.outputs import Cause, OutputRefused
+from tilctl.plant.outputs import Cause, OutputRefused, Protected
+from tilctl.plant.unit import PINCH_AFTER
 
 RULE = (
     "too_hot: {{when: station.temperature > {limit:g} degC, then: {{station: cut}}, deadband: 0.5 K, reset: {reset}}}"
@@ -137,6 +139,7 @@ async def test_what_is_latched_outlives_the_controller_and_is_let_go_by_a_person
         assert "tilctl interlock reset too_hot" in suite.state.alarms["restart-failed"].text
         assert "interlock-too_hot" in suite.state.alarms
         assert "set_temperature" not in heard
+        assert "target-lost-station.temperature" not in suite.state.alarms, "the interlock says it already"
         assert (await suite.do("interlock-reset", {"interlock": "too_hot"}, actor="anna (operator)")).text
         assert suite.events("interlock_reset")[-1].by == "anna (operator)"
         assert (await suite.do("interlock-reset", {"interlock": "too_hot"}, expect="already")).code == ""
@@ -195,6 +198,19 @@ async def test_without_a_batch_it_is_told_and_kept_by_the_site(tmp_path: Path) -
         assert suite.runner.state == "running"
 
 
+async def test_what_a_batch_leaves_latched_is_kept_by_the_site(tmp_path: Path) -> None:
+    async with suite_of(tmp_path, site(tmp_path, RULE.format(limit=39, reset="manual"))) as suite:
+        await waiting(suite)
+        await tripped(suite)
+        await suite.until_state("held")
+        await over(suite)
+        await suite.do("abort")
+        await suite.do("reset")
+        await suite.power_cut()
+        assert one(suite).phase is Phase.LATCHED
+        assert "tilctl interlock reset too_hot" in barred(suite)
+
+
 async def test_with_no_batch_to_restart_it_is_reset_when_it_is_over(tmp_path: Path) -> None:
     async with suite_of(tmp_path, site(tmp_path, RULE.format(limit=39, reset="restart"))) as suite:
         await tripped(suite)
@@ -218,6 +234,56 @@ async def test_an_on_delay_and_an_off_delay_are_kept(tmp_path: Path) -> None:
         await suite.when(lambda: one(suite).phase is Phase.NORMAL, "it is over", within=10.0)
 
 
+async def test_what_is_not_known_does_not_clear(tmp_path: Path) -> None:
+    async with suite_of(tmp_path, site(tmp_path, RULE.format(limit=39, reset="auto"))) as suite:
+        await waiting(suite)
+        await tripped(suite)
+        await suite.until_state("held")
+        injector = Injector([suite.plant], suite.servers, suite.plant.clock)
+        injector.apply(Fault("incubator", "nan", args={"point": "temperature"}))
+        warm(suite, 37.0)
+        await suite.pass_time(120.0)
+        assert one(suite).phase is Phase.TRIPPED
+        assert (await suite.do("restart")).text == f"{UNIT} is held"
+        assert "station.temperature is not known" in suite.state.alarms["restart-failed"].text
+        injector.close()
+        await suite.when(lambda: one(suite).phase is Phase.NORMAL, "it is seen to be over", within=10.0)
+
+
+async def test_a_value_that_makes_safe_does_not_heat_what_is_cut_off(tmp_path: Path) -> None:
+    path = site(
+        tmp_path,
+        RULE.format(limit=39, reset="restart"),
+        **{"station.temperature: keep": "station.temperature: 36.5 degC"},
+    )
+    async with suite_of(tmp_path, path) as suite:
+        await waiting(suite)
+        heard = orders(suite)
+        await tripped(suite)
+        await suite.until_state("held")
+        await suite.do("hold", expect="already")  # makes safe once more
+        await over(suite)
+        await suite.pass_time(60.0)
+        assert "set_temperature" not in heard
+
+
+async def test_in_safe_mode_it_acts_too(tmp_path: Path) -> None:
+    async with suite_of(tmp_path, site(tmp_path, RULE.format(limit=39, reset="restart"))) as suite:
+        suite.leaves_safe_mode = False
+        await waiting(suite)
+        suite.kill()
+        await suite.bury()
+        suite.kill_at(lambda record: record.event.kind == "outage")
+        for _ in range(3):
+            await suite.boot()
+        suite.kill_at(None)
+        await suite.boot()
+        assert suite.controller.mode == "safe"
+        warm(suite, 39.6)
+        await suite.when(lambda: suite.plant.climate.heater_cut, "it is cut off", within=3.0)
+        await suite.when(lambda: "interlock-too_hot" in suite.state.alarms, "it is told", within=3.0)
+
+
 # --- several outputs --------------------------------------------------------------------------------------------------
 
 
@@ -236,6 +302,41 @@ async def test_an_overfull_vessel_stops_the_pumps_and_then_closes_the_valves(tmp
         assert "overfull is tripped" in barred(suite, "valves_media", "select")
         assert barred(suite, "pump_media", "stop") == barred(suite) == ""
         assert (await suite.do("bypass", bypass("overfull"), expect="refused", **ANNA)).code == "bypass_never"
+
+
+async def test_valves_wait_for_the_pump_of_their_line_but_not_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rule = "sour: {when: station.co2 > 20 %, then: {pump_media: stop, valves_media: close, valves_waste: close}}"
+    async with suite_of(tmp_path, site(tmp_path, rule)) as suite:
+        at: dict[str, float] = {}
+        protect = suite.plant_suite.gate.protect
+
+        async def slow(device: str, command: str, args: Any = None) -> Protected:
+            at.setdefault(device, suite.loop.time())
+            if device == "pump_media":
+                await suite.pass_time(4.0)
+            return await protect(device, command, args)
+
+        monkeypatch.setattr(suite.plant_suite.gate, "protect", slow)
+        with suite.plant.change() as t:
+            suite.plant.climate.co2.jump(t, 25.0)
+        await suite.when(lambda: len(at) == 3, "all of it acts", within=10.0)
+        assert at["valves_waste"] == at["pump_media"], "no line waits for another"
+        assert at["valves_media"] - at["pump_media"] == pytest.approx(PINCH_AFTER)
+
+
+async def test_the_restart_of_a_batch_lets_no_alarm_go_that_has_a_cause(tmp_path: Path) -> None:
+    rule = "sour: {when: station.co2 > 20 %, then: {pump_waste: stop}, reset: manual}"
+    async with suite_of(tmp_path, site(tmp_path, rule)) as suite:
+        await waiting(suite)
+        with suite.plant.change() as t:
+            suite.plant.climate.co2.jump(t, 25.0)
+        await suite.until_state("held")
+        await suite.when(lambda: one(suite, "sour").phase is Phase.LATCHED, "it is over", within=1800.0)
+        await suite.do("restart")
+        assert suite.runner.state == "running"
+        assert "interlock-sour" in suite.state.alarms
 
 
 # --- unknown is not false ---------------------------------------------------------------------------------------------
@@ -280,6 +381,26 @@ async def test_what_is_not_known_is_no_permission(suite: Story) -> None:
     await suite.until_state("held")
     assert "freezer1.ln2_level is not known (bad)" in suite.state.held_for
     injector.close()
+
+
+async def test_shared_equipment_is_made_safe_and_the_batch_that_has_it_is_held(tmp_path: Path) -> None:
+    path = site(tmp_path)
+    with path.open("a", encoding="utf-8") as file:
+        file.write("interlocks:\n  lid: {when: freezer1.chamber_temperature > 12 degC, then: {freezer1: abort}}\n")
+    async with suite_of(tmp_path, path) as suite:
+        lid = suite.controller.interlocking.rules.of("site")["lid"]
+        heard: list[str] = []
+        suite.plant.devices["freezer"].heard.append(lambda command, _args: heard.append(command))
+        await suite.start("cryo")
+        await suite.when(lambda: suite.plant.freezer.running, "it runs")
+        suite.plant.freezer.chamber = 20.0
+        await suite.when(lambda: "abort" in heard, "it is aborted", within=60.0)
+        await suite.until_state("held")
+        assert "interlock-lid" in suite.state.alarms
+        assert isinstance(lid, JudgedInterlock)
+        await suite.settle()
+        assert "lid" in kept_of("site", [r for r in site_records(suite) if getattr(r.event, "unit", "") == "site"])
+        assert {row["unit"] for row in suite.controller.status(UNIT)["interlocks"]} == {"site"}
 
 
 # --- bypass -----------------------------------------------------------------------------------------------------------
@@ -353,7 +474,11 @@ async def test_a_bypass_is_ended_and_acts_at_once(tmp_path: Path) -> None:
 async def test_a_bypass_that_cannot_be_put_on_record_is_none(suite: Story, monkeypatch: pytest.MonkeyPatch) -> None:
     suite.announced = {"record_failed", "event_not_on_record", "internal_error"}
     await waiting(suite)
-    suite.clock.disk_full = True
+
+    async def lost(*_: Any) -> None:
+        raise JournalError("the disk takes nothing")
+
+    monkeypatch.setattr(suite.controller.interlocking, "record", lost)
     assert (await suite.do("bypass", bypass(), expect="failed", **ANNA)).code == "journal_failed"
     assert one(suite).bypass is None
 
@@ -381,9 +506,11 @@ async def test_an_edit_comes_into_force_when_the_unit_is_free(tmp_path: Path) ->
         assert one(suite).phase is Phase.NORMAL
 
 
-async def test_one_that_is_taken_out_of_the_file_stays_latched(tmp_path: Path) -> None:
-    async with suite_of(tmp_path, site(tmp_path, RULE.format(limit=39, reset="manual"))) as suite:
+async def test_one_that_is_taken_out_of_the_file_stays_latched_and_bypassed(tmp_path: Path) -> None:
+    sour = "sour: {tag: station.co2, above: 20 %}"
+    async with suite_of(tmp_path, site(tmp_path, RULE.format(limit=39, reset="manual"), sour)) as suite:
         await waiting(suite)
+        await suite.do("bypass", bypass("sour"), **ANNA)
         await tripped(suite)
         await suite.until_state("held")
         await over(suite)
@@ -392,6 +519,7 @@ async def test_one_that_is_taken_out_of_the_file_stays_latched(tmp_path: Path) -
         suite.edit_site(site(tmp_path))
         await suite.boot()
         assert "too_hot is gone" in suite.state.alarms["interlocks-edited"].text
+        assert one(suite, "sour").bypass is not None
         assert one(suite).phase is Phase.LATCHED
         assert "tilctl interlock reset too_hot" in barred(suite)
 

@@ -138,9 +138,7 @@ async def _brought_back(runner: Runner, looks: Looks, uncertain: str) -> dict[st
     seconds = (now - since).total_seconds()
     await batch.record(ev.Outage(format_time(since), format_time(now), round(seconds, 3), uncertain))
     readings = await looks.at(identity.needed(batch))
-    await looks.at(
-        runner.judged_by
-    )  # Invariant: interlocks are judged on what is there now, before anything is written
+    await looks.at(runner.judged_by)  # Invariant: interlocks are judged on what is there now, before any write
     replaced, off = identity.replaced(batch), [str(found) for found in identity.mismatches(batch)]
     await _reestablish(runner)  # in every state: targets stand until the unit is freed
     resolved = await _resolve(batch)
