@@ -143,7 +143,7 @@ def _row(judged: Judged, rule: Interlock | Permissive, now: datetime) -> dict[st
     bypass = judged.bypass if judged.bypassed(now) else None
     return {
         "unit": judged.unit, "name": rule.name, "condition": rule.condition, "operands": operands,
-        "unknown": judged.condition.holds() is None, "priority": rule.priority, "text": rule.text,
+        "t": moment(now), "unknown": judged.condition.holds() is None, "priority": rule.priority, "text": rule.text,
         "help": dict(rule.help), "may_bypass": rule.may_bypass,
         "bypass": None if bypass is None else {
             "by": bypass.by, "role": bypass.role, "second": bypass.second, "second_role": bypass.second_role,
