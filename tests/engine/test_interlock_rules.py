@@ -327,3 +327,12 @@ async def test_shared_equipment_is_made_safe_and_the_batch_that_has_it_is_held(t
         await suite.settle()
         assert "lid" in kept_of("site", [r for r in site_records(suite) if getattr(r.event, "unit", "") == "site"])
         assert {row["unit"] for row in suite.controller.status(UNIT)["interlocks"]} == {"site"}
+
+
+async def test_a_batch_that_is_given_equipment_is_told_what_stands_of_it(suite: Story) -> None:
+    await suite.do("bypass", bypass("ln2"), **ANNA)
+    suite.plant.freezer.ln2 = 30.0
+    await suite.start("cryo")
+    await suite.when(lambda: suite.plant.freezer.running, "it runs: the permissive is bypassed")
+    assert suite.state.alarms["bypass-ln2"].priority == "medium"
+    assert (await suite.do("interlock-reset", {"interlock": "ln2"}, expect="refused")).code == "unknown_interlock"

@@ -34,6 +34,7 @@ class Standing:
     """An alarm of an interlock or permissive that stands; `unit` may be `site`."""
 
     unit: str
+    rule: str
     alarm: str
     priority: str
     text: str
@@ -169,6 +170,13 @@ class Interlocking:
                 self._tell_what_stands(judged)
         for standing in list(self._standing.values()):
             if standing.unit == unit:
+                self._alarm(runner, standing)
+
+    def passed_on(self) -> None:
+        """Let the batch that has been given shared equipment know what stands of its rules."""
+        for standing in list(self._standing.values()):
+            judged = self.rules.of(SITE).get(standing.rule)
+            if standing.unit == SITE and judged is not None and (runner := self._runner_of(judged)) is not None:
                 self._alarm(runner, standing)
 
     def left(self, unit: str) -> list[ev.InterlockEvent]:
@@ -319,7 +327,8 @@ class Interlocking:
     ) -> None:
         key = (judged.unit, alarm)
         known = self._standing.get(key)
-        standing = known or Standing(judged.unit, alarm, priority, text, values or {}, judged.rule.help)
+        rule = judged.rule
+        standing = known or Standing(judged.unit, rule.name, alarm, priority, text, values or {}, rule.help)
         self._standing[key] = standing
         if (runner := self._runner_of(judged)) is not None:
             self._alarm(runner, standing)
