@@ -49,6 +49,8 @@ UNIT = "cell1"
 HERE = Path(__file__).parent
 RESTING = ("held", "paused", "stopped", "aborted", "complete")
 DEMO_SITE = Path(str(files("tilctl.cli") / "demo-site.yaml"))
+ABOVE_GUARDS = {"units.cell1.interlocks.too_hot.when": "station.temperature > 44 degC"}
+"""Stories heat the chamber to 41 degC and more, to see the guards of recipes act; the interlocks have their own."""
 SCAN = {"scan.active": "1 s", "scan.quiet": "60 s", "scan.idle": "10 min", "scan.trend": "10 s"}
 
 
@@ -169,6 +171,8 @@ class Story:
         self._ports: dict[str, int] = {}
         self._kill_at: Callable[[Record], bool] | None = None
         self._site: Site | None = None
+        self.site_file = DEMO_SITE
+        self.overrides = dict(ABOVE_GUARDS)
         self._last: Runner | None = None  # also while it is being put away
         self.alive = False
         self.deaths = 0
@@ -192,8 +196,9 @@ class Story:
         self.clock.step(self.wall_off)
         self.clock.server, self.clock.boot = self.time_server, self.machine
         overrides = {f"buses.{bus}.port": str(port) for bus, port in self._ports.items()}
-        overrides |= {"http.port": "0", "data": str(self.folder / "data"), **SCAN, **self.site_overrides}
-        site = self._site = self._site or load_site(DEMO_SITE, overrides)
+        overrides |= {"http.port": "0", "data": str(self.folder / "data"), **SCAN, **self.overrides}
+        overrides |= {**self.site_overrides}
+        site = self._site = self._site or load_site(self.site_file, overrides)
         self.plant_suite = PlantSuite(
             site, self.clock, None if self.sockets else memory_links(self.servers, self.clock)
         )
@@ -224,6 +229,10 @@ class Story:
                 await self.bury()
                 return
         self.hands.look()
+
+    def edit_site(self, path: Path) -> None:
+        """Let the next life of the controller find another site file."""
+        self.site_file, self._site = path, None
 
     def step_clock(self, seconds: float) -> None:
         """Set the machine's wall clock forward or back; it stays so for later lives of the controller."""
@@ -344,15 +353,16 @@ class Story:
         expect: str | None = "done",
         effective: str = "",
         unit: str = UNIT,
-        reason: str = "",
-        actor: str = "",
+        **said: str,
     ) -> Outcome:
-        """Give a command and return its outcome, which must be `expect` where that is not None."""
+        """Give a command and return its outcome, which must be `expect` where that is not None.
+
+        `said`: its reason, and who gives it (user, role).
+        """
         self._commands += 1
         command = Command(
-            f"c-{self._boots}-{self._commands}", "test", unit, verb, args=dict(args or {}), effective=effective,
-            reason=reason, actor=actor,
-        )  # fmt: skip
+            f"c-{self._boots}-{self._commands}", "test", unit, verb, args=dict(args or {}), effective=effective, **said
+        )
         outcome = await self.controller.execute(command, lambda seq, digest: None)
         self.outcomes.append((verb, outcome))
         assert outcome.status not in ("refused", "failed") or outcome.code, f"{verb}: {outcome} has no code"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -159,7 +160,7 @@ def test_a_remote_set_point_that_nobody_renews_gives_way_to_the_stored_one(tmp_p
 def test_the_remote_set_point_of_a_3216_acts_only_while_it_is_chosen(tmp_path: Path):
     text = site_for("lab-eurotherm").read_text("utf-8")
     text = text.replace("heater: {profile: eurotherm-epc3016", "heater: {profile: eurotherm-3216p")
-    text = text.replace("interlocks: {too_hot: {tag: station.temperature, above: 44 degC}}", "interlocks: {}")
+    text = re.sub(r"    interlocks:\n(?: {6,}.*\n)+", "", text)  # this one cannot be cut off
     (tmp_path / "site.yaml").write_text(text, "utf-8")
 
     async def work(at: Lab) -> None:

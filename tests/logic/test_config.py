@@ -82,15 +82,6 @@ def test_a_safe_value_is_read_in_canonical_units(tmp_path: Path):
     assert site.units["cell1"].culture_safe["station.temperature"] == Safe("value", 37.0)
 
 
-def test_an_interlock_cuts_off_by_the_command_that_makes_its_instrument_safe(tmp_path: Path):
-    found = load(tmp_path).units["cell1"].interlocks
-    assert found.keys() == {"too_hot"}
-    interlock = found["too_hot"]
-    assert (interlock.tag, interlock.device, interlock.point) == ("station.temperature", "incubator", "temperature")
-    assert interlock.above == pytest.approx(44.0)
-    assert interlock.command == "cut_heater"
-
-
 def test_an_instrument_without_a_safe_command_has_no_interlock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def load_without(name: str, folders: Sequence[Path] = ()) -> Profile:
         return replace(load_profile(name), safe_command=None)
@@ -136,9 +127,6 @@ def test_a_relative_data_directory_is_beside_the_file(tmp_path: Path):
         ("pumps: stop", "pumps: keep", "pumps cannot be 'keep'"),
         ("station.co2: keep", "station.co2: keep, station.light: 3", "no output is called 'station.light'"),
         ("station.temperature: keep", "station.temperature: 37 mL", "degC"),
-        ("tag: station.temperature", "tag: station.light", "no tag of this unit is called 'station.light'"),
-        ("above: 44 degC", "above: 44 %", "degC"),
-        ("{tag: station.temperature, above: 44 degC}", "{tag: station.temperature}", "above"),
         ("active: 2 s", "active: 0 s", "not more than zero"),
         ("timeout: 1 s", "timeout: 1 mL", "mL"),
         ("mqtt://127.0.0.1:1883", "http://127.0.0.1:1883", "is not a broker address"),

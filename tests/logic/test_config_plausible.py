@@ -258,14 +258,14 @@ def test_a_stop_behind_an_instrument_that_hangs_leaves_before_it_is_given_up(tmp
     ],
 )
 def test_an_interlock_that_never_or_always_trips_is_refused(tag: str, above: str, finding: str, tmp_path: Path):
-    there = "{tag: station.temperature, above: 44 degC}"
-    refused(tmp_path, finding, "above:", (there, f"{{tag: {tag}, above: {above}}}"))
+    there = "when: station.temperature > 39 degC"
+    refused(tmp_path, finding, "when:", (there, f"when: {tag} > {above}"))
 
 
 def test_an_interlock_of_a_whole_instrument_is_held_against_its_own_range(tmp_path: Path):
     path = tmp_path / "site.yaml"
     text = DEMO.read_text("utf-8")
-    path.write_text(text.replace("above: 44 degC", "above: 90 degC"), "utf-8")
+    path.write_text(text.replace("station.temperature > 39 degC", "station.temperature > 90 degC"), "utf-8")
     with pytest.raises(DocumentError, match=r"incubator\.temperature measures, -20 degC to 80 degC"):
         load_site(path)
 

@@ -450,3 +450,76 @@ def test_every_verb_of_the_command_line_is_one_of_the_door():
     assert {"prompt-answer" if verb == "answer" else verb for verb in batch.COMMANDS} | {"status", "events"} == set(
         VERBS
     )
+
+
+# --- interlocks
+
+INTERLOCK: dict[str, Any] = {
+    "unit": "cell7", "name": "too_hot", "kind": "interlock", "state": "latched", "unknown": False, "latched": True,
+    "since": "2026-01-05T08:00:00.000Z", "condition": "station.temperature > 39 degC",
+    "operands": [{
+        "name": "station.temperature", "value": 37.04, "unit": "degC", "quality": "good", "age_s": 2, "limit": ""
+    }],
+    "outputs": ["incubator: cut_heater"], "help": {"action": "look\nat it"}, "text": "", "priority": "critical",
+    "may_bypass": True, "reset": "manual",
+    "bypass": {
+        "by": "anna", "role": "quality", "second": "ben", "second_role": "quality", "reason": "probe", "until": "soon"
+    },
+}  # fmt: skip
+
+
+@pytest.fixture
+def interlock(capsys: pytest.CaptureFixture[str], site: Path) -> Callable[..., Any]:
+    async def typed(*words: str) -> Said:
+        code = await asyncio.to_thread(main, ["interlock", *words, "--site", str(site)])
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return typed
+
+
+async def test_interlocks_are_listed_with_what_they_see(interlock: Any, controller: SmallController):
+    controller.state["interlocks"] = [INTERLOCK]
+    code, out, err = await interlock("list")
+    assert (code, err) == (0, "")
+    assert out.splitlines() == [
+        "cell7/too_hot: interlock, latched since 2026-01-05T08:00:00.000Z",
+        "  when      station.temperature > 39 degC",
+        "  sees      station.temperature = 37.04 degC (good, 2 s old)",
+        "  acts on   incubator: cut_heater",
+        "  bypassed  until soon by anna (quality) and ben (quality): probe",
+        "  action    look at it",
+    ]
+    code, out, _ = await interlock("list", "--json")
+    assert json.loads(out) == {"unit": "cell7", "interlocks": [INTERLOCK]}
+
+
+async def test_a_bypass_names_both_persons_its_reason_and_its_end(interlock: Any, controller: SmallController):
+    words = (
+        "too_hot",
+        "--as",
+        "anna:process_engineer",
+        "--second",
+        "b:x:quality",
+        "--for",
+        "30 min",
+        "--reason",
+        "drift",
+    )
+    assert (await interlock("bypass", *words))[0] == 0
+    (command,) = controller.executed
+    assert (command.verb, command.user, command.role, command.reason) == (
+        "bypass", "anna", "process_engineer", "operator: drift"
+    )  # fmt: skip
+    assert command.args == {"interlock": "too_hot", "lasts": "30 min", "second": {"user": "b:x", "role": "quality"}}
+
+
+async def test_reset_and_unbypass_reach_the_controller_and_a_no_is_told(interlock: Any, controller: SmallController):
+    assert (await interlock("reset", "too_hot", "--as", "anna:operator"))[0] == 0
+    controller.outcome = Outcome("refused", "unknown_interlock", "there is none")
+    code, _, err = await interlock("unbypass", "too_cold")
+    assert (code, err) == (1, "tilctl interlock: unbypass was refused: unknown_interlock: there is none\n")
+    assert [(c.verb, c.args, c.user) for c in controller.executed] == [
+        ("interlock-reset", {"interlock": "too_hot"}, "anna"), ("unbypass", {"interlock": "too_cold"}, "")
+    ]  # fmt: skip
+    assert (await interlock("reset", "too_hot", "--as", "anna"))[0] == 2

@@ -50,7 +50,7 @@ def recipe(folder: Path, old: str, new: str) -> str:
 
 def too_warm(folder: Path) -> str:
     """A recipe that holds as soon as the station is warm, before anything is pumped."""
-    return recipe(folder, "station.temperature > 39 degC", "station.temperature > 30 degC")
+    return recipe(folder, "station.temperature > 38 degC", "station.temperature > 30 degC")
 
 
 @pytest.fixture(autouse=True)

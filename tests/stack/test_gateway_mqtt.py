@@ -369,18 +369,22 @@ async def test_state_prompts_and_alarms_are_retained_and_vanish_when_over(broker
         "path": "rep/fill",
         "waits": [{"path": "rep/fill", "text": "pump runs"}],
         "alarms": [{"alarm": "warm/1", "priority": "high", "text": "38.1 degC"}],
+        "interlocks": [{"unit": "site", "name": "ln2", "state": "permits"}],
     }
     core.controller.open_prompts = [{"id": "p1", "unit": "cell1", "text": "Mount"}]
     core.projector.refresh("cell1")
     prompt, alarm = TOPICS.prompt("cell1", "p1"), f"{TOPICS.prefix}/alm/cell1/warm_1"
     phase = TOPICS.phase("cell1", "rep/fill")
     async with listening(
-        broker.url, f"{TOPICS.prefix}/state/#", f"{TOPICS.prefix}/prompt/#", f"{TOPICS.prefix}/alm/#"
+        broker.url, *(f"{TOPICS.prefix}/{what}/#" for what in ("state", "prompt", "alm", "ilk"))
     ) as heard:
-        await until(lambda: all(heard.last(topic) for topic in (prompt, alarm, phase, TOPICS.run("cell1"))))
+        interlock = f"{TOPICS.prefix}/ilk/site/ln2"
+        await until(lambda: all(heard.last(topic) for topic in (prompt, alarm, phase, interlock, TOPICS.run("cell1"))))
+        assert (heard.last(interlock) or {})["state"] == "permits"
         run = heard.last(TOPICS.run("cell1"))
         assert run is not None
         assert (run["state"], run["state_number"], run["alarms"]) == ("running", 50, ["warm/1"])
+        assert "interlocks" not in run
         core.controller.state |= {"state": "held", "path": "", "waits": [], "alarms": []}
         core.controller.open_prompts = []
         core.projector.refresh("cell1")

@@ -92,6 +92,10 @@ def full_snapshot() -> Snapshot:
         head_unexported=3.0,
         started=1_700_000_000.5,
         synchronised=False,
+        interlocks=[
+            {"kind": "interlock", "unit": "cell1", "name": "hot", "state": "latched", "bypass": None, "unknown": False},
+            {"kind": "permissive", "unit": "site", "name": "ln2", "state": "permits", "bypass": {}, "unknown": True},
+        ],
         mqtt_connected=True,
         records={"cell1": (True, 12.5), "site": (False, 0.0)},
         devices={"incubator": "good", "scales": "failure"},
@@ -107,6 +111,14 @@ def test_without_a_snapshot_of_now_nothing_old_is_told(suite: Suite, port: int):
     assert figures(port)["tilctl_loop_answers", ()] == 1.0
     suite.snapshot = None
     assert figures(port) == nothing
+
+
+def test_interlocks_and_permissives_are_figures(suite: Suite, port: int):
+    suite.snapshot = full_snapshot()
+    found = figures(port)
+    hot, ln2 = (("interlock", "hot"), ("unit", "cell1")), (("permissive", "ln2"), ("unit", "site"))
+    assert [found[f"tilctl_interlock_{what}", hot] for what in ("tripped", "bypassed", "unknown")] == [1.0, 0.0, 0.0]
+    assert [found[f"tilctl_permissive_{what}", ln2] for what in ("forbids", "bypassed", "unknown")] == [0.0, 1.0, 1.0]
 
 
 def test_figures_are_in_base_units_with_their_age_beside(suite: Suite, port: int):
@@ -167,20 +179,8 @@ def test_a_stale_or_bad_reading_has_no_value(suite: Suite, port: int):
 def test_no_label_names_a_batch_or_a_person(suite: Suite, port: int):
     suite.snapshot = full_snapshot()
     labels = {label for _, pairs in figures(port) for label, _ in pairs}
-    assert labels <= {
-        "unit",
-        "tag",
-        "priority",
-        "queue",
-        "status",
-        "code",
-        "bus",
-        "le",
-        "version",
-        "part",
-        "result",
-        "device",
-    }
+    known = {"unit", "tag", "priority", "queue", "status", "code", "bus", "le", "version", "part", "result", "device"}
+    assert labels <= known | {"interlock", "permissive"}  # names of the site file
 
 
 @pytest.mark.debian("promtool")

@@ -21,7 +21,7 @@ from tilctl.guard.interlocks import Interlocks
 SHAKEDOWN = (files("recipes") / "library" / "shakedown.yaml").read_text(encoding="utf-8")
 IN_A_DOSE = Cut("intent_opened", 1, "later", after=15.0, outage=120.0)
 IN_THE_INCUBATION = Cut("marked", 1, "later", after=20.0, outage=7200.0)  # an outage of 1 h is allowed
-WARM = Fault("incubator", "heater_runaway", time_s=9000.0, for_s=7200.0, args={"to": 42.0})  # the interlock is at 44
+WARM = Fault("incubator", "heater_runaway", time_s=9000.0, for_s=7200.0, args={"to": 38.8})  # the interlock is at 39
 HOT = Fault("incubator", "heater_runaway", time_s=9000.0, for_s=7200.0, args={"to": 60.0})
 SLOW = Fault("operator", "late", time_s=1.0, for_s=1e6, args={"factor": 100.0})
 INCUBATION = "until: since(day0) >= 2 min, "

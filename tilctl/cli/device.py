@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from devices.clock import SystemClock
 from devices.equipment.spec import parts_of
 from devices.instrument import DeviceError, DeviceOffline
 from devices.reading import Quality, Reading
@@ -16,6 +17,7 @@ from tilctl.cli.commissioning import bus_scan
 from tilctl.cli.commissioning.ending import Ending, Interrupted
 from tilctl.cli.commissioning.granted import Wish, granted, note, person, reason_of, unnoted
 from tilctl.cli.commissioning.looking import Looked, look
+from tilctl.cli.commissioning.passing import NotPassed, check_passes
 from tilctl.cli.commissioning.reach import known, reach
 from tilctl.cli.commissioning.single import (
     arguments_of,
@@ -278,6 +280,9 @@ def _write(args: argparse.Namespace, site: Site, reason: str) -> int:
             shown = ending.run(lambda: _written(site, name, command.name, values))
         except DeviceError as error:
             raise _without(site, _code(error), one_line(error)) from error
+        except NotPassed as error:
+            text = f"{name}: {command.name} was not sent: {one_line(error)}"
+            raise _without(site, Exit.UNAVAILABLE if error.silent else Exit.NOT_WELL, text) from error
         except Interrupted as told:
             outcome = "outcome unknown: look at the instrument" if told.begun else "nothing was sent"
             raise _without(site, Exit.INTERRUPTED, f"{name}: {command.name} was {told}, {outcome}") from told
@@ -300,6 +305,11 @@ def _without(site: Site, code: Exit, outcome: str) -> CommandFailed:
 
 
 async def _written(site: Site, name: str, command: str, values: dict[str, Any]) -> list[str]:
+    clock = SystemClock()
+    try:  # Invariant: no writer passes an interlock, a person neither
+        await check_passes(site, name, command, clock.now())
+    finally:
+        clock.close()
     async with reach(site, [name]) as there:
         instrument = there.instrument(name)
         readings = await instrument.command(command, values)

@@ -25,6 +25,7 @@ COMMANDS = {
     "operator": "answer the prompts of a simulated site as a person would",
     "batch": "start, hold, answer, ... a batch, as an MQTT client",
     "alarm": "list, acknowledge, shelve alarms; report how well they serve",
+    "interlock": "show, reset and bypass the interlocks and permissives of a unit, as an MQTT client",
     "recipe": "check and list recipes, export their schema",
     "journal": "verify and show the record of a batch",
     "doctor": "check everything that a site needs: file, buses, broker, disk, clock, serial ports, evidence",

@@ -229,6 +229,7 @@ class Service:
             head_unexported=self._outbox.unacknowledged_s(self.topics.head),
             started=self._started,
             synchronised=self.controller.clock.synchronised(),
+            interlocks=self.controller.interlocking.all_rows(),
             mqtt_connected=self.mqtt.connected,
             mode=self.controller.mode,
             clock_offset=self.controller.clock.offset,

@@ -197,6 +197,8 @@ def _command(raw: RawCommand, envelope: Envelope, args: dict[str, Any]) -> Comma
         args=args,
         reason=f"{data.reason.code}: {data.reason.text}" if data.reason else "",
         actor=f"{envelope.actor.user} ({envelope.actor.role})" if envelope.actor else "",
+        user=envelope.actor.user if envelope.actor else "",
+        role=envelope.actor.role if envelope.actor else "",
         effective=rfc3339(data.effective) if data.effective else "",
         content_sha256=hashlib.sha256(canonical.encode()).hexdigest(),
     )

@@ -42,6 +42,15 @@ class Code(StrEnum):
     NO_RECORD = "no_record"
     RECOVERING = "recovering"
     SAFE_MODE = "safe_mode"
+    UNKNOWN_INTERLOCK = "unknown_interlock"
+    NOT_OVER = "not_over"
+    BYPASS_NEVER = "bypass_never"
+    NO_ACTOR = "no_actor"
+    NO_REASON = "no_reason"
+    ROLE_NOT_ALLOWED = "role_not_allowed"
+    SECOND_PERSON = "second_person"
+    BAD_DURATION = "bad_duration"
+    RENEWED_ALREADY = "renewed_already"
     INTERNAL = "internal"
     NO_ALARM = "no_alarm"
     NOT_SHELVABLE = "not_shelvable"
@@ -98,6 +107,27 @@ class OutOfServiceArgs(AlarmArgs):
     work_order: Annotated[str, Field(min_length=1, max_length=80)]
 
 
+class InterlockArgs(Nothing):
+    """What `interlock-reset` and `unbypass` take: an interlock (or a permissive) by its name in the site file."""
+
+    interlock: Key
+
+
+class SecondPerson(Nothing):
+    """Who agrees to a bypass, by his own word; nobody can prove it yet."""
+
+    user: Annotated[str, Field(min_length=1, max_length=200)]
+    role: Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class BypassArgs(InterlockArgs):
+    """What `bypass` takes: for how long, as text with its unit, and who agrees."""
+
+    lasts: Annotated[str, Field(alias="for", min_length=1, max_length=40)]
+    second: SecondPerson
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+
+
 @dataclass(frozen=True, slots=True)
 class Verb:
     """How the door treats one verb.
@@ -134,5 +164,8 @@ VERBS: dict[str, Verb] = {
     "unshelve": Verb(AlarmArgs, bound_to_screen=False, of_site=True),
     "out-of-service": Verb(OutOfServiceArgs, bound_to_screen=False, of_site=True),
     "in-service": Verb(AlarmArgs, bound_to_screen=False, of_site=True),
+    "interlock-reset": Verb(InterlockArgs, bound_to_screen=False),
+    "bypass": Verb(BypassArgs, bound_to_screen=False),
+    "unbypass": Verb(InterlockArgs, bound_to_screen=False),
     "events": Verb(EventsArgs, bound_to_screen=False, beside=True),
 }

@@ -24,6 +24,7 @@ from tilctl.config.equipment import EquipmentCheck, calibrations_of, corrections
 from tilctl.config.given import given_of
 from tilctl.config.logins import Logins
 from tilctl.config.references import Findings, References, Where
+from tilctl.config.rules import RuleCheck
 from tilctl.config.schema import MqttBusEntry, SerialBusEntry, SiteFile, TcpBusEntry
 from tilctl.config.site import Bus, Device, RoleBinding, Scan, Site, SiteAlarm, UnitSite
 from tilctl.config.tags import TagNames
@@ -99,18 +100,20 @@ def _compile(model: SiteFile, path: Path, sha256: str, findings: Findings, *, ch
         for name, d in model.devices.items()
     }
     equipment = EquipmentCheck(model.equipment, profiles, calibrations, findings)
-    check = References({**devices, **equipment.specs}, {**profiles, **equipment.profiles}, findings, equipment.parts)
+    everything, described = {**devices, **equipment.specs}, {**profiles, **equipment.profiles}
+    check = References(everything, described, findings, equipment.parts)
     units = {name: check.unit(name, unit) for name, unit in model.units.items()}
     shared = {name: check.role(("shared", name), name, role) for name, role in model.shared.items()}
     check.one_owner_each()
-    known = {**profiles, **equipment.profiles}
-    units = {
-        name: replace(unit, alarms=_alarms(("units", name), model.units[name].alarms, known, unit, shared, findings))
-        for name, unit in units.items()
-    }
+    for name, unit in units.items():
+        declared = model.units[name].alarms
+        alarms = _alarms(("units", name), declared, described, unit, shared, findings)
+        units[name] = replace(unit, alarms=alarms)
     nowhere = UnitSite("", {}, {}, (), {})
-    alarms = _alarms((), model.alarms, known, nowhere, shared, findings)
+    alarms = _alarms((), model.alarms, described, nowhere, shared, findings)
     check_profile_alarms(profiles, findings)
+    rules = RuleCheck(everything, described, findings)
+    units = {name: rules.unit(unit, model.units[name], shared) for name, unit in units.items()}
     return Site(
         name=model.site,
         node=model.node,
@@ -132,6 +135,7 @@ def _compile(model: SiteFile, path: Path, sha256: str, findings: Findings, *, ch
         mqtt_login=logins.controller(model.mqtt),
         stations=logins.stations(model.mqtt),
         alarms=alarms,
+        rules=rules.site(model, units.values(), shared),
     )
 
 

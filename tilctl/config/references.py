@@ -7,24 +7,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from devices.document import Diagnostic, Document, Severity
-from devices.equipment.spec import Spec, origins_of
+from devices.equipment.spec import Spec
 from devices.profile import Profile
-from devices.quantity import QuantityError, parse_as, show
-from devices.role import BOOL, ROLES, SYMBOL
-from tilctl.config.schema import InterlockEntry, LineEntry, PlaceEntry, RoleEntry, UnitEntry
-from tilctl.config.site import Device, Interlock, Line, Place, RoleBinding, Safe, UnitSite
+from devices.quantity import QuantityError, parse_as
+from devices.role import ROLES
+from tilctl.config.schema import LineEntry, PlaceEntry, RoleEntry, UnitEntry
+from tilctl.config.site import Device, Line, Place, RoleBinding, Safe, UnitSite
 
 Where = tuple[str | int, ...]
-LIMITS: Mapping[tuple[str, str], tuple[float, float]] = {
-    ("bioreactor", "temperature"): (20.0, 60.0),
-    ("bioreactor", "co2"): (1.0, 50.0),
-}
-"""Between what an interlock of a tag can lie (engineering default), by role and tag, in the unit of the tag.
-
-Below, it would trip in every culture; above, nothing is left that it could protect: cells die at 45 degC.  Beside these
-it lies within what the instrument measures: a value beyond its range is bad, and trips nothing.
-"""
-
 _ALSO = {"scale": "balance"}  # a single load cell may stand where a scale of several is asked for
 
 
@@ -94,11 +84,7 @@ class References:
         lines = tuple(self._line((*where, "lines", index), line) for index, line in enumerate(unit.lines))
         self._weighed((*where, "places"), places, lines)
         safe = self._culture_safe((*where, "culture_safe"), unit, roles)
-        interlocks = {
-            key: self._interlock((*where, "interlocks", key), key, entry, roles)
-            for key, entry in unit.interlocks.items()
-        }
-        return UnitSite(name, roles, places, lines, safe, interlocks)
+        return UnitSite(name, roles, places, lines, safe)
 
     def one_owner_each(self) -> None:
         """Invariant: no device and no load cell serves two owners."""
@@ -157,52 +143,6 @@ class References:
         self._device((*where, "pump"), line.pump, "pump")
         self._device((*where, "valves"), line.valves, "valves")
         return Line(line.id, tuple(line.source), tuple(line.destination), line.pump, line.valves)
-
-    def _interlock(self, where: Where, name: str, entry: InterlockEntry, roles: Mapping[str, RoleBinding]) -> Interlock:
-        """Invariant: what an interlock cuts off can be cut off, or the site does not load."""
-        tags = {
-            f"{role}.{tag}": (binding, tag, unit)
-            for role, binding in roles.items()
-            if binding.role in ROLES
-            for tag, unit in ROLES[binding.role].tags.items()
-            if unit not in (SYMBOL, BOOL)
-        }
-        if not self._findings.known((*where, "tag"), entry.tag, tags, "tag of this unit"):
-            return Interlock(name, entry.tag, "", "", 0.0, "")
-        binding, point, unit = tags[entry.tag]
-        device = binding.device
-        known = len(self._findings.list)
-        above = self._findings.number((*where, "above"), entry.above, unit)
-        if len(self._findings.list) == known:
-            self._can_trip((*where, "above"), binding, point, above, unit)
-        profile = self._profiles.get(device)
-        command = None if profile is None else profile.safe_command
-        if profile is not None and command is None:
-            message = f"{device} cannot be cut off: its profile {profile.id} has no `safe_command`"
-            self._findings.add((*where, "tag"), "site-no-cut-off", message, "name one under `failsafe` in the profile")
-        if profile is not None and "mqtt" in profile.kinds:
-            # Invariant: no interlock hangs on a broker.
-            message = f"{device} is reached over MQTT: it must not be what an interlock relies on"
-            self._findings.add((*where, "tag"), "site-mqtt-barrier", message, "use an instrument on a wire of its own")
-        return Interlock(name, entry.tag, device, point, above, command or "")
-
-    def _can_trip(self, where: Where, binding: RoleBinding, point: str, above: float, unit: str) -> None:
-        """Report an interlock that would always trip, or never."""
-        spec = self._devices.get(binding.device)
-        origin = None if spec is None or isinstance(spec, Device) else origins_of(spec).get(point)
-        owner, measured = (binding.device, point) if origin is None else (origin.part, origin.point)
-        found = self._profiles[owner].points.get(measured) if owner in self._profiles else None
-        reach = None if found is None else found.range
-        if reach is not None and not reach[0] < above < reach[1]:
-            low, high = (show(bound, unit) for bound in reach)
-            text = f"above {show(above, unit)} is not within what {owner}.{measured} measures, {low} to {high}"
-            self._findings.add(where, "site-never-trips", text, "name a limit that it can see, above the set points")
-            return
-        low, high = LIMITS.get((binding.role, point), (above, above))
-        if not low <= above <= high:
-            bounds = f"{show(low, unit)} to {show(high, unit)}"
-            text = f"above {show(above, unit)} would trip always, or too late; expected {bounds}"
-            self._findings.add(where, "site-never-trips", text, "name a limit a little above the highest set point")
 
     def _culture_safe(self, where: Where, unit: UnitEntry, roles: Mapping[str, RoleBinding]) -> dict[str, Safe]:
         """Invariant: every output of a unit has a declared safe state, or the site does not load."""

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from devices.alarm import AlarmFields
+from devices.alarm import AlarmFields, Amount, Priority, Words
 from tilctl.config.site import CONTROLLER, PlaceClass
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
@@ -238,11 +238,53 @@ class LineEntry(Entry):
     valves: str
 
 
-class InterlockEntry(Entry):
-    """A limit of a tag over which its instrument is cut off."""
+class Told(Entry):
+    """What a person is told when a rule acts, and where its numbers come from; `allowed` is the time to act.
 
-    tag: str
-    above: str
+    `bypass`: whether it may be set aside for a time, by two persons.
+    """
+
+    text: Words | None = None
+    priority: Priority = "critical"
+    cause: Words | None = None
+    consequence: Words | None = None
+    action: Words | None = None
+    allowed: Amount | None = None
+    bypass: Literal["allowed", "never"] | None = None
+    source: Words | None = None
+
+    @property
+    def help(self) -> dict[str, str]:
+        """Return what a person is told beside the text."""
+        given = {
+            "cause": self.cause, "consequence": self.consequence, "action": self.action, "allowed": self.allowed
+        }  # fmt: skip
+        return {key: text for key, text in given.items() if text}
+
+
+class InterlockEntry(Told):
+    """A condition (`when`) on which outputs are made safe (`then`).
+
+    The short form `{tag, above}` cuts the instrument of the tag off over a limit.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    tag: str | None = None
+    above: str | None = None
+    when: Words | None = None
+    then: dict[str, str] | None = None
+    for_: Amount = Field(default="0 s", alias="for")
+    off_delay: Amount = "0 s"
+    deadband: Amount | None = None
+    reset: Literal["auto", "restart", "manual"] = "restart"
+
+
+class PermissiveEntry(Told):
+    """Commands (`forbids`) that are refused while a condition (`needs`) is not true."""
+
+    forbids: Annotated[list[str], Field(min_length=1, max_length=50)]
+    needs: Words
 
 
 class UnitEntry(Entry):
@@ -254,6 +296,7 @@ class UnitEntry(Entry):
     culture_safe: dict[str, str]
     interlocks: dict[Name, InterlockEntry] = {}
     alarms: dict[Name, AlarmFields] = {}
+    permissives: dict[Name, PermissiveEntry] = {}
 
 
 class SiteFile(Entry):
@@ -275,3 +318,5 @@ class SiteFile(Entry):
     units: Annotated[dict[Name, UnitEntry], Field(min_length=1)]
     shared: dict[Name, RoleEntry] = {}
     alarms: dict[Name, AlarmFields] = {}
+    interlocks: dict[Name, InterlockEntry] = {}
+    permissives: dict[Name, PermissiveEntry] = {}

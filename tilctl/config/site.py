@@ -13,6 +13,7 @@ from devices.equipment.spec import Spec
 from devices.given import NOTHING, Given
 from devices.mqtt.login import NOBODY, Login
 from devices.profile import Profile
+from tilctl.config.interlock import NO_RULES, Rules
 
 CONTROLLER = Login("tilctl")
 """Who the controller is at its broker, where the site file does not say otherwise (`deploy/mosquitto/tilctl.acl`)."""
@@ -120,18 +121,6 @@ class Safe:
 
 
 @dataclass(frozen=True, slots=True)
-class Interlock:
-    """Where `tag` is over `above` (canonical), `device` is cut off by `command`, the safe one of its profile."""
-
-    name: str
-    tag: str
-    device: str
-    point: str
-    above: float
-    command: str
-
-
-@dataclass(frozen=True, slots=True)
 class SiteAlarm:
     """An alarm of the site or of a profile; `reads` and `unless_reads` map the names of its conditions to points."""
 
@@ -143,15 +132,15 @@ class SiteAlarm:
 
 @dataclass(frozen=True, slots=True)
 class UnitSite:
-    """One unit: what one batch owns exclusively."""
+    """One unit: what one batch owns exclusively; `rules` are its interlocks and permissives."""
 
     name: str
     roles: Mapping[str, RoleBinding]
     places: Mapping[str, Place]
     lines: tuple[Line, ...]
     culture_safe: Mapping[str, Safe]
-    interlocks: Mapping[str, Interlock] = field(default_factory=dict[str, Interlock])
     alarms: Mapping[str, SiteAlarm] = field(default_factory=dict[str, SiteAlarm])
+    rules: Rules = NO_RULES
 
     def line(self, source: PlaceClass, destination: PlaceClass) -> Line | None:
         """Return the first line that leads from one class of places to another, None if there is none."""
@@ -167,6 +156,7 @@ class Site:
 
     `profiles` are those of its devices, by the device; `equipment` is built of them and takes part under its own name.
     `mqtt_login` is who the controller is at its broker, `stations` who others are, by their name there.
+    `rules` are the interlocks and permissives of shared equipment.
     """
 
     name: str
@@ -189,6 +179,7 @@ class Site:
     mqtt_login: Login = CONTROLLER
     stations: Mapping[str, Login] = field(default_factory=dict[str, Login])
     alarms: Mapping[str, SiteAlarm] = field(default_factory=dict[str, SiteAlarm])
+    rules: Rules = NO_RULES
 
     @property
     def topic_prefix(self) -> str:

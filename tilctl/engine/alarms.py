@@ -10,7 +10,9 @@ from devices.clock import Clock
 from tilctl.config import Site
 from tilctl.engine import site_watches
 from tilctl.engine.fitness import watches_over
+from tilctl.engine.interlocking import Standing
 from tilctl.engine.port import SITE
+from tilctl.engine.runner import priority_of
 from tilctl.engine.slot import Slot, suppressed_by_design
 from tilctl.engine.state import parse_time
 from tilctl.engine.telling import Teller
@@ -71,6 +73,15 @@ class Alarms:
             self._tell((slot.judged,), device)
         if self._board is not None:
             self._tell((self._board.scan,), device)
+
+    def of_an_interlock(self, standing: Standing, raised: bool) -> None:
+        """Note an alarm of an interlock or permissive that no batch is concerned by, or its end."""
+        desk = self.desks[standing.unit]
+        if raised:
+            desk.explain(standing.alarm, standing.help, standing.group)
+            desk.raise_(standing.alarm, priority_of(standing.priority), standing.text, "", standing.values)
+        elif standing.alarm in desk.book.active:
+            desk.clear(standing.alarm)
 
     def take(self, record: Record) -> None:
         """Take in what the site's record says of an alarm."""

@@ -10,10 +10,11 @@ from typing import Any
 from devices.document import DocumentError
 from recipes.catalog import find
 from tilctl import __version__
-from tilctl.engine import alarm_commands, identity
+from tilctl.engine import alarm_commands, identity, interlock_commands
 from tilctl.engine.batch import Batch
 from tilctl.engine.binding import Bound, NotBindable, bind, check_devices, check_parameters
 from tilctl.engine.fitness import EXCEPTION, needed, not_good, permissives
+from tilctl.engine.interlock_commands import InterlockCommands
 from tilctl.engine.machine import FINAL, State, legal_commands
 from tilctl.engine.machine import Command as Machine
 from tilctl.engine.port import SITE, Command, Outcome, StoredAnswer
@@ -32,6 +33,7 @@ SETTLE_WITHIN = 180.0  # s; a command is answered by then, whatever its transien
 REFUSALS_AN_HOUR = 1000
 COMMANDS_AN_HOUR = 1000  # of one unit that are taken; what protects acts beyond that too, and is no longer recorded
 _PROTECTIVE = ("hold", "stop", "abort")
+_OWN_WORDS = ("prompt-answer", *interlock_commands.VERBS)  # answered by what they did, not by the unit's state
 _AFTER: dict[str, frozenset[State]] = {
     "start": frozenset({State.RUNNING}), "pause": frozenset({State.PAUSED, State.PAUSING}),
     "resume": frozenset({State.RUNNING}), "hold": frozenset({State.HELD, State.HOLDING}),
@@ -50,7 +52,11 @@ class Controller(Units):
             return mode
         plant, runner = self.suite.units[unit], self._slots[unit].runner
         equipment = () if runner is None else runner.batch.equipment.values()
-        return status_of(plant, runner) | mode | {"devices": not_good(self.health, plant, equipment)}
+        return (
+            status_of(plant, runner)
+            | mode
+            | {"devices": not_good(self.health, plant, equipment), "interlocks": self.interlocking.rows(unit)}
+        )
 
     def alarms(self, unit: str) -> list[dict[str, Any]]:
         """Return the alarms of a unit, or of the site, that are not normal or set aside, oldest first."""
@@ -113,7 +119,7 @@ class Controller(Units):
         if slot.runner is None and journal is not self.journal:  # put away: the site answers a repetition from now on
             journal = self.journal
             journal.append(received)
-        if outcome.status == "done" and slot.runner is not None and command.verb != "prompt-answer":
+        if outcome.status == "done" and slot.runner is not None and command.verb not in _OWN_WORDS:
             await self._settled(slot.runner)
             outcome = Outcome(outcome.status, outcome.code, f"{slot.name} is {slot.runner.state.value}")
         if early is not None and journal.failed and slot.runner is not None and outcome.status in ("done", "already"):
@@ -183,6 +189,8 @@ class Controller(Units):
                 return await self._reset(slot, command)
             case "leave-safe-mode":
                 return await self._leave_safe_mode(command)
+            case verb if verb in interlock_commands.VERBS:
+                return await InterlockCommands(self.interlocking, self.clock).carry_out(command)
             case "status":
                 state = State.IDLE if slot.runner is None else slot.runner.state
                 return Outcome("done", "", f"{slot.name} is {state.value}")
@@ -223,6 +231,8 @@ class Controller(Units):
         if slot.runner.fire(Machine(command.verb), command.reason or f"{command.verb} by {command.client}"):
             if command.verb == "restart":
                 self.clock.accept()
+                # Invariant: before the first target is written: that begins with the next turn of the loop.
+                self.interlocking.restarted(slot.runner, command.actor or command.client)
             return Outcome("done")
         state = slot.runner.state
         if state in _AFTER[command.verb]:
@@ -288,6 +298,7 @@ class Controller(Units):
             batch.note(ev.ExceptionRaised(EXCEPTION, text, ""))
         runner = Runner(batch, self.suite.sharing)
         slot.install(runner, History(self.site.data / "history" / f"{batch.name}.db", self.clock))
+        self.interlocking.installed(runner)
         runner.fire(Machine.START, f"start by {command.client}")
         if slot.wanted is not None:
             wanted, slot.wanted = slot.wanted, None
@@ -301,6 +312,7 @@ class Controller(Units):
         created = ev.BatchCreated(
             name, slot.name, bound.recipe.recipe, bound.recipe.version, bound.sha256, bound.text, parameters,
             {**bound.equipment}, __version__, self.journal.head[1], {**bound.profiles}, command,
+            self.interlocking.in_force(slot.name),
         )  # fmt: skip
         journal = await Journal.create(self._batches / f"{name}.db", self.clock, created)
         return Batch(

@@ -23,6 +23,7 @@ class Command:
     the door has compared them with `status()` in the same turn of the loop. `effective` (RFC 3339, UTC) is when
     an answer takes effect; "" is now, and it is never set where the site refuses scheduled commands.
     `content_sha256` belongs on the record beside `id`, so that a repetition is known after a restart.
+    `user` and `role` are what the sender says of himself; `actor` is both as one text.
     """
 
     id: str
@@ -35,6 +36,8 @@ class Command:
     args: Mapping[str, Any] = field(default_factory=dict[str, Any])
     reason: str = ""
     actor: str = ""
+    user: str = ""
+    role: str = ""
     effective: str = ""
     content_sha256: str = ""
 
@@ -73,7 +76,8 @@ class ControllerPort(Protocol):
 
         Keys: `state` (one of the 12, lower case), `state_version` (int, grows with each transition), `batch`,
         `recipe`, `day` (float, d), `operation`, `path`, `waits` (list of dicts with `path` and `text`), `alarms`
-        (list of dicts, see `alarms`), `targets`, `readings`, `containers`.
+        (list of dicts, see `alarms`), `targets`, `readings`, `containers`, `interlocks` (of the unit and of shared
+        equipment; see `tilctl.guard.judged`).
         """
         ...
 

@@ -138,10 +138,11 @@ async def _brought_back(runner: Runner, looks: Looks, uncertain: str) -> dict[st
     seconds = (now - since).total_seconds()
     await batch.record(ev.Outage(format_time(since), format_time(now), round(seconds, 3), uncertain))
     readings = await looks.at(identity.needed(batch))
+    await looks.at(runner.judged_by)  # Invariant: interlocks are judged on what is there now, before any write
     replaced, off = identity.replaced(batch), [str(found) for found in identity.mismatches(batch)]
     await _reestablish(runner)  # in every state: targets stand until the unit is freed
     resolved = await _resolve(batch)
-    against = _against_resuming(batch, seconds)
+    against = [*runner.unsound, *_against_resuming(batch, seconds)]
     if batch.beside.mark is not None:
         against.append(told(batch.beside.mark))
     if uncertain == NOT_SYNCHRONISED and (timed := time_critical(batch)):
@@ -232,6 +233,8 @@ async def _reestablish(runner: Runner) -> None:
             continue
         if runner.standing.safe_value(tag) is not None:
             continue  # a held batch gets what is declared for that
+        if batch.plant.gate.barred(batch.equipment[equipment], f"set_{name}"):
+            continue  # an interlock has cut it off
         try:
             await write_target(batch, tag, float(value))
         except StepError as error:

@@ -51,6 +51,9 @@ class Runner:
         self.changed: list[Callable[[], None]] = []
         self.recovering = False  # recovery reads everything first, and then writes what was lost itself
         self.watch_only = False  # safe mode: nothing is written but what makes safe
+        self.unsound: list[str] = []  # why it may not go on by itself after a start, found before its recovery
+        self.judged_by: tuple[str, ...] = ()  # instruments that its interlocks read
+        self.keeps: Callable[[str], bool] = lambda _alarm: False  # alarms that an interlock still has a cause for
         self.sharing = sharing
         self._walk: asyncio.Task[None] | None = None
         self._transient: asyncio.Task[None] | None = None
@@ -88,7 +91,7 @@ class Runner:
         """Raise an alarm, once while it is active."""
         if alarm not in self.batch.state.alarms and alarm not in self.batch.beside.raised:
             self._log.warning("alarm", alarm=alarm, priority=str(priority), text=text)
-            self.desk.raise_(alarm, _priority(priority), text, path, values)
+            self.desk.raise_(alarm, priority_of(priority), text, path, values)
 
     def clear(self, alarm: str) -> None:
         """Clear an alarm."""
@@ -255,7 +258,7 @@ class Runner:
             return
         identity.accept(self.batch)
         for alarm in list(self.batch.state.alarms):
-            if alarm in CLEARED_BY_RESTART or alarm.startswith(_RESTART_CLEARS):
+            if alarm in CLEARED_BY_RESTART or (alarm.startswith(_RESTART_CLEARS) and not self.keeps(alarm)):
                 self.clear(alarm)
         self.fire(DONE)
 
@@ -349,7 +352,8 @@ class Runner:
             self.batch.note(ev.StateChanged(operation, before, self.state, event, reason))
 
 
-def _priority(word: Priority | str) -> Priority:
+def priority_of(word: Priority | str) -> Priority:
+    """Return a priority by its word; raises ValueError for another word."""
     match word:
         case "critical" | "high" | "medium" | "low":
             return word

@@ -63,6 +63,9 @@ class Standing:
                 if alarm in state.alarms and not runner.watch_only:
                     runner.clear(alarm)
                 continue
+            # Invariant: what an interlock has cut off is not switched on again; its reset lets the target be written.
+            if self._batch.plant.gate.barred(device, f"set_{name}"):
+                continue
             if safe is not None:
                 if self._may_write(tag, float(value)):
                     self._begin(self._safe_again(tag), tag)
@@ -73,6 +76,17 @@ class Standing:
                 runner.alarm(alarm, "high", f"{tag} stands at {now:g} again, its standing target is {value:g}")
             else:
                 self._begin(self._rewrite(tag, float(value), now), tag)
+
+    def write_again(self, devices: set[str]) -> None:
+        """Write the targets of instruments that were cut off and may work again, in every state that keeps them."""
+        runner, state = self._runner, self._batch.state
+        if runner.recovering or runner.watch_only or runner.state is State.RESTARTING:
+            return
+        for tag, (value, _unit) in state.targets.items():
+            if self._batch.equipment.get(tag.partition(".")[0]) not in devices or tag in self._rewriting:
+                continue
+            if isinstance(value, (int, float)) and self.safe_value(tag) is None:
+                self._begin(self._rewrite(tag, float(value), None), tag)
 
     def _may_write(self, tag: str, value: float) -> bool:
         """Tell whether a lost target may be written now; the pause before the next grows while none lasts."""
@@ -122,9 +136,10 @@ class Standing:
         task.add_done_callback(self.tasks.discard)
         task.add_done_callback(self._runner.ended)
 
-    async def _rewrite(self, tag: str, value: float, found: float) -> None:
+    async def _rewrite(self, tag: str, value: float, found: float | None) -> None:
         alarm = f"target-lost-{tag}"
-        self._runner.alarm(alarm, "high", f"{tag} stood at {found:g}, its standing target is {value:g}")
+        how = "was cut off" if found is None else f"stood at {found:g}"
+        self._runner.alarm(alarm, "high", f"{tag} {how}, its standing target is {value:g}")
         try:
             await write_target(self._batch, tag, value)
             self._runner.clear(alarm)

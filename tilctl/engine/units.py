@@ -19,7 +19,8 @@ from tilctl.engine.batch import Batch
 from tilctl.engine.beside import lay_marks
 from tilctl.engine.fitness import DeviceRecord, fields
 from tilctl.engine.hourly import Hourly
-from tilctl.engine.machine import FAULT, State
+from tilctl.engine.interlocking import Interlocking
+from tilctl.engine.machine import State
 from tilctl.engine.records import find_all, made_by, over, put_away, unreadable
 from tilctl.engine.recovery import Looks, resume, synchronised
 from tilctl.engine.reopening import note_mark
@@ -29,7 +30,6 @@ from tilctl.engine.state import format_time, parse_time
 from tilctl.engine.steady import ALARMING, SteadyClock
 from tilctl.engine.telling import Teller
 from tilctl.guard.health import Health
-from tilctl.guard.interlocks import Interlocks, Reactions
 from tilctl.history.store import History
 from tilctl.journal import events as ev
 from tilctl.journal.chain import Record
@@ -74,11 +74,15 @@ class Units:
         self._stepped: list[ev.ClockStepped] = []
         self._needed = False
         self._last_beat: str | None = None  # of the boot before
-        suite.gate.permit(self._permit)
         self._tell = Teller()
         self._looks = (self._look_at_clock, self._note_devices)
         self.health.changed.append(lambda device: self._tell(self.on_device, device, fields(self.health, device)))
-        self._interlocks = Interlocks(site.units, suite.gate, Reactions(self._tripped, self._cut_off))
+        self.interlocking = Interlocking(
+            site, suite, self.clock, self._running, lambda: self._journal,
+            lambda unit: self._tell(self.on_status, unit),
+        )  # fmt: skip
+        self.interlocking.on_idle_alarm = self._alarms.of_an_interlock
+        suite.gate.permit(self._permit)
         suite.image.watch(self._scanned)
         suite.sharing.changed.append(self._shared)
 
@@ -119,10 +123,12 @@ class Units:
         await self._journal.record(ev.ConfigLoaded(self.site.sha256))
         await lay_marks(self.site.data, self._slots, self.clock)
         self._found = await find_all(self.site, self.suite, self.clock, self.journal, self._batches)
+        self._restore_interlocks()
         for batch in self._found:
             if not over(batch):
                 self._install(batch)
         self._alarms.watch(self._slots)
+        self.interlocking.tell()
         for step in self._stepped:
             self._tell_step(step)
         self.mode = "recovering"
@@ -191,7 +197,7 @@ class Units:
         for slot in self._slots.values():
             await slot.clear()
         self._alarms.close()
-        await self._interlocks.close()
+        await self.interlocking.rules.close()
         await self.suite.close()
         for batch in self._found:  # not recovered: it died on the way, or safe mode left it alone
             await batch.journal.close()
@@ -230,7 +236,23 @@ class Units:
         task.add_done_callback(self._tasks.remove)
 
     async def _put_away(self, batch: Batch) -> None:
+        free = self._slots[batch.plant.name].runner is None
+        if free and not self.journal.failed:  # first: what is latched or bypassed outlives the batch
+            for event in self.interlocking.left(batch.plant.name):
+                self.journal.append(event)
         await put_away(batch, self.journal, self.suite, self.clock)
+        if free:
+            self.interlocking.freed(batch.plant.name)
+
+    def _restore_interlocks(self) -> None:
+        """Take over what stands of interlocks by the records, before an instrument is asked anything."""
+        found: dict[str, list[Record]] = {}
+        for batch in self._found:
+            found.setdefault(batch.plant.name, []).extend(batch.journal.records())
+        self.interlocking.restore(self.journal.records(), found)
+
+    def _running(self) -> dict[str, Runner]:
+        return {name: slot.runner for name, slot in self._slots.items() if slot.runner is not None}
 
     @property
     def _batches(self) -> Path:
@@ -246,6 +268,7 @@ class Units:
         runner = Runner(batch, self.suite.sharing)
         runner.recovering = True
         slot.install(runner, History(self.site.data / "history" / f"{batch.name}.db", self.clock))
+        self.interlocking.reopened(runner)
 
     async def _recover(self, batch: Batch, looks: Looks) -> None:
         if over(batch):
@@ -266,7 +289,7 @@ class Units:
         self._tell(self.on_record, unit, record)
 
     def _scanned(self, device: str, readings: Mapping[str, Reading]) -> None:
-        self._tell((self._interlocks.scanned,), device, readings)  # first, and whoever owns the device
+        self._tell((self.interlocking.rules.scanned,), device, readings)  # first, and whoever owns the device
         self._tell(self._looks)  # what breaks there keeps no guard from being judged
         self._alarms.judge(device)
         named = self.suite.image.named(device, readings)
@@ -276,23 +299,9 @@ class Units:
                 slot.scanned(device, named)
         self._tell(self.on_scan, named)
 
-    def _tripped(self, unit: str, interlock: str, text: str) -> None:
-        """Hold a batch whose equipment an interlock has cut off: a restart by a person writes its targets again."""
-        runner = self._slots[unit].runner
-        if runner is not None:
-            runner.fire(FAULT, text)
-            runner.alarm(f"interlock-{interlock}", "critical", text)
-
-    def _cut_off(self, unit: str, interlock: str, error: str) -> None:
-        """Alarm while an instrument does not take its being cut off; it is tried again at each scan over the limit."""
-        runner, alarm = self._slots[unit].runner, f"not-cut-off-{interlock}"
-        if runner is not None and error:
-            runner.alarm(alarm, "critical", f"it could not be cut off: {error}; switch it off by hand")
-        elif runner is not None and alarm in runner.batch.state.alarms:
-            runner.clear(alarm)
-
     def _shared(self) -> None:
         """Tell that whoever waits for shared equipment waits differently now."""
+        self._tell((self.interlocking.passed_on,))
         for slot in self._slots.values():
             if slot.runner is not None:
                 self._tell(self.on_status, slot.name)
@@ -352,6 +361,7 @@ class Units:
                 self._log.error("record_failed", error=str(error))
             except Exception:  # noqa: BLE001 - Invariant: the sign of life goes on, whatever breaks beside it
                 self._log.exception("internal_error")
+            self._tell((self.interlocking.rules.look,))
             self._alarms.judge()  # Invariant: also where nothing is read any more
             for slot in self._slots.values():
                 await self._look_after(slot, hourly=hourly)

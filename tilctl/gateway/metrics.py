@@ -9,6 +9,7 @@ from __future__ import annotations
 import bisect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import (
@@ -121,6 +122,8 @@ class Snapshot:
     """Of each device the class of NE 107 (`devices.diagnosis`)."""
     disk: tuple[int, int] | None = None
     """Free and total bytes of the data folder's file system."""
+    interlocks: Sequence[Mapping[str, Any]] = ()
+    """Interlocks and permissives as `ControllerPort.status` shows them."""
     self_test: Mapping[str, float] = field(default_factory=dict[str, float])
     """Loop-back commands `passed`, `failed`, `not_allowed`, and how long the last was under way (`last_s`)."""
 
@@ -147,6 +150,7 @@ class Figures(Collector):
         if snapshot is None:
             return
         yield from _units(snapshot)
+        yield from _interlocks(snapshot)
         yield from _readings(snapshot)
         yield from _works(snapshot)
         yield from _record(snapshot)
@@ -183,6 +187,25 @@ def _units(snapshot: Snapshot) -> Iterable[Metric]:
         for priority in ("critical", "high", "medium", "low"):
             alarms.add_metric([name, priority], unit.alarms.get(priority, 0))
     return state, version, day, prompts, alarms
+
+
+def _interlocks(snapshot: Snapshot) -> Iterable[Metric]:
+    for kind, state, text in (
+        ("interlock", "tripped", "Whether an interlock is tripped or latched"),
+        ("permissive", "forbids", "Whether a permissive forbids"),
+    ):
+        names = ["unit", kind]
+        acts = GaugeMetricFamily(f"tilctl_{kind}_{state}", text, labels=names)
+        bypassed = GaugeMetricFamily(f"tilctl_{kind}_bypassed", "Whether it is bypassed", labels=names)
+        unknown = GaugeMetricFamily(f"tilctl_{kind}_unknown", "Whether it cannot be judged", labels=names)
+        for row in snapshot.interlocks:
+            if row["kind"] != kind:
+                continue
+            labels = [str(row["unit"]), str(row["name"])]
+            acts.add_metric(labels, float(row["state"] in ("tripped", "latched", "forbids")))
+            bypassed.add_metric(labels, float(row["bypass"] is not None))
+            unknown.add_metric(labels, float(bool(row["unknown"])))
+        yield from (acts, bypassed, unknown)
 
 
 def _readings(snapshot: Snapshot) -> Iterable[Metric]:

@@ -22,7 +22,7 @@ from tilctl.gateway.topics import Topics
 from tilctl.journal.chain import Record
 
 ALARM_EXPIRY = 7 * 24 * 3600
-_NOT_STATE = ("readings", "waits", "alarms", "devices")  # which have topics of their own
+_NOT_STATE = ("readings", "waits", "alarms", "interlocks", "devices")  # which have topics of their own
 
 
 class Projector:
@@ -145,6 +145,9 @@ class Projector:
         kept |= self._alarm_topics(unit, list(status.get("alarms") or []))
         for prompt in self._controller.prompts(unit):
             kept[self._topics.prompt(unit, str(prompt["id"]))] = encode(prompt)
+        rules: list[dict[str, Any]] = status.get("interlocks") or []
+        for rule in rules:
+            kept[self._topics.interlock(str(rule["unit"]), str(rule["name"]))] = encode(rule)
         self._keep(unit, kept)
 
     def _alarm_topics(self, unit: str, recorded: list[dict[str, Any]]) -> dict[str, bytes]:

@@ -34,7 +34,8 @@ class Topics:
     @property
     def kept(self) -> tuple[str, ...]:
         """Return the filters of what is retained and must vanish when it is over."""
-        return (f"{self.prefix}/prompt/#", f"{self.prefix}/alm/#", f"{self.prefix}/state/#", f"{self.prefix}/dev/#")
+        filters = ("prompt", "alm", "state", "dev", "ilk")
+        return tuple(f"{self.prefix}/{each}/#" for each in filters)
 
     def command(self, client: str, unit: str, verb: str) -> str:
         """Return where `client` sends a command."""
@@ -63,6 +64,10 @@ class Topics:
     def alarm(self, unit: str, alarm: str) -> str:
         """Return the topic of one alarm."""
         return f"{self.prefix}/alm/{unit}/{clean(alarm)}"
+
+    def interlock(self, unit: str, name: str) -> str:
+        """Return the topic of an interlock or a permissive."""
+        return f"{self.prefix}/ilk/{unit}/{clean(name)}"
 
     def alarm_events(self, unit: str) -> str:
         """Return the topic of the transitions of a unit's alarms."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from devices.quantity import parse
+from devices.quantity import parse, show
 from devices.reading import Quality
 from recipes.expr import INVALID, Operand, compile, explain
 from recipes.hysteresis import still
+from recipes.limits import limits
 from recipes.units import number
 from tilctl.plant.image import ProcessImage
 
@@ -60,3 +61,29 @@ class TagCondition:
     def operands(self) -> dict[str, Any]:
         """Return what it sees, by name, for the record."""
         return {operand.name: operand.value for operand in explain(self._expression, self._scope)}
+
+    def seen(self) -> list[Operand]:
+        """Return what it sees, with quality and age."""
+        return explain(self._expression, self._scope)
+
+    def limits(self) -> dict[str, str]:
+        """Return what each name that it compares has to be for it to hold, for people."""
+        return limits(self._expression, self._scope)
+
+    def told(self) -> str:
+        """Return what it sees in words: `station.temperature is 39.4 degC (> 39 degC)`; what is not known, too."""
+        against = self.limits()
+        return "; ".join(f"{_told(each)}{_against(against.get(each.name, ''))}" for each in self.seen())
+
+
+def _against(limit: str) -> str:
+    return f" ({limit})" if limit else ""
+
+
+def _told(operand: Operand) -> str:
+    value = operand.value
+    if value is None or operand.quality in (Quality.STALE, Quality.BAD):
+        return f"{operand.name} is not known ({operand.quality.value})"
+    if isinstance(value, bool):
+        return f"{operand.name} is {str(value).lower()}"
+    return f"{operand.name} is {value if isinstance(value, str) else show(round(value, 2), operand.unit)}"

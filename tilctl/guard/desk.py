@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -49,6 +50,11 @@ class Desk:
             if watch.devices:  # one silent instrument blinds many conditions: the first of them is announced
                 unknown = f"{watch.id}-invalid"
                 self._details[unknown] = Details(group=blinded_by(min(watch.devices)), help=built_in(unknown))
+
+    def explain(self, alarm: str, help_: Mapping[str, str], group: str = "") -> None:
+        """Learn what a person is told of an alarm (cause, consequence, action, time allowed), and its group."""
+        about = self.details(alarm)
+        self._details[alarm] = replace(about, help=help_ or about.help, group=group)
 
     def details(self, alarm: str) -> Details:
         """Return how an alarm behaves."""

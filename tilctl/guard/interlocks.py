@@ -1,66 +1,298 @@
-"""Interlocks of the site: over its limit, an instrument is cut off by itself, without engine, record, broker, metrics.
+"""Interlocks and permissives of the site, without engine, record, disk, broker or metrics.
 
-Judged on each scan of the instrument that reads the tag, whether a batch runs or not, and while the controller
-recovers.  Unknown is not false: a reading that is not to be trusted neither trips nor clears.
+They are judged first on each scan of an instrument that they read, whether a batch runs or not, while the controller
+recovers and in safe mode.  While an interlock is tripped it acts at each scan, and until it is reset the gate refuses
+what would undo it.  Unknown is not false: what is not to be trusted neither trips nor clears, and permits nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+from typing import Any, Protocol
 
 import structlog
 
-from devices.reading import Quality, Reading
-from tilctl.config.site import Interlock, UnitSite
+from devices.clock import Clock
+from devices.reading import Reading
+from tilctl.config.interlock import Interlock, Output, Permissive, Rules
+from tilctl.guard.board import INVALID_AFTER
+from tilctl.guard.conditions import TagCondition
+from tilctl.guard.judged import Either, JudgedInterlock, JudgedPermissive, Phase, broken_row
+from tilctl.guard.kept_rules import Kept
+from tilctl.plant.image import ProcessImage
 from tilctl.plant.outputs import OutputGate
+from tilctl.plant.unit import PINCH_AFTER
 
-TRUSTED = (Quality.GOOD, Quality.UNCERTAIN)
 
+class Reactions(Protocol):
+    """What is told; each returns at once and never raises."""
 
-@dataclass(frozen=True, slots=True)
-class Reactions:
-    """What is told at each scan over a limit: (unit, interlock, text), and after acting (unit, interlock, error).
+    def tripped(self, judged: JudgedInterlock, *, first: bool) -> None:
+        """Take note that it acts: at each scan on which it does."""
+        ...
 
-    Both return at once and never raise.
-    """
+    def acted(self, judged: JudgedInterlock) -> None:
+        """Take note of what its instruments said (`judged.failing`)."""
+        ...
 
-    tripped: Callable[[str, str, str], None]
-    acted: Callable[[str, str, str], None]
+    def changed(self, judged: Either) -> None:
+        """Take note that it is shown differently now."""
+        ...
+
+    def was_reset(self, judged: JudgedInterlock, by: str, why: str, *, restarting: bool) -> None:
+        """Take note that it lets go, for a restart of the batch or for another reason."""
+        ...
+
+    def bypass_over(self, judged: Either) -> None:
+        """Take note that its bypass has come to its end."""
+        ...
+
+    def unknown(self, judged: Either, *, told: bool) -> None:
+        """Take note that it cannot be judged for long (`told`), or can again."""
+        ...
+
+    def broke(self, judged: Either, error: Exception) -> None:
+        """Take note that it does not work, by a fault of the program."""
+        ...
+
+    def mended(self, judged: Either) -> None:
+        """Take note that it works again."""
+        ...
+
+    def has_batch(self, judged: JudgedInterlock) -> bool:
+        """Tell whether it concerns a batch: only then a restart can come."""
+        ...
 
 
 class Interlocks:
-    """All interlocks of a site."""
+    """All interlocks and permissives of a site, by unit; those of shared equipment are of the unit `site`."""
 
-    def __init__(self, units: Mapping[str, UnitSite], gate: OutputGate, reactions: Reactions) -> None:
+    def __init__(
+        self, image: ProcessImage, gate: OutputGate, clock: Clock, reactions: Reactions, owners: Mapping[str, str]
+    ) -> None:
+        """Judge on an image; `owners` names the equipment that a part belongs to, with whose scan it is read."""
+        self._image = image
         self._gate = gate
+        self._clock = clock
         self._reactions = reactions
-        self._at: dict[str, list[tuple[str, Interlock]]] = {}
-        for name, unit in units.items():
-            for interlock in unit.interlocks.values():
-                self._at.setdefault(interlock.device, []).append((name, interlock))
-        self._over: set[tuple[str, str]] = set()
-        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._owners = owners
+        self._units: dict[str, dict[str, Either]] = {}
+        self._at: dict[str, list[Either]] = {}
+        self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._log = structlog.get_logger("interlocks")
+        gate.bar(self.barred)
 
-    def scanned(self, device: str, readings: Mapping[str, Reading]) -> None:
-        """Judge what one instrument has just read, by its points; cut it off at every scan that is over a limit."""
-        for unit, interlock in self._at.get(device, ()):
-            reading = readings.get(interlock.point)
-            if reading is None or reading.quality not in TRUSTED or not isinstance(reading.value, (int, float)):
+    def enforce(self, unit: str, rules: Rules) -> None:
+        """Put the rules of a unit in force instead of those before; what stands of one of the same name stays."""
+        before, now = self._units.get(unit, {}), dict[str, Either]()
+        for rule in rules:
+            judged = self._judged(unit, rule)
+            if (old := before.get(rule.name)) is not None:
+                judged.take(old.kept())
+            now[rule.name] = judged
+        self._units[unit] = now
+        self._at = {}
+        for judged in self:
+            for device in {self._owners.get(name, name) for name in judged.condition.devices}:
+                self._at.setdefault(device, []).append(judged)
+
+    def restore(self, unit: str, kept: Mapping[str, Kept]) -> None:
+        """Take over what the records say of the rules of a unit."""
+        for name, each in kept.items():
+            if (judged := self._units.get(unit, {}).get(name)) is not None:
+                judged.take(each)
+
+    def _judged(self, unit: str, rule: Interlock | Permissive) -> Either:
+        deadband = rule.deadband if isinstance(rule, Interlock) else ""
+        condition = TagCondition(self._image, rule.condition, rule.reads, deadband)
+        if isinstance(rule, Interlock):
+            return JudgedInterlock(unit, condition, rule=rule)
+        return JudgedPermissive(unit, condition, rule=rule)
+
+    def __iter__(self) -> Iterator[Either]:
+        for rules in self._units.values():
+            yield from rules.values()
+
+    def of(self, unit: str) -> Mapping[str, Either]:
+        """Return the rules of a unit by name."""
+        return self._units.get(unit, {})
+
+    def devices(self, unit: str) -> frozenset[str]:
+        """Return the instruments that the rules of a unit read."""
+        found = (name for judged in self.of(unit).values() for name in judged.condition.devices)
+        return frozenset(self._owners.get(name, name) for name in found)
+
+    # --- judging --------------------------------------------------------------------------------------------------
+
+    def scanned(self, device: str, _readings: Mapping[str, Reading]) -> None:
+        """Judge what reads an instrument, on the image that has just taken its readings; act where it has to be."""
+        for judged in self._at.get(device, ()):
+            self._bordered(judged)
+
+    def look(self) -> None:
+        """Judge everything, also what is not scanned any more."""
+        for judged in self:
+            self._bordered(judged)
+
+    def _bordered(self, judged: Either) -> None:
+        try:
+            self._judge(judged)
+        except Exception as error:  # noqa: BLE001 - Invariant: one that breaks stops none of the others
+            self._break(judged, error)
+            return
+        if judged.broken:
+            judged.broken = False
+            self._reactions.mended(judged)
+
+    def _break(self, judged: Either, error: Exception) -> None:
+        if not judged.broken:
+            judged.broken = True
+            self._log.error("interlock_failed", unit=judged.unit, interlock=judged.rule.name, exc_info=error)
+            self._reactions.broke(judged, error)
+
+    def _judge(self, judged: Either) -> None:
+        self._end_bypass(judged)
+        if isinstance(judged, JudgedPermissive):
+            permits = judged.condition.holds()
+            self._known(judged, known=permits is not None)
+            if permits is not judged.permits:
+                judged.permits = permits
+                self._reactions.changed(judged)
+        elif judged.phase is Phase.TRIPPED:
+            self._judge_tripped(judged)
+        else:
+            self._judge_untripped(judged)
+
+    def _judge_tripped(self, judged: JudgedInterlock) -> None:
+        holds = judged.condition.goes_on()
+        self._known(judged, known=holds is not None)
+        if holds is None:
+            return
+        if holds:
+            judged.false_since = None
+            if not judged.bypassed(self._clock.now()):
+                # Invariant: at each scan, not once: what was switched on again meanwhile is off again one scan later.
+                self._act(judged)  # Actuate first, report second.
+                self._reactions.tripped(judged, first=False)
+            return
+        now = self._clock.monotonic()
+        judged.false_since = now if judged.false_since is None else judged.false_since
+        if now - judged.false_since < judged.rule.off_delay_s:
+            return
+        judged.phase = Phase.LATCHED
+        self._reactions.changed(judged)
+        self._let_go_by_itself(judged)
+
+    def _judge_untripped(self, judged: JudgedInterlock) -> None:
+        holds = judged.condition.holds()
+        self._known(judged, known=holds is not None)
+        if holds is None:
+            return
+        if not holds:
+            judged.true_since = None
+            if judged.phase is Phase.LATCHED:
+                self._let_go_by_itself(judged)
+            return
+        now = self._clock.monotonic()
+        judged.true_since = now if judged.true_since is None else judged.true_since
+        if now - judged.true_since < judged.rule.for_s or judged.bypassed(self._clock.now()):
+            return
+        self._act(judged)  # Actuate first, report second.
+        first = judged.phase is Phase.NORMAL
+        judged.phase, judged.false_since = Phase.TRIPPED, None
+        if first:
+            judged.since = self._clock.now()
+            judged.text = judged.condition.told()
+            self._log.warning("interlock_tripped", unit=judged.unit, interlock=judged.rule.name, text=judged.text)
+        self._reactions.tripped(judged, first=first)
+
+    def _let_go_by_itself(self, judged: JudgedInterlock) -> None:
+        """Reset what needs no person: by its rule, or because no batch is there that one could restart."""
+        if judged.rule.reset == "auto":
+            self.let_go(judged, "", "it is over")
+        elif judged.rule.reset == "restart" and not self._reactions.has_batch(judged):
+            self.let_go(judged, "", "it is over, and no batch is there to be restarted")
+
+    def let_go(self, judged: JudgedInterlock, by: str, why: str, *, restarting: bool = False) -> None:
+        """Reset one whose condition is over."""
+        judged.phase, judged.since, judged.text = Phase.NORMAL, None, ""
+        judged.true_since = judged.false_since = None
+        judged.failing.clear()
+        self._reactions.was_reset(judged, by, why, restarting=restarting)
+
+    def restarted(self, rules: Iterable[Either], by: str) -> None:
+        """A person restarts the batch that rules concern: what a restart resets is reset where it is over."""
+        for judged in rules:
+            if not isinstance(judged, JudgedInterlock) or judged.phase is Phase.NORMAL:
                 continue
-            key = (unit, interlock.name)
-            if reading.value <= interlock.above:
-                self._over.discard(key)
+            if judged.rule.reset != "manual" and self.over(judged):
+                self.let_go(judged, by, "the batch is restarted", restarting=True)
+
+    def over(self, judged: JudgedInterlock) -> bool:
+        """Return whether the condition of an interlock is known to be over; one that breaks never is."""
+        try:
+            return judged.over()
+        except Exception as error:  # noqa: BLE001 - a person's restart must not fail for it
+            self._break(judged, error)
+            return False
+
+    def _known(self, judged: Either, *, known: bool) -> None:
+        """Tell once that something cannot be judged for INVALID_AFTER, and when that is over."""
+        now = self._clock.monotonic()
+        if known:
+            judged.unknown_since = None
+        elif judged.unknown_since is None:
+            judged.unknown_since = now
+        told = judged.unknown_since is not None and now - judged.unknown_since >= INVALID_AFTER
+        if told is not judged.unknown_told:
+            judged.unknown_told = told
+            self._reactions.unknown(judged, told=told)
+
+    def _end_bypass(self, judged: Either) -> None:
+        if judged.bypass is not None and not judged.bypassed(self._clock.now()):
+            self._reactions.bypass_over(judged)
+            judged.bypass = None
+
+    # --- the gate -------------------------------------------------------------------------------------------------
+
+    def barred(self, device: str, command: str) -> str:
+        """Return why a command must not go to an instrument now, "" where nothing is against it."""
+        now = self._clock.now()
+        for judged in self:
+            if not _covers(judged, device, command) or judged.bypassed(now):
                 continue
-            # Invariant: at each scan, not once: what was switched on again meanwhile is off again one scan later.
-            self._cut_off(unit, interlock)  # Actuate first, report second.
-            text = f"{interlock.tag} is {reading.value:.2f}, over {interlock.above:g}: {device} is cut off"
-            if key not in self._over:
-                self._over.add(key)
-                self._log.warning("interlock_tripped", unit=unit, interlock=interlock.name, text=text)
-            self._reactions.tripped(unit, interlock.name, text)
+            try:
+                # Invariant: unknown is no permission.
+                if isinstance(judged, JudgedInterlock) or judged.condition.holds() is not True:
+                    return judged.why_not()
+            except Exception as error:  # noqa: BLE001 - Invariant: one that breaks permits nothing of what it is about
+                self._break(judged, error)
+                return f"{judged.rule.name} does not work: {error!r:.200}"
+        return ""
+
+    # --- acting ---------------------------------------------------------------------------------------------------
+
+    def _act(self, judged: JudgedInterlock) -> None:
+        for output in judged.rule.outputs:
+            key = (output.device, output.command)
+            if key in self._tasks:  # the one before is bounded, and this comes again with the next scan
+                continue
+            task = asyncio.create_task(self._send(judged, output), name=f"interlock:{output.device}")
+            self._tasks[key] = task
+            task.add_done_callback(lambda _, key=key: self._tasks.pop(key, None))
+
+    async def _send(self, judged: JudgedInterlock, output: Output) -> None:
+        pumps = [task for (device, _), task in self._tasks.items() if device in output.after]
+        if pumps:  # valves close when the pumps of their lines stand still, and in any case soon
+            await asyncio.wait(pumps, timeout=PINCH_AFTER)
+        protected = await self._gate.protect(output.device, output.command)
+        if protected.error:
+            judged.failing[output.device] = protected.error
+        else:
+            judged.failing.pop(output.device, None)
+        self._reactions.acted(judged)
 
     async def close(self) -> None:
         """End what is under way."""
@@ -69,14 +301,24 @@ class Interlocks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _cut_off(self, unit: str, interlock: Interlock) -> None:
-        device = interlock.device
-        if device in self._tasks:  # the one before is bounded, and this comes again with the next scan
-            return
-        work = self._act(unit, interlock)
-        task = self._tasks[device] = asyncio.create_task(work, name=f"interlock:{device}")
-        task.add_done_callback(lambda _: self._tasks.pop(device, None))
+    # --- looking --------------------------------------------------------------------------------------------------
 
-    async def _act(self, unit: str, interlock: Interlock) -> None:
-        protected = await self._gate.protect(interlock.device, interlock.command)
-        self._reactions.acted(unit, interlock.name, protected.error)
+    def rows(self, unit: str, now: datetime) -> list[dict[str, Any]]:
+        """Return each rule of a unit as people and machines are shown it."""
+        return [self._row(judged, now) for judged in self.of(unit).values()]
+
+    def _row(self, judged: Either, now: datetime) -> dict[str, Any]:
+        try:
+            return judged.row(now)
+        except Exception as error:  # noqa: BLE001 - whoever looks on sees all the others
+            self._break(judged, error)
+            return broken_row(judged, error)
+
+
+def _covers(judged: Either, device: str, command: str) -> bool:
+    """Tell whether it is against a command as it stands: a permissive may be, an interlock is until it is reset."""
+    if isinstance(judged, JudgedPermissive):
+        return (device, command) in judged.rule.forbids
+    if judged.phase is Phase.NORMAL:
+        return False
+    return any(output.device == device and command in output.undone_by for output in judged.rule.outputs)

@@ -23,6 +23,7 @@ from tilctl.journal.alarms import (
     AlarmSetAside,
     AlarmSetBack,
 )
+from tilctl.journal.interlock_events import BypassEnded, InterlockBypassed, InterlockReset, InterlockTripped
 from tilctl.journal.lifecycle import (
     BatchClosed,
     BatchCreated,
@@ -341,7 +342,8 @@ StepEvent = StepStarted | StepPhase | StepCompleted | StepHeld | StepFailed | St
 EffectEvent = IntentOpened | IntentClosed | TargetSet | TargetConfirmed | Mounted | Unmounted | Moved
 PersonEvent = PromptOpened | AnswerReceived | PromptAnswered | PromptWithdrawn | Noted | ValuesSet | Marked
 AlarmEvent = AlarmRaised | AlarmCleared | AlarmAcknowledged | AlarmReset | AlarmAgain | AlarmSetAside | AlarmSetBack
-GuardEvent = AlarmEvent | GuardActed | MadeSafe | ExceptionRaised
+InterlockEvent = InterlockTripped | InterlockReset | InterlockBypassed | BypassEnded
+GuardEvent = AlarmEvent | InterlockEvent | GuardActed | MadeSafe | ExceptionRaised
 Event = RecordEvent | ContinuityEvent | RegisterEvent | BatchEvent | StepEvent | EffectEvent | PersonEvent | GuardEvent
 
 

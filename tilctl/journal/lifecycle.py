@@ -120,6 +120,8 @@ class BatchCreated:
     """The first event of a batch: the control recipe frozen with everything that it depends on.
 
     `profiles` are the texts of the freezing profiles that it names, `command` is the start that made it.
+    `interlocks` are those of its unit with its permissives, as they were in force; None where an earlier version made
+    the record.
     """
 
     batch: str
@@ -134,6 +136,7 @@ class BatchCreated:
     site_head: str
     profiles: dict[str, str] = field(default_factory=dict[str, str])
     command: str = ""
+    interlocks: dict[str, Any] | None = None
     kind: Literal["batch_created"] = "batch_created"
 
 

@@ -25,6 +25,7 @@ ACT_WITHIN = 60.0  # s for one command with its read-back; drivers end far below
 PROTECT_WITHIN = 5.0  # s; a device that does not answer in this time does not keep the others waiting
 
 Permit = Callable[[str, str, Mapping[str, Any]], str]
+Bar = Callable[[str, str], str]
 Kind = Literal["one_shot", "attached", "idempotent"]
 
 
@@ -93,6 +94,7 @@ class OutputGate:
         self._owners: dict[str, str] = {}
         self._records: dict[str, _OwnersRecord] = {}
         self._permits: list[Permit] = []
+        self._bars: list[Bar] = []
         self.observers: list[Observer] = []  # told just before each write; must return at once
         self._complaints = Complaints()
         self._log = structlog.get_logger("outputs")
@@ -100,6 +102,25 @@ class OutputGate:
     def permit(self, permit: Permit) -> None:
         """Ask `permit(device, command, args)` before each unprotective write; a text refuses it, "" lets it pass."""
         self._permits.append(permit)
+
+    def bar(self, bar: Bar) -> None:
+        """Ask `bar(device, command)` before each unprotective write, first of all: an interlock refuses by a text."""
+        self._bars.append(bar)
+
+    def barred(self, device: str, command: str) -> str:
+        """Return why an interlock or a permissive refuses a command now, "" where none does.
+
+        Invariant: one that breaks permits nothing.
+        """
+        for bar in self._bars:
+            try:
+                reason = bar(device, command)
+            except Exception as error:  # noqa: BLE001 - see above
+                self._log.exception("bar_failed", device=device, command=command)
+                return f"internal error in an interlock: {error!r:.200}"
+            if reason:
+                return reason
+        return ""
 
     def claim(self, owner: str, devices: tuple[str, ...], *, head: Callable[[], int] | None = None) -> None:
         """Give devices to one owner; raises OutputRefused when another has one of them.
@@ -145,6 +166,9 @@ class OutputGate:
         if held != owner:
             raise OutputRefused(device, command, f"it belongs to {held or 'nobody'}, not to {owner}")
         record = self._checked(owner, device, command, cause)
+        # Invariant: no writer passes an interlock or a permissive that is against it.
+        if barred := self.barred(device, command):
+            raise OutputRefused(device, command, barred)
         for permit in self._permits:
             reason = permit(device, command, given)
             if reason:

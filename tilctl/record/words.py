@@ -9,6 +9,7 @@ from typing import Any, assert_never, cast
 from devices.quantity import show
 from tilctl.journal import events as ev
 from tilctl.record.alarm_words import of_an_alarm
+from tilctl.record.interlock_words import of_an_interlock
 
 LONGEST = 120
 """Characters of one value that is data (a table, a list); the whole of it is in the record."""
@@ -96,6 +97,8 @@ def describe(event: ev.Event) -> str:
         ):
             values = _data(event.values) if isinstance(event, ev.AlarmRaised) else ""
             return of_an_alarm(event) + (f" [{values}]" if values else "")
+        case ev.InterlockTripped() | ev.InterlockReset() | ev.InterlockBypassed() | ev.BypassEnded():
+            return of_an_interlock(event)
         case ev.GuardActed():
             return f"guard: {event.action} for alarm {event.alarm}"
         case ev.MadeSafe():

@@ -18,7 +18,7 @@ from simulators.physics.thermal import Climate
 from tilctl.cli.rehearsing.violations import Book
 from tilctl.cli.rehearsing.warmth import CHAMBER
 from tilctl.cli.rehearsing.written import Written
-from tilctl.config.site import Interlock
+from tilctl.config.interlock import Interlock, only_limit
 from tilctl.engine.machine import State
 from tilctl.engine.state import BatchState
 from tilctl.journal import events as ev
@@ -70,8 +70,10 @@ class GuardOracle:
     def knows(self, quiet: float, interlocks: Iterable[Interlock]) -> None:
         """Take note of what the site says: how often (s) the climate is read, and what cuts its heater off."""
         self._quiet = quiet
-        limits = [i.above for i in interlocks if (i.device, i.point) == (CHAMBER, "temperature")]
-        self._hot = min(limits, default=math.inf)
+        cuts = [i for i in interlocks if any(output.device == CHAMBER for output in i.outputs)]
+        limits = [only_limit(i.condition, i.reads, UNITS["temperature"]) for i in cuts]
+        mine = [limit for limit in limits if limit is not None and limit.at == f"{CHAMBER}.temperature"]
+        self._hot = min((limit.value for limit in mine if limit.operator in (">", ">=")), default=math.inf)
 
     def befalls(self, fault: Fault, devices: Sequence[str]) -> None:
         """Take note of a fault of some instruments; while one of the chamber's is at work, nobody can know."""

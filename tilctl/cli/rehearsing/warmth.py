@@ -23,7 +23,7 @@ NOTICED_S = (
     450.0  # s until a controller sees a target that is gone, and has it written: quiet scans, a probe's back-off
 )
 LOOKS_S = 120.0  # s without a look: no controller was there to write a target
-HOT_C = 43.0  # below this no interlock of the site has a cause (44 degC)
+HOT_C = 38.0  # below this no interlock of the site has a cause (39 degC)
 
 
 def recovers_s(climate: Climate) -> float:

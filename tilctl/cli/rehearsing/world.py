@@ -147,7 +147,7 @@ class World:
         if self.plan.sockets:
             overrides |= await listening(self.site, self.servers)
         self.site = load_site(self.plan.site, overrides)
-        self.guarding.knows(self.site.scan.quiet, self.site.units[UNIT].interlocks.values())
+        self.guarding.knows(self.site.scan.quiet, self.site.units[UNIT].rules.interlocks.values())
         judge = self.invariants
         parts = PartsOracle(
             self.site, self.book, judge.doses, lambda: judge.state, judge.owned, judge.is_target, self.warmth.cuts

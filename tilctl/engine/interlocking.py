@@ -1,0 +1,368 @@
+"""Interlocks beside batches and records: who is held and told, what is frozen into a batch and restored from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import structlog
+
+from devices.clock import Clock
+from devices.equipment.spec import parts_of
+from tilctl.config import Site
+from tilctl.config.interlock import SITE, Interlock, Rules, differences, read_rules
+from tilctl.engine.machine import FAULT
+from tilctl.engine.runner import Runner
+from tilctl.guard.catalog import blinded_by
+from tilctl.guard.interlocks import Interlocks
+from tilctl.guard.judged import Either, JudgedInterlock
+from tilctl.guard.kept_rules import Kept, events_of, kept_of
+from tilctl.journal import interlock_events as ev
+from tilctl.journal.chain import Record
+from tilctl.journal.events import AlarmRaised, ExceptionRaised
+from tilctl.journal.store import Journal, JournalError
+from tilctl.plant.suite import Suite
+
+EDITED = "interlocks-edited"
+"""Alarm: the site file says otherwise than the batch has frozen."""
+IMPOSSIBLE = "interlocks-impossible"
+"""Alarm: what a batch has frozen cannot be carried out (an instrument is gone), or cannot be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """An alarm of an interlock or permissive that stands; `unit` may be `site`."""
+
+    unit: str
+    rule: str
+    alarm: str
+    priority: str
+    text: str
+    values: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    help: Mapping[str, str] = field(default_factory=dict[str, str])
+    group: str = ""
+
+
+class Interlocking:
+    """All interlocks of a site, with what they cause; `tilctl.guard.interlocks.Reactions`."""
+
+    def __init__(
+        self,
+        site: Site,
+        suite: Suite,
+        clock: Clock,
+        runners: Callable[[], Mapping[str, Runner]],
+        journal: Callable[[], Journal | None],
+        shown: Callable[[str], None],
+    ) -> None:
+        """Take what runs on each unit, the site's record, and who is told that a unit is shown differently."""
+        self._site = site
+        self._suite = suite
+        self._runners = runners
+        self._journal = journal
+        self._shown = shown
+        self._clock = clock
+        self._kept: dict[str, dict[str, Kept]] = {}
+        self._standing: dict[tuple[str, str], Standing] = {}
+        self.on_idle_alarm: Callable[[Standing, bool], None] = lambda _alarm, _raised: None
+        """The one hook for alarms of units without a batch: the alarm, and whether it is raised (else it is over)."""
+        self._log = structlog.get_logger("interlocks")
+        owners = {part: name for name, spec in site.equipment.items() for part in parts_of(spec)}
+        self.rules = Interlocks(suite.image, suite.gate, clock, self, owners)
+        for name, unit in site.units.items():
+            self.rules.enforce(name, unit.rules)
+        self.rules.enforce(SITE, site.rules)
+
+    # --- batches --------------------------------------------------------------------------------------------------
+
+    def in_force(self, unit: str) -> dict[str, Any]:
+        """Return what a batch that starts on a unit has to freeze: the rules of the unit and of shared equipment."""
+        return {"unit": self._present(unit).written(), SITE: self._present(SITE).written()}
+
+    def _present(self, unit: str) -> Rules:
+        found = [judged.rule for judged in self.rules.of(unit).values()]
+        return Rules(
+            {rule.name: rule for rule in found if isinstance(rule, Interlock)},
+            {rule.name: rule for rule in found if not isinstance(rule, Interlock)},
+        )
+
+    def restore(self, site: Iterable[Record], batches: Mapping[str, Iterable[Record]]) -> None:
+        """Take over what stands by the records: those of the site, and of every batch found, by its unit."""
+        known = list(site)
+        for unit in (*self._site.units, SITE):
+            mine = [r for r in known if isinstance(r.event, ev.InterlockEvent) and r.event.unit == unit]
+            self._kept[unit] = kept_of(unit, [*mine, *batches.get(unit, ())])
+            self.rules.restore(unit, self._kept[unit])
+
+    def tell(self) -> None:
+        """Alarm of what was restored."""
+        for judged in self.rules:
+            self._tell_what_stands(judged)
+
+    def rows(self, unit: str) -> list[dict[str, Any]]:
+        """Return the rules of a unit and of shared equipment as people and machines are shown them."""
+        now = self._clock.now()
+        return [*self.rules.rows(unit, now), *self.rules.rows(SITE, now)]
+
+    def _tell_what_stands(self, judged: Either) -> None:
+        if isinstance(judged, JudgedInterlock) and judged.since is not None:
+            self._raise(judged, f"interlock-{judged.rule.name}", judged.rule.priority, judged.text)
+        if judged.bypass is not None:
+            self.tell_bypass(judged)
+
+    def reopened(self, runner: Runner) -> None:
+        """Put what a batch has frozen in force, and say where the site file differs or it cannot be carried out.
+
+        Invariant: interlocks are not edited while a batch runs.
+        """
+        unit, state = runner.batch.plant.name, runner.batch.state
+        frozen = state.created.interlocks if state.created is not None else None
+        told: list[str] = []
+        if frozen is not None:
+            try:
+                mine, shared = read_rules(frozen["unit"]), read_rules(frozen[SITE])
+            except (KeyError, ValueError) as error:
+                runner.unsound.append(f"its frozen interlocks cannot be read: {error}")
+            else:
+                for name, rules, present in (
+                    (unit, mine, self._site.units[unit].rules), (SITE, shared, self._site.rules)
+                ):  # fmt: skip
+                    self.rules.enforce(name, rules)
+                    self.rules.restore(name, self._kept.get(name, {}))  # the site file may not know it any more
+                    told += differences(rules, present)
+                    runner.unsound += self._impossible(rules)
+        for alarm in list(state.alarms.values()):  # a version that kept no interlocks on record raised the alarm only
+            judged = self.rules.of(unit).get(alarm.id.removeprefix("interlock-"))
+            if isinstance(judged, JudgedInterlock) and judged.since is None and alarm.id.startswith("interlock-"):
+                judged.take(Kept(alarm.since, alarm.text, judged.bypass))
+        self.installed(runner)
+        for alarm, texts, priority, more in (
+            (EDITED, told, "high", "what the batch has frozen is in force until its unit is freed"),
+            (IMPOSSIBLE, runner.unsound, "critical", "mend the site file or the instruments, then restart"),
+        ):
+            if texts:
+                runner.alarm(alarm, priority, f"{'; '.join(texts)}: {more}")
+            elif alarm in state.alarms:
+                runner.clear(alarm)
+
+    def _impossible(self, rules: Rules) -> list[str]:
+        told: list[str] = []
+        instruments, devices = self._suite.instruments, {**self._suite.devices, **self._suite.instruments}
+        for rule in rules:
+            for at in rule.reads.values():
+                device, _, point = at.partition(".")
+                profile = devices[device].profile if device in devices else None
+                if profile is None or (point not in profile.points and point not in profile.bits):
+                    told.append(f"{rule.name} reads {at}, which is not there any more")
+            for output in rule.outputs if isinstance(rule, Interlock) else ():
+                known = instruments.get(output.device)
+                if known is None or output.command not in known.profile.commands:
+                    told.append(f"{rule.name} cannot {output.command} {output.device}: it is not there any more")
+        return told
+
+    def installed(self, runner: Runner) -> None:
+        """Let a batch know of the interlocks that concern it."""
+        unit, alarms = runner.batch.plant.name, runner.batch.state.alarms
+        runner.judged_by = tuple(sorted(self.rules.devices(unit) | self.rules.devices(SITE)))
+        runner.keeps = lambda alarm: (unit, alarm) in self._standing or (SITE, alarm) in self._standing
+        for judged in self.rules:
+            if self._runner_of(judged) is runner:
+                judged.unknown_told = judged.unknown_told or _invalid(judged) in alarms
+                self._tell_what_stands(judged)
+        for standing in list(self._standing.values()):
+            if standing.unit == unit:
+                self._alarm(runner, standing)
+
+    def passed_on(self) -> None:
+        """Let the batch that has been given shared equipment know what stands of its rules."""
+        for standing in list(self._standing.values()):
+            judged = self.rules.of(SITE).get(standing.rule)
+            if standing.unit == SITE and judged is not None and (runner := self._runner_of(judged)) is not None:
+                self._alarm(runner, standing)
+
+    def left(self, unit: str) -> list[ev.InterlockEvent]:
+        """Return what the site's record has to say of a unit whose batch is put away."""
+        kept = {name: judged.kept() for name, judged in self.rules.of(unit).items()}
+        return events_of(unit, kept, "it stood when the batch was put away")
+
+    def freed(self, unit: str) -> None:
+        """Put the site file's rules in force again for a unit without a batch."""
+        self.rules.enforce(unit, self._site.units[unit].rules)
+        if not self._runners():
+            self.rules.enforce(SITE, self._site.rules)
+        self.rules.look()
+        for standing in list(self._standing.values()):
+            if standing.unit == unit:
+                self.on_idle_alarm(standing, True)
+        self._shown(unit)
+
+    def restarted(self, runner: Runner, by: str) -> None:
+        """Reset what the restart of a batch by a person resets."""
+        self.rules.restarted([judged for judged in self.rules if self._runner_of(judged) is runner], by)
+
+    def all_rows(self) -> list[dict[str, Any]]:
+        """Return every rule of the site, each once."""
+        now = self._clock.now()
+        return [row for unit in (*self._site.units, SITE) for row in self.rules.rows(unit, now)]
+
+    # --- reactions ------------------------------------------------------------------------------------------------
+
+    def tripped(self, judged: JudgedInterlock, *, first: bool) -> None:
+        """Hold the batch whose equipment was made safe, and alarm: at each scan, so that it stays so."""
+        outputs = ", ".join(f"{output.device} ({output.command})" for output in judged.rule.outputs)
+        text = f"{judged.condition.told()}: made safe: {outputs}"
+        runner = self._runner_of(judged)
+        if runner is not None:
+            runner.fire(FAULT, text)
+        if first:
+            self.note(judged, ev.InterlockTripped(judged.rule.name, text, judged.condition.operands()))
+        self._raise(judged, f"interlock-{judged.rule.name}", judged.rule.priority, text, judged.condition.operands())
+        if first:
+            self._show(judged)
+
+    def acted(self, judged: JudgedInterlock) -> None:
+        """Alarm while an instrument does not take its being made safe; it is tried again at each scan."""
+        alarm = f"not-cut-off-{judged.rule.name}"
+        if judged.failing:
+            told = "; ".join(f"{device}: {error}" for device, error in judged.failing.items())
+            self._raise(judged, alarm, "critical", f"it could not be made safe: {told}; switch it off by hand")
+        else:
+            self._over(judged, alarm)
+
+    def changed(self, judged: Either) -> None:
+        """Show it as it is now."""
+        self._show(judged)
+
+    def was_reset(self, judged: JudgedInterlock, by: str, why: str, *, restarting: bool) -> None:
+        """Put it on record, and end its alarms; the cells get their targets back, which a restart does itself."""
+        if not restarting and (runner := self._runner_of(judged)) is not None:
+            runner.standing.write_again({output.device for output in judged.rule.outputs})
+        self.note(judged, ev.InterlockReset(judged.rule.name, by, why))
+        for alarm in (f"interlock-{judged.rule.name}", f"not-cut-off-{judged.rule.name}"):
+            self._over(judged, alarm)
+        self._show(judged)
+
+    def bypass_over(self, judged: Either) -> None:
+        """Put the end of a bypass on record: from now on the rule is in force."""
+        self.bypass_ended(judged, "", "its time is over")
+
+    def bypass_ended(self, judged: Either, by: str, why: str) -> None:
+        """Put it on record that a rule is in force again, and end the alarm."""
+        self.note(judged, ev.BypassEnded(judged.rule.name, by, why))
+        self._over(judged, f"bypass-{judged.rule.name}")
+        self._show(judged)
+
+    def tell_bypass(self, judged: Either) -> None:
+        """Alarm for as long as a rule is bypassed."""
+        if (bypass := judged.bypass) is not None:
+            who = f"{bypass.by} ({bypass.role}) and {bypass.second} ({bypass.second_role})"
+            text = f"{judged.rule.name} is bypassed by {who}: {bypass.reason}"
+            self._raise(judged, f"bypass-{judged.rule.name}", "medium", text)
+            self._show(judged)
+
+    def unknown(self, judged: Either, *, told: bool) -> None:
+        """Alarm while something that protects cannot be judged."""
+        if told:
+            text = f"{judged.rule.name} cannot be judged: {judged.condition.told()}"
+            self._raise(judged, _invalid(judged), "medium", text, judged.condition.operands())
+        else:
+            self._over(judged, _invalid(judged))
+        self._show(judged)
+
+    def broke(self, judged: Either, error: Exception) -> None:
+        """Hold: what protects no more is for a person."""
+        text = f"{judged.rule.name} does not work: {error!r:.200}"
+        if (runner := self._runner_of(judged)) is not None:
+            runner.fire(FAULT, text)
+        self._raise(judged, f"internal-error-{judged.rule.name}", "critical", text)
+
+    def mended(self, judged: Either) -> None:
+        """End the alarm of one that works again; a held batch waits for a person."""
+        self._over(judged, f"internal-error-{judged.rule.name}")
+
+    def has_batch(self, judged: JudgedInterlock) -> bool:
+        """Tell whether a batch stands where it acts."""
+        return self._runner_of(judged) is not None
+
+    # --- alarms and records ---------------------------------------------------------------------------------------
+
+    async def record(self, judged: Either, event: ev.InterlockEvent) -> None:
+        """Put it on the record, on disk when this returns; raises JournalError."""
+        runner = None if judged.unit == SITE else self._runners().get(judged.unit)
+        if runner is not None:
+            await runner.batch.record(event)
+            return
+        journal = self._journal()
+        if journal is None or journal.failed:
+            raise JournalError("the site's record takes nothing")
+        await journal.record(replace(event, unit=judged.unit))
+
+    def note(self, judged: Either, event: ev.InterlockEvent | ExceptionRaised) -> None:
+        """Put it on the record of the unit's batch, or on the site's where there is none; never raises."""
+        runner = None if judged.unit == SITE else self._runners().get(judged.unit)
+        if runner is not None:
+            runner.batch.note(event)
+            return
+        journal = self._journal()
+        try:
+            if journal is not None and not journal.failed:
+                own = event if isinstance(event, ExceptionRaised) else replace(event, unit=judged.unit)
+                journal.append(own)
+        except JournalError as error:
+            self._log.error("record_failed", error=str(error))
+
+    def _runner_of(self, judged: Either) -> Runner | None:
+        """Return what runs where a rule acts: of shared equipment the batch that has it."""
+        runners = self._runners()
+        if judged.unit != SITE:
+            return runners.get(judged.unit)
+        if isinstance(judged, JudgedInterlock):
+            devices = {output.device for output in judged.rule.outputs}
+        else:
+            devices = {device for device, _ in judged.rule.forbids}
+        owners = {self._suite.gate.owner(device) for device in devices}
+        return next((runner for runner in runners.values() if runner.batch.name in owners), None)
+
+    def _raise(
+        self, judged: Either, alarm: str, priority: str, text: str, values: Mapping[str, Any] | None = None
+    ) -> None:
+        key = (judged.unit, alarm)
+        known = self._standing.get(key)
+        rule = judged.rule
+        group = blinded_by(min(judged.condition.devices)) if alarm == _invalid(judged) else ""
+        standing = known or Standing(judged.unit, rule.name, alarm, priority, text, values or {}, rule.help, group)
+        self._standing[key] = standing
+        if (runner := self._runner_of(judged)) is not None:
+            self._alarm(runner, standing)
+        elif known is None:
+            self._log.warning("alarm", unit=judged.unit, alarm=alarm, priority=priority, text=text)
+            self.on_idle_alarm(standing, True)
+
+    def _alarm(self, runner: Runner, standing: Standing) -> None:
+        runner.desk.explain(standing.alarm, standing.help, standing.group)
+        runner.alarm(standing.alarm, standing.priority, standing.text, dict(standing.values))
+
+    def _over(self, judged: Either, alarm: str) -> None:
+        standing = self._standing.pop((judged.unit, alarm), None)
+        for runner in self._concerned(judged):
+            beside = runner.batch.beside.alarms.get(alarm)
+            if alarm in runner.batch.state.alarms or (beside is not None and isinstance(beside[1], AlarmRaised)):
+                runner.clear(alarm)
+        if standing is not None and self._runner_of(judged) is None:
+            self.on_idle_alarm(standing, False)
+
+    def _concerned(self, judged: Either) -> Iterator[Runner]:
+        """Yield the batches that may have been told: of shared equipment also one that has given it back."""
+        for unit, runner in self._runners().items():
+            if judged.unit in (unit, SITE):
+                yield runner
+
+    def _show(self, judged: Either) -> None:
+        for unit in self._site.units if judged.unit == SITE else (judged.unit,):
+            self._shown(unit)
+
+
+def _invalid(judged: Either) -> str:
+    kind = "interlock" if isinstance(judged, JudgedInterlock) else "permissive"
+    return f"{kind}-{judged.rule.name}-invalid"
