@@ -127,9 +127,22 @@ async def test_one_that_is_taken_out_of_the_file_stays_latched_and_bypassed(tmp_
         assert "tilctl interlock reset too_hot" in barred(suite)
 
 
+async def test_one_that_this_version_cannot_read_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with suite_of(tmp_path, site(tmp_path, RULE.format(limit=39, reset="restart"))) as suite:
+        broken = {"unit": {"interlocks": {"hot": {"name": "hot", "condition": "hot >", "reads": {}}}}}
+        monkeypatch.setattr(suite.controller.interlocking, "in_force", lambda _unit: broken)
+        await waiting(suite)
+        await suite.power_cut()
+        await suite.until_state("held")
+        assert "its frozen interlocks cannot be read" in suite.state.alarms["interlocks-impossible"].text
+        await tripped(suite)
+
+
 async def test_one_that_cannot_be_carried_out_any_more_holds(tmp_path: Path) -> None:
     rule = "too_hot: {when: station.temperature > 39 degC, then: {station: cut, pump_waste: stop}, bypass: allowed}"
-    async with suite_of(tmp_path, site(tmp_path, rule)) as suite:
+    async with suite_of(
+        tmp_path, site(tmp_path, rule, "idle: {when: pump_waste.running, then: {station: cut}}")
+    ) as suite:
         await waiting(suite)
         suite.kill()
         await suite.bury()
@@ -143,6 +156,8 @@ async def test_one_that_cannot_be_carried_out_any_more_holds(tmp_path: Path) -> 
         alarm = suite.state.alarms["interlocks-impossible"]
         assert alarm.priority == "critical"
         assert "too_hot cannot stop pump_waste: it is not there any more" in alarm.text
+        assert "idle reads pump_waste.running, which is not there any more" in alarm.text
+        assert "recovery-failed" not in suite.state.alarms
         await tripped(suite)
         await suite.when(lambda: suite.plant.climate.heater_cut, "the rest of it acts", within=3.0)
         suite.announced = {"protective_write_failed"}

@@ -17,6 +17,7 @@ import pytest
 from devices.clock import SystemClock
 from devices.mqtt.login import Login
 from tilctl.cli import batch, station
+from tilctl.cli import interlock as interlock_command
 from tilctl.cli.exits import CommandFailed, Exit
 from tilctl.cli.main import main
 from tilctl.commands.door import Door
@@ -447,9 +448,9 @@ def test_a_site_of_two_units_wants_to_know_which():
 
 
 def test_every_verb_of_the_command_line_is_one_of_the_door():
-    assert {"prompt-answer" if verb == "answer" else verb for verb in batch.COMMANDS} | {"status", "events"} == set(
-        VERBS
-    )
+    told = {"prompt-answer" if verb == "answer" else verb for verb in batch.COMMANDS} | {"status", "events"}
+    told |= {"interlock-reset" if verb == "reset" else verb for verb in interlock_command.COMMANDS}
+    assert told == set(VERBS)
 
 
 # --- interlocks

@@ -119,19 +119,17 @@ class Interlocking:
         unit, state = runner.batch.plant.name, runner.batch.state
         frozen = state.created.interlocks if state.created is not None else None
         told: list[str] = []
-        if frozen is not None:
+        for name in (unit, SITE) if frozen is not None else ():
+            present = self._site.rules if name == SITE else self._site.units[name].rules
             try:
-                mine, shared = read_rules(frozen["unit"]), read_rules(frozen[SITE])
-            except (KeyError, ValueError) as error:
-                runner.unsound.append(f"its frozen interlocks cannot be read: {error}")
-            else:
-                for name, rules, present in (
-                    (unit, mine, self._site.units[unit].rules), (SITE, shared, self._site.rules)
-                ):  # fmt: skip
-                    self.rules.enforce(name, rules)
-                    self.rules.restore(name, self._kept.get(name, {}))  # the site file may not know it any more
-                    told += differences(rules, present)
-                    runner.unsound += self._impossible(rules)
+                rules = read_rules((frozen or {})["unit" if name == unit else SITE])
+                self.rules.enforce(name, rules)
+            except (KeyError, ValueError) as error:  # of an older or newer version
+                runner.unsound.append(f"its frozen interlocks cannot be read, those of the site file act: {error}")
+                continue
+            self.rules.restore(name, self._kept.get(name, {}))  # the site file may not know it any more
+            told += differences(rules, present)
+            runner.unsound += self._impossible(rules)
         for alarm in list(state.alarms.values()):  # a version that kept no interlocks on record raised the alarm only
             judged = self.rules.of(unit).get(alarm.id.removeprefix("interlock-"))
             if isinstance(judged, JudgedInterlock) and judged.since is None and alarm.id.startswith("interlock-"):
@@ -164,7 +162,8 @@ class Interlocking:
     def installed(self, runner: Runner) -> None:
         """Let a batch know of the interlocks that concern it."""
         unit, alarms = runner.batch.plant.name, runner.batch.state.alarms
-        runner.judged_by = tuple(sorted(self.rules.devices(unit) | self.rules.devices(SITE)))
+        read = self.rules.devices(unit) | self.rules.devices(SITE)
+        runner.judged_by = tuple(sorted(read & self._suite.instruments.keys()))
         runner.keeps = lambda alarm: (unit, alarm) in self._standing or (SITE, alarm) in self._standing
         for judged in self.rules:
             if self._runner_of(judged) is runner:
