@@ -10,11 +10,13 @@ import structlog
 
 from devices.clock import Clock
 from devices.reading import Quality, Reading
+from tilctl.engine.fluids import pictures_of
 from tilctl.engine.hourly import Hourly
 from tilctl.engine.machine import FINAL, Command, State
 from tilctl.engine.runner import Runner
 from tilctl.engine.watches import watches_of
 from tilctl.guard.board import GuardBoard, Reactions
+from tilctl.guard.fluid import FluidGuard
 from tilctl.history.store import History
 from tilctl.journal import events as ev
 from tilctl.plant.unit import UnitPlant
@@ -36,6 +38,7 @@ class Slot:
         self._clock = clock
         self._trend_every = trend_every
         self._guard: GuardBoard | None = None
+        self.fluids: FluidGuard | None = None
         self._history: History | None = None
         self._seen: dict[str, bool] = {}  # device.point -> whether it is this unit's
         self._trended: dict[str, float] = {}  # instrument -> when its readings last went into the trends
@@ -56,13 +59,16 @@ class Slot:
         self._told.clear()
         reactions = Reactions(runner.alarm, runner.clear, runner.act)
         self._guard = GuardBoard(self._clock, watches_of(runner.batch), reactions, runner.batch.state.alarms)
+        self.fluids = FluidGuard(runner.batch.plant, pictures_of(runner.batch), reactions, [*runner.batch.state.alarms])
         runner.changed.append(self._changed)
         self.tell_clock()
 
     async def clear(self, *, keep: bool = False) -> None:
         """Let the batch go: its trends and, unless it is to be kept open, its record are closed."""
-        runner, history = self.runner, self._history
-        self.runner = self._guard = self._history = None
+        runner, history, fluids = self.runner, self._history, self.fluids
+        self.runner = self._guard = self._history = self.fluids = None
+        if fluids is not None:
+            await fluids.close()
         if runner is not None:
             await runner.close(keep=keep)
         if history is not None:
@@ -72,6 +78,8 @@ class Slot:
     def _changed(self) -> None:
         if self.state is State.RESTARTING and self._guard is not None:
             self._guard.rearm()
+            if self.fluids is not None:
+                self.fluids.rearm()
         self.tell_clock()
 
     def tell_clock(self) -> None:
@@ -90,6 +98,8 @@ class Slot:
         runner, guard, history = self.runner, self._guard, self._history
         if runner is None or guard is None or history is None:
             return
+        if self.fluids is not None:
+            self._bordered("fluids", self.fluids.scanned, runner, device)
         if device in runner.batch.equipment.values():  # what conditions of a recipe can read
             self._bordered("guard", guard.scan, runner)
             self._bordered("targets", runner.standing.keep_targets, runner, device)

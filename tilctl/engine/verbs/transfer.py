@@ -34,6 +34,7 @@ class _Order:
     rate: float
     tolerance: float
     empty: bool
+    least: float | None = None  # mL that have to be left in the source
 
 
 async def run(context: Context, step: Transfer) -> dict[str, Any]:
@@ -99,14 +100,15 @@ def _settle_order(context: Context, step: Transfer) -> dict[str, Any]:
         volume = source.volume_ml
     _check_volume(context, source, destination, volume)
     tolerance = parse(step.tolerance)
+    allowed = tolerance.value if tolerance.unit == "mL" else volume * tolerance.value / 100
     return {
         "source": source.name,
         "destination": destination.name,
         "volume": round(max(0.0, volume), 3),
         "rate": context.number(step.rate, "mL/min"),
-        "tolerance": round(tolerance.value if tolerance.unit == "mL" else volume * tolerance.value / 100, 3),
+        "tolerance": round(allowed, 3),
         "empty": step.all,
-    }
+    } | ({} if step.leave is None else {"least": round(max(0.0, context.number(step.leave, "mL") - allowed), 3)})
 
 
 def _check_volume(context: Context, source: Container, destination: Container, volume: float) -> None:
@@ -165,7 +167,7 @@ async def _open(context: Context, order: _Order, way: Way, before: Evidence, vol
         "volume": round(max(0.1, volume + over), 2),
         "way": way.line,
         "empty": order.empty,
-    }
+    } | ({} if order.least is None else {"least": order.least})
     await batch.record(ev.IntentOpened(number, context.path, way.pump, "dispense", args, before.as_data()))
     return number
 
