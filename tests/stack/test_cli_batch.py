@@ -159,8 +159,8 @@ Said = tuple[int, str, str]
 def tilctl(capsys: pytest.CaptureFixture[str], site: Path) -> Callable[..., Any]:
     """Run `tilctl batch ... --site SITE` in a thread, for it brings a loop of its own."""
 
-    async def typed(*words: str) -> Said:
-        code = await asyncio.to_thread(main, ["batch", *words, "--site", str(site)])
+    async def typed(*words: str, command: str = "batch") -> Said:
+        code = await asyncio.to_thread(main, [command, *words, "--site", str(site)])
         out, err = capsys.readouterr()
         return code, out, err
 
@@ -447,6 +447,44 @@ def test_a_site_of_two_units_wants_to_know_which():
 
 
 def test_every_verb_of_the_command_line_is_one_of_the_door():
-    assert {"prompt-answer" if verb == "answer" else verb for verb in batch.COMMANDS} | {"status", "events"} == set(
-        VERBS
-    )
+    typed = {"prompt-answer" if verb == "answer" else verb for verb in batch.COMMANDS}
+    assert typed | {"status", "events", "correct"} == set(VERBS)
+
+
+# --- the ledger
+
+
+async def test_the_ledger_is_shown_beside_what_the_scales_say(tilctl: Any, controller: SmallController):
+    row = {"name": "cm4[2]", "place": "h2", "volume_ml": 4100.0, "limit_ml": 6000.0, "expected_g": 4150.5}
+    controller.state["ledger"] = {
+        "containers": [
+            {**row, "weighed_g": 4148.0, "off_g": -2.5},
+            {**row, "name": "x", "weighed_g": None, "off_g": None},
+        ],
+        "accounts": {"line media": 4.0},
+        "forecast": ["cm4[2] holds 4.1 L, the rest of the recipe takes 4.6 L from it"],
+    }
+    code, out, err = await tilctl("show", command="ledger")
+    assert (code, err) == (0, "")
+    first, second = out.splitlines()[1:3]
+    assert first.split() == ["cm4[2]", "h2", "4100", "mL", "6000", "mL", "4150.5", "g", "4148", "g", "-2.5", "g"]
+    assert second.split()[-2:] == ["-", "-"]
+    assert "line media" in out
+    assert "rest of the recipe: cm4[2] holds 4.1 L" in out
+    code, out, _ = await tilctl("show", "--json", command="ledger")
+    assert json.loads(out)["accounts"] == {"line media": 4.0}
+    controller.state["ledger"] = {}
+    assert "no ledger" in (await tilctl("show", command="ledger"))[1]
+
+
+async def test_a_correction_carries_two_people_and_a_reason(tilctl: Any, controller: SmallController):
+    words = ["correct", "pre[2]", "--change=-12 mL", "--reason", "spilled", "--who", "anna:operator"]
+    code, out, _ = await tilctl(*words, "--second", "ben:verifier", command="ledger")
+    assert (code, out) == (0, "cell7: correct done: cell7 is running\n")
+    (command,) = controller.executed
+    assert (command.actor, command.reason) == ("anna (operator)", "operator: spilled")
+    second = {"user": "ben", "role": "verifier"}
+    assert command.args == {"container": "pre[2]", "volume": "", "change": "-12 mL", "second": second}
+    code, _, err = await tilctl(*words, "--second", "ben", command="ledger")
+    assert code == 2
+    assert "expected NAME:ROLE" in err

@@ -47,12 +47,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     status = verbs.add_parser("status", help="state, day, step, why it waits, alarms, open prompts")
     prompts = verbs.add_parser("prompts", help="the open prompts, with what each wants to know")
     for sub in (status, prompts):
-        _common(sub)
+        common(sub)
     events = verbs.add_parser("events", help="what is on the record of a batch, read by the controller, a line each")
     events.add_argument("--batch", metavar="NAME", help="also a closed one (default: the unit's latest)")
     events.add_argument("--from", type=int, default=1, metavar="SEQ", dest="first", help="from this event on")
     events.add_argument("--to", type=int, metavar="SEQ", help="up to this event")
-    _common(events)
+    common(events)
     for verb, text in COMMANDS.items():
         sub = verbs.add_parser(verb, help=text, description=text)
         if verb == "start":
@@ -69,13 +69,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
             sub.add_argument(
                 "inputs", nargs="*", metavar="NAME=VALUE", help="a value; a bare number is in the unit that is shown"
             )
-        _common(sub)
+        common(sub)
         sub.add_argument("--reason", metavar="TEXT", help="why, for the record")
         sub.add_argument("--batch", metavar="NAME", help="refuse when the unit has another batch than this")
         sub.add_argument("--id", metavar="ID", help="the id of an earlier try, to repeat it: it is carried out once")
 
 
-def _common(parser: argparse.ArgumentParser) -> None:
+def common(parser: argparse.ArgumentParser) -> None:
+    """Add the options of every command to a running controller."""
     station.arguments(parser)
     parser.add_argument("--unit", metavar="NAME", help="the unit (default: the only one of the site file)")
     parser.add_argument(
@@ -94,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
     target = station.target_of(args)
     unit = station.unit_of(target, args.unit)
     if args.verb in ("status", "prompts"):
-        return _show(args, unit, asyncio.run(_ask(args, target, unit, "status", {})))
+        return _show(args, unit, asyncio.run(ask(args, target, unit, "status", {})))
     if args.verb == "events":
         return _events(args, target, unit)
     arguments: dict[str, Any] = {}
@@ -103,11 +104,16 @@ def run(args: argparse.Namespace) -> int:
     elif args.verb == "answer":
         arguments = {"prompt": args.prompt, "inputs": station.pairs(args.inputs, "input")}
     verb = "prompt-answer" if args.verb == "answer" else str(args.verb)
-    return _tell(args, unit, asyncio.run(_ask(args, target, unit, verb, arguments)))
+    return tell(args, unit, asyncio.run(ask(args, target, unit, verb, arguments)))
 
 
-async def _ask(
-    args: argparse.Namespace, target: station.Target, unit: str, verb: str, arguments: dict[str, Any]
+async def ask(
+    args: argparse.Namespace,
+    target: station.Target,
+    unit: str,
+    verb: str,
+    arguments: dict[str, Any],
+    actor: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Return the final answer to one command; raises CommandFailed when none came in time."""
     loop = asyncio.get_running_loop()
@@ -125,7 +131,7 @@ async def _ask(
             raise CommandFailed(Exit.UNAVAILABLE, f"{error}\n{LOOK}") from error
         try:
             return await client.request(
-                unit, verb, arguments, command_id=command, data=data, timeout_s=end - loop.time()
+                unit, verb, arguments, command_id=command, data=data, actor=actor, timeout_s=end - loop.time()
             )
         except NoAnswerError as error:
             if verb == "status":
@@ -142,9 +148,9 @@ def _events(args: argparse.Namespace, target: station.Target, unit: str) -> int:
     following: int | None = args.first
     while following is not None:
         wanted = {"from": following, "batch": args.batch or "", "to": args.to}
-        answer = asyncio.run(_ask(args, target, unit, "events", wanted))
+        answer = asyncio.run(ask(args, target, unit, "events", wanted))
         if answer.get("status") != "done":
-            return _tell(args, unit, answer)
+            return tell(args, unit, answer)
         data = cast("dict[str, Any]", answer["data"])
         for event in cast("list[dict[str, Any]]", data["events"]):
             text = json.dumps(event) if args.json else f"{event['seq']:>6}  {event['time']}  {event['data']['kind']}"
@@ -158,7 +164,7 @@ def _events(args: argparse.Namespace, target: station.Target, unit: str) -> int:
 
 def _show(args: argparse.Namespace, unit: str, answer: Mapping[str, Any]) -> int:
     if answer.get("status") != "done":
-        return _tell(args, unit, answer)
+        return tell(args, unit, answer)
     data = cast("dict[str, Any]", answer.get("data") or {})
     prompts = cast("list[dict[str, Any]]", data.get("prompts") or [])
     if args.verb == "prompts":
@@ -171,7 +177,7 @@ def _show(args: argparse.Namespace, unit: str, answer: Mapping[str, Any]) -> int
     return Exit.OK
 
 
-def _tell(args: argparse.Namespace, unit: str, answer: Mapping[str, Any]) -> int:
+def tell(args: argparse.Namespace, unit: str, answer: Mapping[str, Any], command: str = "batch") -> int:
     """Print how a command ended: refused and failed are a no."""
     status, code, text = (str(answer.get(key) or "") for key in ("status", "code", "text"))
     well = status in ("done", "already")
@@ -180,5 +186,5 @@ def _tell(args: argparse.Namespace, unit: str, answer: Mapping[str, Any]) -> int
     elif well:
         print(f"{unit}: {args.verb} {status}" + (f": {lines(text)}" if text else ""))
     else:
-        print(f"tilctl batch: {args.verb} was {status}: {code}: {lines(text)}", file=sys.stderr)
+        print(f"tilctl {command}: {args.verb} was {status}: {code}: {lines(text)}", file=sys.stderr)
     return Exit.OK if well else Exit.NOT_WELL

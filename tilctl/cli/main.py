@@ -24,6 +24,7 @@ COMMANDS = {
     "simulate": "run a site's instruments as simulators, in a process of their own",
     "operator": "answer the prompts of a simulated site as a person would",
     "batch": "start, hold, answer, ... a batch, as an MQTT client",
+    "ledger": "show the volumes of a batch beside what the scales say, and correct them",
     "recipe": "check and list recipes, export their schema",
     "journal": "verify and show the record of a batch",
     "doctor": "check everything that a site needs: file, buses, broker, disk, clock, serial ports, evidence",

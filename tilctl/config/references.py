@@ -25,6 +25,9 @@ Below, it would trip in every culture; above, nothing is left that it could prot
 it lies within what the instrument measures: a value beyond its range is bad, and trips nothing.
 """
 
+MOST_IN_A_LINE_ML = 100.0
+"""mL; three metres of tubing of 6.35 mm bore (engineering default): more is a slip of the pen, or a vessel."""
+
 _ALSO = {"scale": "balance"}  # a single load cell may stand where a scale of several is asked for
 
 
@@ -156,7 +159,15 @@ class References:
     def _line(self, where: Where, line: LineEntry) -> Line:
         self._device((*where, "pump"), line.pump, "pump")
         self._device((*where, "valves"), line.valves, "valves")
-        return Line(line.id, tuple(line.source), tuple(line.destination), line.pump, line.valves)
+        dead, prime = self._swallowed((*where, "dead"), line.dead), self._swallowed((*where, "prime"), line.prime)
+        return Line(line.id, tuple(line.source), tuple(line.destination), line.pump, line.valves, dead, prime)
+
+    def _swallowed(self, where: Where, text: str) -> float:
+        volume = self._findings.number(where, text, "mL")
+        if not 0.0 <= volume <= MOST_IN_A_LINE_ML:
+            most = f"expected 0 mL to {MOST_IN_A_LINE_ML:g} mL"
+            self._findings.add(where, "site-line-volume", f"a line does not hold {text}: {most}", "measure it")
+        return volume
 
     def _interlock(self, where: Where, name: str, entry: InterlockEntry, roles: Mapping[str, RoleBinding]) -> Interlock:
         """Invariant: what an interlock cuts off can be cut off, or the site does not load."""

@@ -11,6 +11,7 @@ from devices.document import DocumentError
 from recipes.catalog import find
 from tilctl import __version__
 from tilctl.engine import identity
+from tilctl.engine.balancing import correct
 from tilctl.engine.batch import Batch
 from tilctl.engine.binding import Bound, NotBindable, bind, check_devices, check_parameters
 from tilctl.engine.machine import FINAL, State, legal_commands
@@ -93,7 +94,7 @@ class Controller(Units):
         if slot.runner is None and journal is not self.journal:  # put away: the site answers a repetition from now on
             journal = self.journal
             journal.append(received)
-        if outcome.status == "done" and slot.runner is not None and command.verb != "prompt-answer":
+        if outcome.status == "done" and slot.runner is not None and command.verb not in ("prompt-answer", "correct"):
             await self._settled(slot.runner)
             outcome = Outcome(outcome.status, outcome.code, f"{slot.name} is {slot.runner.state.value}")
         if early is not None and journal.failed and slot.runner is not None and outcome.status in ("done", "already"):
@@ -140,6 +141,8 @@ class Controller(Units):
                 return await self._reset(slot, command)
             case "leave-safe-mode":
                 return await self._leave_safe_mode(command)
+            case "correct":
+                return await correct(slot.runner, command)
             case "status":
                 state = State.IDLE if slot.runner is None else slot.runner.state
                 return Outcome("done", "", f"{slot.name} is {state.value}")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from tilctl.engine.batch import Batch
+from tilctl.engine.intents import room_of
 from tilctl.engine.state import Intent, Prompt
 from tilctl.guard.fluid_view import Flow, Held, Picture
 from tilctl.journal import events as ev
@@ -15,7 +16,7 @@ from tilctl.plant.unit import PlantError
 
 _CHANGES = (
     ev.IntentOpened, ev.IntentClosed, ev.Mounted, ev.Unmounted, ev.Moved, ev.Weighed, ev.PromptOpened,
-    ev.AnswerReceived, ev.PromptAnswered, ev.PromptWithdrawn,
+    ev.LedgerCorrected, ev.AnswerReceived, ev.PromptAnswered, ev.PromptWithdrawn,
 )  # fmt: skip
 _HANDS_ANYWHERE = ("ask", "reconcile")  # the words of the recipe say where, which nobody here reads
 
@@ -82,7 +83,7 @@ def _flow(batch: Batch, intent: Intent, held: dict[str, Held]) -> Flow | None:
     floor = cast("float | None", args.get("least"))
     return Flow(
         intent.number, way.line, way.pump, int(args["sequence"]), source, destination, float(args["rate"]),
-        float(args["volume"]), bool(args.get("empty")), floor,
+        float(args["volume"]), bool(args.get("empty")), floor, swallowed_ml=room_of(batch, way.line)[1],
     )  # fmt: skip
 
 

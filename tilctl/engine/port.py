@@ -71,7 +71,8 @@ class ControllerPort(Protocol):
 
         Keys: `state` (one of the 12, lower case), `state_version` (int, grows with each transition), `batch`,
         `recipe`, `day` (float, d), `operation`, `path`, `waits` (list of dicts with `path` and `text`), `alarms`
-        (list of dicts with `alarm`, `priority`, `text`, `since`), `targets`, `readings`, `containers`.
+        (list of dicts with `alarm`, `priority`, `text`, `since`), `targets`, `readings`, `containers`, `ledger` (see
+        `tilctl.engine.balancing.ledger_of`).
         """
         ...
 

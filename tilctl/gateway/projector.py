@@ -21,7 +21,7 @@ from tilctl.gateway.topics import Topics
 from tilctl.journal.chain import Record
 
 ALARM_EXPIRY = 7 * 24 * 3600
-_NOT_STATE = ("readings", "waits", "alarms")
+_NOT_STATE = ("readings", "waits", "alarms", "ledger")
 
 
 class Projector:
