@@ -46,7 +46,7 @@ async def test_a_bag_that_holds_less_than_its_label_says_and_a_fuller_one(suite:
     """The pump draws air: the batch is held, a person puts up a full bag, and the rest of the dose follows."""
     suite.check_ledger = False
     suite.hands.hang["media"] = 150.0
-    await suite.start("small", first="450 mL")
+    await suite.start("small", first="450 mL", second="30 mL")
     await suite.until_state("held")
     first = suite.intents("fill/first")[0]
     run = suite.pump("pump_media").log[0]

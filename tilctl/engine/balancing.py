@@ -62,7 +62,8 @@ def ledger_of(batch: Batch) -> dict[str, Any]:
         )
     samples = state.ledger.get("samples")
     accounts = {name: _rounded(volume) for name, volume in state.ledger.others.items()}
-    return {"containers": rows, "accounts": accounts | ({"samples": _rounded(samples.volume_ml)} if samples else {})}
+    accounts |= {"samples": _rounded(samples.volume_ml)} if samples else {}
+    return {"containers": rows, "accounts": accounts, "forecast": list(batch.foreseen)}
 
 
 def _change(batch: Batch, container: Container, command: Command) -> float | str:

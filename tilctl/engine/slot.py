@@ -11,6 +11,7 @@ import structlog
 from devices.clock import Clock
 from devices.reading import Quality, Reading
 from tilctl.engine.fluids import pictures_of
+from tilctl.engine.forecast import Forecaster
 from tilctl.engine.hourly import Hourly
 from tilctl.engine.machine import FINAL, Command, State
 from tilctl.engine.runner import Runner
@@ -60,6 +61,7 @@ class Slot:
         reactions = Reactions(runner.alarm, runner.clear, runner.act)
         self._guard = GuardBoard(self._clock, watches_of(runner.batch), reactions, runner.batch.state.alarms)
         self.fluids = FluidGuard(runner.batch.plant, pictures_of(runner.batch), reactions, [*runner.batch.state.alarms])
+        Forecaster(runner.batch, reactions).look()
         runner.changed.append(self._changed)
         self.tell_clock()
 

@@ -12,6 +12,7 @@ from tilctl.engine.context import Context
 from tilctl.engine.errors import InDoubt, StepError
 from tilctl.engine.intents import not_safe, resolve, settle, way_of
 from tilctl.engine.shield import finish
+from tilctl.guard.fluid_rules import FULL_SHARE
 from tilctl.journal import events as ev
 from tilctl.plant.control.dispense import dispense
 from tilctl.plant.evidence import LEAST_BY_MASS_ML, Evidence, gather_evidence
@@ -21,7 +22,6 @@ from tilctl.plant.unit import PlantError, Way
 
 MOST_TRIES = 5  # without a person in between; a pump that needs more remainders than this is not doing its work
 SMALLEST_ML = 0.5  # mL; a remainder below this is within what scales resolve
-FULL_MARGIN_ML = 5.0  # mL; a container may be filled to its limit but for this
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +119,10 @@ def _check_volume(context: Context, source: Container, destination: Container, v
             f"check {source.name} ({source.volume_ml:.1f} mL) and {destination.name} ({destination.volume_ml:.1f} mL)",
         )
     limit = context.batch.limit_ml(destination.name)
-    if destination.volume_ml + volume > limit + FULL_MARGIN_ML:
+    if destination.volume_ml + volume > FULL_SHARE * limit:
         raise StepError(
             f"{context.path}: {destination.name} would be over-full: it holds {destination.volume_ml:.1f} mL, "
-            f"{volume:.1f} mL would come, its limit is {limit:.0f} mL",
+            f"{volume:.1f} mL would come, its limit is {limit:.0f} mL, and at {FULL_SHARE:.0%} of it pumps are stopped",
             "mount an empty container or correct the recipe; nothing was moved",
         )
     if volume > source.volume_ml + max(3.0, 0.02 * source.volume_ml):
