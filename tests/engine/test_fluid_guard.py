@@ -184,7 +184,7 @@ def pour_by_hand(suite: Story, sequence: int) -> None:
 
 async def overfilled(suite: Story) -> None:
     """The flask fills by another way than the recipe's: past its limit of 500 mL."""
-    await suite.start("small", first="460 mL")
+    await suite.start("small", first="440 mL")
     await suite.until("fill/between", "complete")
     await suite.do("hold")
     pour_by_hand(suite, 999)
