@@ -1,6 +1,6 @@
 """The guard of liquids of one batch: overfill, under-draw, dry run, occlusion, delivery, leak, wrong source.
 
-It stands beside the engine: it is evaluated in every state, on each scan of a scale or pump, knows of the batch only
+It stands beside the engine: it is evaluated in every state, on each scan of a scale, knows of the batch only
 what the record says (`Picture`), and acts on the devices through the gate, without engine, record, broker or metrics.
 Unknown is not false: what is not fresh neither trips nor clears; after 30 s that is an alarm of its own.
 """
@@ -21,6 +21,7 @@ from tilctl.guard.fluid_view import Flow, Held, Picture
 from tilctl.guard.leak import LeakWatch
 from tilctl.plant.unit import UnitPlant
 
+LOOKS_S = 10.0  # s between looks for silent instruments at scans of others
 TRUSTED = (Quality.GOOD, Quality.UNCERTAIN)
 
 
@@ -43,16 +44,24 @@ class FluidGuard:
         self._unknown: dict[str, float] = {}  # instrument -> since when (s) it says nothing of what it should
         self._invalid = {alarm for alarm in active if alarm.startswith("fluid-") and alarm.endswith("-invalid")}
         self._cutting: dict[str, asyncio.Task[Any]] = {}
-        lines = plant.site.lines
-        self._devices = {line.pump for line in lines} | {p.scale_device for p in plant.site.places.values()}
+        self._pumps = {line.pump for line in plant.site.lines}
+        self._scales = {place.scale_device for place in plant.site.places.values()}
+        self._looked = -LOOKS_S  # when it was looked for silence last (s)
         self._log = structlog.get_logger("guard").bind(unit=plant.name)
 
     def scanned(self, device: str) -> None:
-        """Judge every rule on the readings of now, after a scan of one instrument."""
+        """Judge every rule on the readings of now, after a scan of one instrument.
+
+        Masses decide, so it is a scan of a scale that counts; any other only tells how long one has been silent.
+        """
+        now = self._plant.clock.monotonic()
+        if device not in self._scales and now - self._looked < LOOKS_S:
+            return
+        self._looked = now
         picture = self._picture()
         masses = {held.name: mass for held in picture.containers if (mass := self._number(held.scale)) is not None}
         self._look_for_silence(picture, masses)
-        if device not in self._devices:
+        if device not in self._scales:
             return
         for held in picture.containers:
             if held.name in masses and held.scale.startswith(f"{device}."):
@@ -82,9 +91,10 @@ class FluidGuard:
 
         Invariant: a resume is judged before it does anything: whatever stands here stands until a person restarts.
         """
-        if command != "dispense" or device not in self._devices:
+        if command != "dispense" or device not in self._pumps:
             return ""
-        self.scanned(device)
+        for scale in self._scales:
+            self.scanned(scale)
         return next((f"{alarm}: {text}" for alarm, text in self._tripped.items() if text), "")
 
     async def close(self) -> None:
