@@ -78,6 +78,8 @@ def _header(recipe: Recipe, findings: Findings) -> None:
         path = ("containers", name)
         findings.quantity(each.limit, ("mL",), (*path, "limit"))
         findings.quantity(each.density, ("g/mL",), (*path, "density"))
+        if (findings.quantity(each.evaporation, ("mL/min",), (*path, "evaporation")) or 0.0) < 0.0:
+            findings.error("range", (*path, "evaporation"), f"'{each.evaporation}' is less than nothing", "give a loss")
         if each.count is not None and count_range(each.count) is None:
             findings.error("range", (*path, "count"), f"'{each.count}' is no number of containers", "write 1..4, or 3")
     _parameters(recipe, findings)

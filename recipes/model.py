@@ -32,7 +32,8 @@ class Container(Frozen):
     """An account of the volume ledger; `limit` is the most it may hold.
 
     `count` makes it a family, whose members are `NAME[1]`, `NAME[2]`, ...  `density` defaults to that of medium,
-    1.005 g/mL (general knowledge).
+    1.005 g/mL (general knowledge).  `evaporation` is what it loses while it is mounted, such as 0.5 mL/d; none unless
+    it is declared.
     """
 
     kind: Literal["vessel", "bag"]
@@ -41,6 +42,7 @@ class Container(Frozen):
     limit: Amount
     holds: Text | None = None
     density: Amount = "1.005 g/mL"
+    evaporation: Amount = "0 mL/d"
     source: Text | None = None
 
     @property

@@ -558,7 +558,7 @@ def _of_the_product(task: asyncio.Task[Any]) -> bool:
 def plain(state: BatchState) -> dict[str, Any]:
     """Return every field of a state in a form that can be compared."""
     fields = dict(vars(state))
-    fields["ledger"] = list(state.ledger)
+    fields["ledger"] = [*state.ledger, dict(state.ledger.others)]
     return fields
 
 

@@ -209,3 +209,19 @@ def test_nothing_moved_is_nothing_and_never_less() -> None:
 
 def test_evidence_goes_on_record_and_comes_back() -> None:
     assert Evidence(**BEFORE.as_data()) == BEFORE
+
+
+@given(st.floats(0.0, 6.0), st.floats(20.0, 1000.0), st.tuples(NOISE, NOISE))
+def test_what_a_line_keeps_is_neither_lost_nor_delivered(kept: float, came: float, noise: tuple[float, float]) -> None:
+    """Source and destination differ by what stayed in between; beyond what the line holds it is missing."""
+    left = came + kept
+    seen = replace(after(left, left, noise=noise), destination_g=120.0 + came * DENSITY + noise[1])
+    found = close_evidence(BEFORE, seen, DENSITY, line=(0.0, 6.0))
+    assert found.closes, found.why
+    assert found.delivered_ml == approx(came, abs=1.3)
+    assert found.delivered_ml is not None
+    assert found.delivered_ml + found.line_ml == approx(left, abs=1.3)
+    assert 0.0 <= found.line_ml <= 6.0
+    missing = close_evidence(BEFORE, replace(seen, destination_g=80.0 + came * DENSITY), DENSITY, line=(0.0, 6.0))
+    assert not missing.closes
+    assert close_evidence(BEFORE, seen, DENSITY).line_ml == 0.0

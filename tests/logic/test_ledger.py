@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pytest import approx
 
-from tilctl.plant.ledger import SAMPLES, Ledger
+from tilctl.plant.ledger import CORRECTIONS, EVAPORATED, SAMPLES, Ledger, line_account
 
 NAMES = ["media", "pool", *(f"pre[{i}]" for i in range(1, 12))]
 MOVES = st.lists(
@@ -79,3 +81,81 @@ def test_a_family_of_one_goes_by_its_bare_name() -> None:
 def test_an_entry_between_unknown_accounts_is_an_error() -> None:
     with pytest.raises(KeyError):
         filled().moved("nowhere", "media", 1.0)
+
+
+ENTRIES = st.lists(
+    st.one_of(
+        st.tuples(st.just("mount"), st.sampled_from(NAMES), st.floats(0.0, 5000.0), st.floats(0.0, 50.0)),
+        st.tuples(st.just("unmount"), st.sampled_from(NAMES)),
+        st.tuples(
+            st.just("move"), st.sampled_from(NAMES), st.sampled_from([*NAMES, SAMPLES]), st.floats(0.0, 5000.0),
+            st.floats(-5.0, 5.0),
+        ),
+        st.tuples(st.just("correct"), st.sampled_from(NAMES), st.floats(-500.0, 500.0), st.booleans()),
+        st.tuples(st.just("evaporate"), st.floats(0.0, 30 * 86400.0)),
+    ),
+    max_size=40,
+)  # fmt: skip
+
+
+@given(ENTRIES)
+def test_the_sum_over_all_accounts_is_nothing_at_any_moment(entries: list[tuple[Any, ...]]) -> None:
+    ledger = filled()
+    for entry in entries:
+        match entry:
+            case ("mount", name, volume, lost):
+                ledger.mounted(name, "h1", "bag", volume, None, "", lost)
+            case ("unmount", name):
+                ledger.unmounted(name)
+            case ("move", source, destination, volume, kept):
+                ledger.moved(source, destination, volume, "media", kept)
+            case ("correct", name, change, from_mounting):
+                ledger.corrected(name, change, from_mounting=from_mounting)
+            case (_, moment):
+                ledger.evaporate(moment)
+        assert ledger.total() == approx(0.0, abs=1e-6)
+
+
+def test_a_line_keeps_its_share_and_gives_it_back() -> None:
+    ledger = filled()
+    ledger.moved("media", "pool", 50.0, "media", 4.0)
+    ledger.moved("media", "pool", 20.0, "media", -1.0)
+    media, pool = ledger.get("media"), ledger.get("pool")
+    assert media is not None
+    assert pool is not None
+    assert (media.volume_ml, pool.volume_ml) == (approx(-73.0), approx(170.0))
+    assert ledger.kept_by("media") == approx(3.0)
+    assert ledger.others[line_account("media")] == approx(3.0)
+
+
+def test_what_evaporates_is_taken_off_by_the_days_while_it_hangs_and_never_below_nothing() -> None:
+    ledger = Ledger()
+    ledger.mounted("flask", "p1", "vessel", 100.0, 220.0, "", 2.0)
+    ledger.mounted("bag", "h1", "bag", 100.0, 130.0, "")
+    for day in range(3):
+        ledger.evaporate(day * 86400.0)
+    flask, bag = ledger.get("flask"), ledger.get("bag")
+    assert flask is not None
+    assert bag is not None
+    assert (flask.volume_ml, bag.volume_ml, ledger.others[EVAPORATED]) == (approx(96.0), 100.0, approx(4.0))
+    assert flask.expected_g(1.0) == approx(216.0)
+    ledger.unmounted("flask")
+    ledger.evaporate(10 * 86400.0)
+    assert ledger.others[EVAPORATED] == approx(4.0)
+    ledger.evaporate(5 * 86400.0)  # a clock that was set back takes nothing off
+    ledger.mounted("flask", "p1", "vessel", 1.0, 121.0, "", 2.0)
+    ledger.evaporate(20 * 86400.0)
+    assert (ledger.get("flask") or flask).volume_ml == 0.0
+
+
+def test_a_correction_changes_what_it_should_weigh_unless_the_label_was_wrong() -> None:
+    ledger = filled()
+    pool = ledger.get("pool")
+    assert pool is not None
+    ledger.corrected("pool", -30.0, from_mounting=False)
+    ledger.corrected("nothing", -30.0, from_mounting=False)
+    assert (ledger.get("pool") or pool).expected_g(1.0) == approx((pool.mass_g or 0.0) - 30.0)
+    ledger.corrected("pool", -30.0, from_mounting=True)
+    assert (ledger.get("pool") or pool).volume_ml == approx(pool.volume_ml - 60.0)
+    assert (ledger.get("pool") or pool).expected_g(1.0) == approx((pool.mass_g or 0.0) - 30.0)
+    assert ledger.others[CORRECTIONS] == approx(60.0)

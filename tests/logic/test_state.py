@@ -27,7 +27,7 @@ def records(*events: ev.Event, every: float = 1.0) -> list[Record]:
 
 
 def plain(state: BatchState) -> dict[str, Any]:
-    return {**vars(state), "ledger": list(state.ledger)}
+    return {**vars(state), "ledger": [*state.ledger, dict(state.ledger.others)]}
 
 
 def mounted(name: str, volume: float, place: str = "h1") -> ev.Mounted:

@@ -16,7 +16,7 @@ import pytest
 
 from devices.clock import SystemClock
 from devices.mqtt.login import Login
-from tilctl.cli import batch, station
+from tilctl.cli import asking, batch, station
 from tilctl.cli import interlock as interlock_command
 from tilctl.cli.exits import CommandFailed, Exit
 from tilctl.cli.main import main
@@ -160,8 +160,8 @@ Said = tuple[int, str, str]
 def tilctl(capsys: pytest.CaptureFixture[str], site: Path) -> Callable[..., Any]:
     """Run `tilctl batch ... --site SITE` in a thread, for it brings a loop of its own."""
 
-    async def typed(*words: str) -> Said:
-        code = await asyncio.to_thread(main, ["batch", *words, "--site", str(site)])
+    async def typed(*words: str, command: str = "batch") -> Said:
+        code = await asyncio.to_thread(main, [command, *words, "--site", str(site)])
         out, err = capsys.readouterr()
         return code, out, err
 
@@ -377,7 +377,7 @@ async def test_a_controller_that_does_not_answer_leaves_the_id_to_repeat(tilctl:
 async def test_what_makes_safe_is_given_the_time_that_silent_instruments_take(
     tilctl: Any, controller: SmallController, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(batch, "TIMEOUT_S", 0.4)
+    monkeypatch.setattr(asking, "TIMEOUT_S", 0.4)
     controller.free.clear()
     assert (await tilctl("pause"))[0] == 3
     asyncio.get_running_loop().call_later(0.8, controller.free.set)
@@ -450,6 +450,7 @@ def test_a_site_of_two_units_wants_to_know_which():
 def test_every_verb_of_the_command_line_is_one_of_the_door():
     told = {"prompt-answer" if verb == "answer" else verb for verb in batch.COMMANDS} | {"status", "events"}
     told |= {"interlock-reset" if verb == "reset" else verb for verb in interlock_command.COMMANDS}
+    told |= {"correct", "ack", "alarm-reset", "shelve", "unshelve", "out-of-service", "in-service"}
     assert told == set(VERBS)
 
 
@@ -524,3 +525,42 @@ async def test_reset_and_unbypass_reach_the_controller_and_a_no_is_told(interloc
         ("interlock-reset", {"interlock": "too_hot"}, "anna"), ("unbypass", {"interlock": "too_cold"}, "")
     ]  # fmt: skip
     assert (await interlock("reset", "too_hot", "--as", "anna"))[0] == 2
+
+
+# --- the ledger
+
+
+async def test_the_ledger_is_shown_beside_what_the_scales_say(tilctl: Any, controller: SmallController):
+    row = {"name": "cm4[2]", "place": "h2", "volume_ml": 4100.0, "limit_ml": 6000.0, "expected_g": 4150.5}
+    controller.state["ledger"] = {
+        "containers": [
+            {**row, "weighed_g": 4148.0, "off_g": -2.5},
+            {**row, "name": "x", "weighed_g": None, "off_g": None},
+        ],
+        "accounts": {"line media": 4.0},
+        "forecast": ["cm4[2] holds 4.1 L, the rest of the recipe takes 4.6 L from it"],
+    }
+    code, out, err = await tilctl("show", command="ledger")
+    assert (code, err) == (0, "")
+    first, second = out.splitlines()[1:3]
+    assert first.split() == ["cm4[2]", "h2", "4100", "mL", "6000", "mL", "4150.5", "g", "4148", "g", "-2.5", "g"]
+    assert second.split()[-2:] == ["-", "-"]
+    assert "line media" in out
+    assert "rest of the recipe: cm4[2] holds 4.1 L" in out
+    code, out, _ = await tilctl("show", "--json", command="ledger")
+    assert json.loads(out)["accounts"] == {"line media": 4.0}
+    controller.state["ledger"] = {}
+    assert "no ledger" in (await tilctl("show", command="ledger"))[1]
+
+
+async def test_a_correction_carries_two_people_and_a_reason(tilctl: Any, controller: SmallController):
+    words = ["correct", "pre[2]", "--change=-12 mL", "--reason", "spilled", "--as", "anna:operator"]
+    code, out, _ = await tilctl(*words, "--second", "ben:verifier", command="ledger")
+    assert (code, out) == (0, "cell7: correct done: cell7 is running\n")
+    (command,) = controller.executed
+    assert (command.actor, command.reason) == ("anna (operator)", "operator: spilled")
+    second = {"user": "ben", "role": "verifier"}
+    assert command.args == {"container": "pre[2]", "volume": "", "change": "-12 mL", "second": second}
+    code, _, err = await tilctl(*words, "--second", "ben", command="ledger")
+    assert code == 2
+    assert "expected USER:ROLE" in err

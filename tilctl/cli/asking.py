@@ -27,7 +27,6 @@ LOOK = (
     "and at its names (--site, --node)."
 )
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
-_PERSON = re.compile(r"([A-Za-z0-9][A-Za-z0-9._ -]{0,79}):([a-z][a-z0-9_]{0,39})")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,10 +56,10 @@ def person(text: str | None, option: str) -> dict[str, str] | None:
     """Return user and role of `USER:ROLE`; raises CommandFailed."""
     if text is None:
         return None
-    match = _PERSON.fullmatch(text)
-    if match is None:
+    user, colon, role = (part.strip() for part in text.rpartition(":"))
+    if not (user and colon and role):
         raise CommandFailed(Exit.BAD_INPUT, f"{option}: {text!r}: expected USER:ROLE, such as anna:operator")
-    return {"user": match[1], "role": match[2]}
+    return {"user": user, "role": role}
 
 
 def check_id(args: argparse.Namespace) -> None:

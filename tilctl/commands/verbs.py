@@ -78,6 +78,22 @@ class AnswerArgs(Nothing):
     inputs: Annotated[dict[Key, Text | int | float | bool], Field(max_length=200)] = {}
 
 
+class PersonArg(Nothing):
+    """Who somebody says to be; nobody has proven it."""
+
+    user: Annotated[str, Field(min_length=1, max_length=200)]
+    role: Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class CorrectArgs(Nothing):
+    """What `correct` takes: a container, its true volume now or by how much it changes, and who seconds it."""
+
+    container: Key
+    volume: Text = ""
+    change: Text = ""
+    second: PersonArg
+
+
 class EventsArgs(Nothing):
     """What `events` takes: a batch (else the unit's latest), the first event, the last one, how many at most."""
 
@@ -156,6 +172,7 @@ VERBS: dict[str, Verb] = {
     "abort": Verb(protective=True, bound_to_screen=False),
     "reset": Verb(),
     "prompt-answer": Verb(AnswerArgs, Code.BAD_ANSWER),
+    "correct": Verb(CorrectArgs, Code.BAD_PARAMETER),
     "status": Verb(bound_to_screen=False, of_site=True),
     "leave-safe-mode": Verb(bound_to_screen=False),
     "ack": Verb(AlarmArgs, bound_to_screen=False, of_site=True),

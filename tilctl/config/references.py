@@ -15,6 +15,9 @@ from tilctl.config.schema import LineEntry, PlaceEntry, RoleEntry, UnitEntry
 from tilctl.config.site import Device, Line, Place, RoleBinding, Safe, UnitSite
 
 Where = tuple[str | int, ...]
+MOST_IN_A_LINE_ML = 100.0
+"""mL; three metres of tubing of 6.35 mm bore (engineering default): more is a slip of the pen, or a vessel."""
+
 _ALSO = {"scale": "balance"}  # a single load cell may stand where a scale of several is asked for
 
 
@@ -142,7 +145,15 @@ class References:
     def _line(self, where: Where, line: LineEntry) -> Line:
         self._device((*where, "pump"), line.pump, "pump")
         self._device((*where, "valves"), line.valves, "valves")
-        return Line(line.id, tuple(line.source), tuple(line.destination), line.pump, line.valves)
+        dead, prime = self._swallowed((*where, "dead"), line.dead), self._swallowed((*where, "prime"), line.prime)
+        return Line(line.id, tuple(line.source), tuple(line.destination), line.pump, line.valves, dead, prime)
+
+    def _swallowed(self, where: Where, text: str) -> float:
+        volume = self._findings.number(where, text, "mL")
+        if not 0.0 <= volume <= MOST_IN_A_LINE_ML:
+            most = f"expected 0 mL to {MOST_IN_A_LINE_ML:g} mL"
+            self._findings.add(where, "site-line-volume", f"a line does not hold {text}: {most}", "measure it")
+        return volume
 
     def _culture_safe(self, where: Where, unit: UnitEntry, roles: Mapping[str, RoleBinding]) -> dict[str, Safe]:
         """Invariant: every output of a unit has a declared safe state, or the site does not load."""

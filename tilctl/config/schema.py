@@ -229,13 +229,15 @@ class PlaceEntry(Entry):
 
 
 class LineEntry(Entry):
-    """A way for liquid."""
+    """A way for liquid; what its set keeps between doses (`dead`), and what filling it dry takes beside (`prime`)."""
 
     id: Name
     source: Annotated[list[PlaceClass], Field(alias="from", min_length=1)]
     destination: Annotated[list[PlaceClass], Field(alias="to", min_length=1)]
     pump: str
     valves: str
+    dead: str = "0 mL"
+    prime: str = "0 mL"
 
 
 class Told(Entry):

@@ -103,13 +103,23 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A way for liquid between two classes of places, with its pump and valves."""
+    """A way for liquid between two classes of places, with its pump and valves; `dead` and `prime` in mL.
+
+    `dead` stays in its set between doses, `prime` is what filling the dry set takes beside: neither arrives.
+    """
 
     id: str
     source: tuple[PlaceClass, ...]
     destination: tuple[PlaceClass, ...]
     pump: str
     valves: str
+    dead: float = 0.0
+    prime: float = 0.0
+
+    @property
+    def swallows(self) -> float:
+        """Return the most (mL) that it holds of what left a source and did not arrive."""
+        return self.dead + self.prime
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,6 +51,7 @@ class Batch:
             "",
         )  # since when nobody has been in control, and why that is no fact ("" where it is)
         self.recent: deque[Record] = deque(maxlen=RECENT)  # the last outage and recovery, oldest first
+        self.foreseen: tuple[str, ...] = ()  # what the rest of the recipe takes of each container, in words
         self.observers: list[Callable[[Record], None]] = []
         self.record_failed = ""
         self.unwritten = 0  # events that could not be put into words

@@ -11,6 +11,7 @@ from devices.document import DocumentError
 from recipes.catalog import find
 from tilctl import __version__
 from tilctl.engine import alarm_commands, identity, interlock_commands
+from tilctl.engine.balancing import correct
 from tilctl.engine.batch import Batch
 from tilctl.engine.binding import Bound, NotBindable, bind, check_devices, check_parameters
 from tilctl.engine.fitness import EXCEPTION, needed, not_good, permissives
@@ -33,7 +34,11 @@ SETTLE_WITHIN = 180.0  # s; a command is answered by then, whatever its transien
 REFUSALS_AN_HOUR = 1000
 COMMANDS_AN_HOUR = 1000  # of one unit that are taken; what protects acts beyond that too, and is no longer recorded
 _PROTECTIVE = ("hold", "stop", "abort")
-_OWN_WORDS = ("prompt-answer", *interlock_commands.VERBS)  # answered by what they did, not by the unit's state
+_OWN_WORDS = (
+    "prompt-answer",
+    "correct",
+    *interlock_commands.VERBS,
+)  # answered by what they did
 _AFTER: dict[str, frozenset[State]] = {
     "start": frozenset({State.RUNNING}), "pause": frozenset({State.PAUSED, State.PAUSING}),
     "resume": frozenset({State.RUNNING}), "hold": frozenset({State.HELD, State.HOLDING}),
@@ -191,6 +196,8 @@ class Controller(Units):
                 return await self._leave_safe_mode(command)
             case verb if verb in interlock_commands.VERBS:
                 return await InterlockCommands(self.interlocking, self.clock).carry_out(command)
+            case "correct":
+                return await correct(slot.runner, command)
             case "status":
                 state = State.IDLE if slot.runner is None else slot.runner.state
                 return Outcome("done", "", f"{slot.name} is {state.value}")

@@ -78,7 +78,7 @@ def mismatches(batch: Batch) -> list[Mismatch]:
         if now is None or (abs(now) < MASS_G and (container.family in loads or container.name in leaving)):
             continue
         density = batch.density(container.name)
-        expected = container.mass_g + (container.volume_ml - container.mounted_ml) * density
+        expected = container.expected_g(density) or 0.0
         if abs(now - expected) > _allowed(batch, container.name, container.volume_ml):
             found.append(Mismatch(container.name, container.place, round(expected, 1), round(now, 1)))
     return found

@@ -62,12 +62,20 @@ async def settle(batch: Batch, intent: Intent, way: Way, wanted: float) -> str:
         return closure.why
     delivered = round(closure.delivered_ml, 3)
     # A pump that counted nothing did nothing; what the scales show then is their noise.
-    nothing = not delivered or counted == 0.0
+    nothing = counted == 0.0 or not (delivered or closure.line_ml)
     outcome = "nothing" if nothing else "done" if delivered >= wanted else "partial"
     if closure.exception:
         batch.note(ev.ExceptionRaised("evidence", f"{way.pump}: {closure.exception}", intent.path))
-    await batch.record(ev.IntentClosed(intent.number, intent.path, outcome, delivered, counted, evidence))
+    kept = round(closure.line_ml, 3)
+    await batch.record(ev.IntentClosed(intent.number, intent.path, outcome, delivered, counted, evidence, line_ml=kept))
     return ""
+
+
+def room_of(batch: Batch, line: str) -> tuple[float, float]:
+    """Return what a line may give back, and what it may still keep (mL)."""
+    kept = batch.state.ledger.kept_by(line)
+    swallows = next((each.swallows for each in batch.plant.site.lines if each.id == line), 0.0)
+    return max(kept, 0.0), max(swallows - kept, 0.0)
 
 
 def _judge(batch: Batch, intent: Intent, before: Evidence, after: Evidence | None) -> Closure:
@@ -75,7 +83,8 @@ def _judge(batch: Batch, intent: Intent, before: Evidence, after: Evidence | Non
         return Closure(None, None, None, None, closes=False, why="pump or scales do not answer")
     dry, ordered = bool(intent.args.get("empty")), float(intent.args["volume"])
     density = batch.density(str(intent.args["from"]))
-    closure = close_evidence(before, after, density, may_run_dry=dry, ordered=ordered)
+    line = room_of(batch, str(intent.args.get("way", "")))
+    closure = close_evidence(before, after, density, may_run_dry=dry, ordered=ordered, line=line)
     # Invariant: after a crash a dose that the scales cannot tell from nothing goes to a person.
     crashed = intent.seq <= batch.found
     if crashed and closure.closes and ordered < UNPROVABLE_ML and not untouched(before, after):

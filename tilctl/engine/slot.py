@@ -10,6 +10,8 @@ import structlog
 
 from devices.clock import Clock
 from devices.reading import Quality, Reading
+from tilctl.engine.fluids import pictures_of
+from tilctl.engine.forecast import Forecaster
 from tilctl.engine.hourly import Hourly
 from tilctl.engine.machine import FINAL, Command, State
 from tilctl.engine.runner import Runner
@@ -17,6 +19,7 @@ from tilctl.engine.watches import watches_of
 from tilctl.guard.board import Action, GuardBoard, Priority, Reactions, Watch
 from tilctl.guard.book import AlarmBook
 from tilctl.guard.desk import BY_DESIGN, Desk
+from tilctl.guard.fluid import FluidGuard
 from tilctl.history.store import History
 from tilctl.journal import events as ev
 from tilctl.plant.scanning import Scanner
@@ -42,6 +45,7 @@ class Slot:
         self._trend_every = trend_every
         self._scanner = scanner
         self._guard: GuardBoard | None = None
+        self.fluids: FluidGuard | None = None
         self._alarms: GuardBoard | None = None  # those of the site and of profiles: with and without a batch
         self._sharp: frozenset[str] = frozenset()  # devices that are scanned at the active pace for a pending alarm
         self._pace = ExitStack()
@@ -83,6 +87,8 @@ class Slot:
         runner.desk.known((*self._declared, *watches))
         reactions = Reactions(runner.alarm, runner.clear, runner.act, runner.desk.by_design)
         self._guard = GuardBoard(self._clock, watches, reactions, book.active, suppressed_by_design(book))
+        self.fluids = FluidGuard(runner.batch.plant, pictures_of(runner.batch), reactions, [*runner.batch.state.alarms])
+        Forecaster(runner.batch, reactions).look()
         runner.changed.append(self._changed)
         if self._alarms is not None:
             self._hand_over(self._alarms, runner)
@@ -97,8 +103,10 @@ class Slot:
 
     async def clear(self, *, keep: bool = False) -> None:
         """Let the batch go: its trends and, unless it is to be kept open, its record are closed."""
-        runner, history = self.runner, self._history
-        self.runner = self._guard = self._history = None
+        runner, history, fluids = self.runner, self._history, self.fluids
+        self.runner = self._guard = self._history = self.fluids = None
+        if fluids is not None:
+            await fluids.close()
         if runner is not None:
             if keep and self._alarms is not None:  # put away, not left for another life of the controller
                 self.idle.take_over(runner.desk.book)
@@ -111,6 +119,8 @@ class Slot:
     def _changed(self) -> None:
         if self.state is State.RESTARTING and self._guard is not None:
             self._guard.rearm()
+            if self.fluids is not None:
+                self.fluids.rearm()
         self.tell_clock()
 
     def _raise(self, alarm: str, priority: Priority, text: str, values: dict[str, Any]) -> None:
@@ -169,6 +179,8 @@ class Slot:
         runner, guard, history = self.runner, self._guard, self._history
         if runner is None or guard is None or history is None:
             return
+        if self.fluids is not None:
+            self._bordered("fluids", self.fluids.scanned, runner, device)
         if device in runner.batch.equipment.values():  # what conditions of a recipe can read
             self._bordered("guard", guard.scan, runner, device)
             self._bordered("targets", runner.standing.keep_targets, runner, device)

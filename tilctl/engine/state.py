@@ -119,6 +119,7 @@ class BatchState:
         self.wanted: dict[str, tuple[str, int]] = {}  # target -> step and number of the event that wants it
         self.confirmed: set[str] = set()  # targets that their device has read back
         self.sampled: set[str] = set()  # sample steps whose volume is booked
+        self.corrected: set[str] = set()  # commands whose correction of the ledger is booked
         self.intents: dict[int, Intent] = {}
         self.closed_twice: list[int] = []  # intents; never happens
         self.freezing: dict[int, list[ev.FreezeSampled]] = {}  # intent -> what was seen of its run, in order
@@ -164,6 +165,7 @@ class BatchState:
     def apply(self, record: Record) -> None:
         """Take in one committed record."""
         event, t = record.event, parse_time(record.t)
+        self.ledger.evaporate(t.timestamp())
         match event:
             case ev.BatchCreated():
                 self.created, self.started = event, t
@@ -193,14 +195,18 @@ class BatchState:
                 self.marks[event.mark] = parse_time(event.t)
             case ev.Mounted():
                 self.ledger.mounted(
-                    event.container, event.place, event.vessel_class, event.volume_ml, event.mass_g, event.scan
-                )
+                    event.container, event.place, event.vessel_class, event.volume_ml, event.mass_g, event.scan,
+                    event.evaporates,
+                )  # fmt: skip
             case ev.DeviceSeen():
                 self.serials[event.device] = event.serial
             case ev.FreezeSampled():
                 self.freezing.setdefault(event.intent, []).append(event)
             case ev.Weighed():
                 self.ledger.weighed(event.container, event.found_g - event.expected_g)
+            case ev.LedgerCorrected():
+                self.ledger.corrected(event.container, event.change_ml, from_mounting=event.from_mounting)
+                self.corrected.add(event.command)
             case ev.Unmounted():
                 self.ledger.unmounted(event.container)
             case ev.Moved():
@@ -279,9 +285,10 @@ class BatchState:
             return
         intent.outcome = event.outcome
         intent.delivered_ml, intent.counted_ml = event.delivered_ml, event.counted_ml
-        if event.delivered_ml and "from" in intent.args:
+        if (event.delivered_ml or event.line_ml) and "from" in intent.args:
             # Invariant: closing an intent and booking it are one event, so that no crash books it twice.
-            self.ledger.moved(str(intent.args["from"]), str(intent.args["to"]), event.delivered_ml)
+            args, delivered = intent.args, event.delivered_ml or 0.0
+            self.ledger.moved(str(args["from"]), str(args["to"]), delivered, str(args.get("way", "")), event.line_ml)
 
     def _prompt(
         self, event: ev.PromptOpened | ev.AnswerReceived | ev.PromptAnswered | ev.PromptWithdrawn, t: datetime

@@ -9,6 +9,7 @@ from devices.reading import Reading
 from recipes.model import Recipe, walk
 from recipes.steps import AnyVerb
 from tilctl.engine.allocation import waiting_text
+from tilctl.engine.balancing import ledger_of
 from tilctl.engine.batch import Batch
 from tilctl.engine.machine import FINAL, State, legal_commands
 from tilctl.engine.runner import Runner
@@ -26,7 +27,7 @@ def status_of(unit: UnitPlant, runner: Runner | None) -> dict[str, Any]:
     if runner is None:
         return {
             "state": State.IDLE.value, "state_version": 0, "batch": "", "recipe": "", "day": None, "operation": "",
-            "path": "", "waits": [], "targets": {}, "readings": readings, "containers": [],
+            "path": "", "waits": [], "targets": {}, "readings": readings, "containers": [], "ledger": {},
             "legal": [command.value for command in legal_commands(State.IDLE)], "reason": "",
         }  # fmt: skip
     batch, state = runner.batch, runner.batch.state
@@ -46,6 +47,7 @@ def status_of(unit: UnitPlant, runner: Runner | None) -> dict[str, Any]:
         "containers": [
             {"name": c.name, "place": c.place, "volume_ml": round(c.volume_ml, 2)} for c in state.ledger if c.mounted
         ],
+        "ledger": ledger_of(batch),
         "legal": [command.value for command in legal_commands(runner.state)],
         "reason": state.reason,
         "record": "failed" if batch.record_failed else "ok",

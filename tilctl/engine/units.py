@@ -226,8 +226,9 @@ class Units:
         owner = self.suite.gate.owner(device)
         for slot in self._slots.values():
             if slot.runner is not None and slot.runner.batch.name == owner and not command.startswith("set_"):
-                moving = slot.runner.state in (State.RUNNING, State.PAUSING)
-                return "" if moving else f"its batch is {slot.runner.state.value}"
+                if slot.runner.state not in (State.RUNNING, State.PAUSING):
+                    return f"its batch is {slot.runner.state.value}"
+                return "" if slot.fluids is None else slot.fluids.refuses(device, command)
         return ""
 
     def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:

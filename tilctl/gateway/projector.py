@@ -22,7 +22,7 @@ from tilctl.gateway.topics import Topics
 from tilctl.journal.chain import Record
 
 ALARM_EXPIRY = 7 * 24 * 3600
-_NOT_STATE = ("readings", "waits", "alarms", "interlocks", "devices")  # which have topics of their own
+_NOT_STATE = ("readings", "waits", "alarms", "interlocks", "devices", "ledger")  # which have topics of their own
 
 
 class Projector:

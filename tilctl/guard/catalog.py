@@ -113,6 +113,12 @@ BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "make room, or add a disk",
         "hours",
     ),
+    "short-": _told(
+        "a bag holds less than the rest of the recipe takes from it, by the ledger",
+        "a later step cannot be carried out whole",
+        "bring another bag, or correct the ledger, before that step",
+        "as the text says",
+    ),
     "clock-stepped": _told(
         "the wall clock was set, or lost its source",
         "waits and due moments are not touched; times on other systems may differ",

@@ -17,6 +17,7 @@ from tilctl.guard.alarm import WAITING, AlarmState
 from tilctl.guard.board import Watch
 from tilctl.guard.book import Alarm, AlarmBook
 from tilctl.guard.catalog import RE_ALARM_S, Details, blinded_by, built_in
+from tilctl.guard.fluid_rules import rule_of
 from tilctl.journal import alarms as ev
 
 RANK: Mapping[str, int] = {"critical": 3, "high": 2, "medium": 1, "low": 0, "": -1}
@@ -58,7 +59,11 @@ class Desk:
 
     def details(self, alarm: str) -> Details:
         """Return how an alarm behaves."""
-        return self._details.get(alarm) or Details(help=built_in(alarm))
+        known = self._details.get(alarm)
+        if known is not None:
+            return known
+        rule = rule_of(alarm)
+        return Details(help=built_in(alarm) if rule is None else rule.help)
 
     def raise_(
         self, alarm: str, priority: ev.Priority, text: str, path: str = "", values: Mapping[str, Any] | None = None

@@ -50,6 +50,7 @@ from tilctl.journal.lifecycle import (
     StateChanged,
     Weighed,
 )
+from tilctl.journal.volumes import LedgerCorrected, Mounted, Moved, Unmounted
 
 Json = dict[str, Any]
 Scalar = float | str | bool | None
@@ -147,7 +148,10 @@ class IntentOpened:
 
 @dataclass(frozen=True, slots=True)
 class IntentClosed:
-    """What an intent came to, by evidence; `counted_ml` is the device's own counter, `delivered_ml` the ledger's."""
+    """What an intent came to, by evidence; `counted_ml` is the device's own counter, `delivered_ml` the ledger's.
+
+    `delivered_ml` is what arrived; what left is that and `line_ml`, which the line kept (below 0: gave back).
+    """
 
     intent: int
     path: str
@@ -156,6 +160,7 @@ class IntentClosed:
     counted_ml: float | None
     evidence: Json
     by: Literal["device", "person"] = "device"
+    line_ml: float = 0.0
     kind: Literal["intent_closed"] = "intent_closed"
 
 
@@ -236,7 +241,7 @@ class Noted:
     kind: Literal["noted"] = "noted"
 
 
-# --- values and the ledger
+# --- values
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,43 +261,6 @@ class Marked:
     mark: str
     t: str
     kind: Literal["marked"] = "marked"
-
-
-@dataclass(frozen=True, slots=True)
-class Mounted:
-    """A vessel or bag was put in a place, with what it held; `mass_g` is the gross reading of the scale there."""
-
-    path: str
-    container: str
-    place: str
-    vessel_class: str
-    volume_ml: float
-    scan: str
-    mass_g: float | None = None
-    kind: Literal["mounted"] = "mounted"
-
-
-@dataclass(frozen=True, slots=True)
-class Unmounted:
-    """A vessel or bag was taken from its place."""
-
-    path: str
-    container: str
-    place: str
-    volume_ml: float
-    kind: Literal["unmounted"] = "unmounted"
-
-
-@dataclass(frozen=True, slots=True)
-class Moved:
-    """A movement that no intent made: a sample drawn by hand (a closed intent is its own entry in the ledger)."""
-
-    path: str
-    intent: int
-    from_container: str
-    to_container: str
-    volume_ml: float
-    kind: Literal["moved"] = "moved"
 
 
 # --- guard, trouble, continuity
@@ -339,7 +307,7 @@ ContinuityEvent = BootReady | SafeMode | ClockStepped | DeviceSeen | Weighed | F
 RegisterEvent = BatchTaken | BatchPutAway | DeviceStatus
 BatchEvent = BatchCreated | BatchEnded | BatchClosed | CommandReceived | CommandRefused | CommandAnswered | StateChanged
 StepEvent = StepStarted | StepPhase | StepCompleted | StepHeld | StepFailed | StepInDoubt | FreezeReported
-EffectEvent = IntentOpened | IntentClosed | TargetSet | TargetConfirmed | Mounted | Unmounted | Moved
+EffectEvent = IntentOpened | IntentClosed | TargetSet | TargetConfirmed | Mounted | Unmounted | Moved | LedgerCorrected
 PersonEvent = PromptOpened | AnswerReceived | PromptAnswered | PromptWithdrawn | Noted | ValuesSet | Marked
 AlarmEvent = AlarmRaised | AlarmCleared | AlarmAcknowledged | AlarmReset | AlarmAgain | AlarmSetAside | AlarmSetBack
 InterlockEvent = InterlockTripped | InterlockReset | InterlockBypassed | BypassEnded

@@ -58,7 +58,8 @@ class Evidence:
 class Closure:
     """What became of a dispense; `closes` is False where the evidence disagrees or is missing.
 
-    `exception` says what the review has to know where it closes, but by the scales alone.
+    `exception` says what the review has to know where it closes, but by the scales alone.  `line_ml` is what the line
+    kept of it, below 0 what it gave back: that left the source and is not delivered.
     """
 
     delivered_ml: float | None
@@ -68,6 +69,7 @@ class Closure:
     closes: bool
     why: str
     exception: str = ""
+    line_ml: float = 0.0
 
 
 async def gather_evidence(plant: UnitPlant, way: Way) -> Evidence:
@@ -117,11 +119,18 @@ async def _weighed(plant: UnitPlant, way: Way) -> tuple[float | None, float | No
 
 
 def close_evidence(
-    before: Evidence, after: Evidence, density: float, *, may_run_dry: bool = False, ordered: float = MOST_ML
+    before: Evidence,
+    after: Evidence,
+    density: float,
+    *,
+    may_run_dry: bool = False,
+    ordered: float = MOST_ML,
+    line: tuple[float, float] = (0.0, 0.0),
 ) -> Closure:
     """Judge two moments of evidence; `density` in g/mL is that of the liquid that flowed, `ordered` in mL.  Pure.
 
     `may_run_dry`: the pump was told to run until the source is empty, so it may have counted more than it moved.
+    `line` is what the line may give back at most, and what it may keep (mL).
     """
     counted, lost = _counted(before, after, ordered)
     left = _volume(before.source_g, after.source_g, -density)
@@ -140,9 +149,10 @@ def close_evidence(
     if left is None or came is None or missing:
         return open_(f"no evidence from {' and '.join(missing)}")
     allowed = max(CLOSES_ML, CLOSES_SHARE * max(abs(left), abs(came)))
-    if abs(left - came) > allowed:
+    kept = min(max(left - came, -line[0]), line[1])
+    if abs(left - came - kept) > allowed:
         return open_(f"{left:.1f} mL left, {came:.1f} mL came: they differ by more than {allowed:.1f} mL")
-    moved = max(0.0, (left + came) / 2)
+    moved = max(0.0, (left + came + kept) / 2)  # by the pump: out of the source
     if not after.counter and (why := _unproven(before, after, moved, ordered, may_run_dry=may_run_dry)):
         return open_(why)
     if counted is None:
@@ -151,14 +161,15 @@ def close_evidence(
             return open_(f"the totaliser is lost ({lost}), and {ordered:g} mL are too little for the scales alone")
         text = f"closed by mass alone, {moved:.1f} mL: {lost}"
         # A pump that never counts is no surprise: the site's equipment says so, and each of its doses.
-        return Closure(moved, None, left, came, closes=True, why="", exception=text if after.counter else "")
+        exception = text if after.counter else ""
+        return Closure(moved - kept, None, left, came, closes=True, why="", exception=exception, line_ml=kept)
     if counted < NOTHING_ML and moved <= CLOSES_ML:
-        moved = 0.0  # the pump did not turn: what the scales show is their noise
+        moved = kept = 0.0  # the pump did not turn: what the scales show is their noise
     apart = max(WATCH_ML, WATCH_SHARE * counted)
     # Invariant: a source that ran dry gave something first; scales that show nothing at all may only stand still.
     if abs(counted - moved) > apart and not (may_run_dry and counted > moved > CLOSES_ML):
         return open_(f"the pump counted {counted:.1f} mL, the scales say {moved:.1f} mL")
-    return Closure(moved, counted, left, came, closes=True, why="")
+    return Closure(moved - kept, counted, left, came, closes=True, why="", line_ml=kept)
 
 
 def _unproven(before: Evidence, after: Evidence, moved: float, ordered: float, *, may_run_dry: bool) -> str:

@@ -11,6 +11,7 @@ from devices.clock import Clock
 from devices.instrument import Instrument
 from devices.role import ROLES
 from tilctl.config import Place, UnitSite
+from tilctl.config.site import Line
 from tilctl.plant.image import ProcessImage
 from tilctl.plant.outputs import OutputGate, Protected
 from tilctl.plant.scanning import Scanner
@@ -157,6 +158,15 @@ class UnitPlant:
                 continue
             work.append(_at_once(self.gate.protect(device, f"set_{tag}", {"value": state.value})))
         return list(await asyncio.gather(*stops.values(), *work))
+
+    async def cut_off(self, line: Line) -> list[Protected]:
+        """Stop the pump of a line and close its valves, at once, whatever the site's `culture_safe` says; for guards.
+
+        A pump that does not stop within 1 s is pinched off.  Never raises, always bounded.
+        """
+        stop = _at_once(self.gate.protect(line.pump, "stop"))
+        close = _at_once(self._close_after([stop], line.valves))
+        return list(await asyncio.gather(stop, close))
 
     async def _close_after(self, stops: list[asyncio.Task[Protected]], valves: str) -> Protected:
         if stops:

@@ -74,6 +74,7 @@ def describe(event: ev.Event) -> str:
             | ev.Mounted()
             | ev.Unmounted()
             | ev.Moved()
+            | ev.LedgerCorrected()
         ):
             return _of_an_effect(event)
         case (
@@ -226,7 +227,8 @@ def _of_an_effect(event: ev.EffectEvent) -> str:
         case ev.IntentClosed():
             delivered = f", {_volume(event.delivered_ml)} delivered" if event.delivered_ml is not None else ""
             counted = f", {_volume(event.counted_ml)} counted" if event.counted_ml is not None else ""
-            return f"intent {event.intent} {event.outcome}{delivered}{counted} (by {event.by})"
+            kept = f", {_volume(event.line_ml)} kept by the line" if event.line_ml else ""
+            return f"intent {event.intent} {event.outcome}{delivered}{counted}{kept} (by {event.by})"
         case ev.TargetSet():
             return f"target {event.tag} = {_value(event.value, event.unit)}"
         case ev.TargetConfirmed():
@@ -240,6 +242,8 @@ def _of_an_effect(event: ev.EffectEvent) -> str:
             return f"{event.container} taken from {event.place} with {_volume(event.volume_ml)}"
         case ev.Moved():
             return f"{_volume(event.volume_ml)} from {event.from_container} to {event.to_container}"
+        case ev.LedgerCorrected():
+            return corrected(event)
         case _:
             assert_never(event)
 
@@ -265,6 +269,14 @@ def _of_a_person(event: ev.PersonEvent) -> str:
             return f"mark {event.mark} at {event.t}"
         case _:
             assert_never(event)
+
+
+def corrected(event: ev.LedgerCorrected) -> str:
+    """Return a correction of the ledger in words, for the record and for the review alike."""
+    sign = "+" if event.change_ml > 0 else ""
+    what = f"{event.container} corrected by {sign}{_volume(event.change_ml)} to {_volume(event.volume_ml)}"
+    since = " as of its mounting" if event.from_mounting else ""
+    return f"{what}{since}, by {event.who}, seconded by {event.second}: {event.reason}"
 
 
 def _nucleated(nucleated: bool) -> str:

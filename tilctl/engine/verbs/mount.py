@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 from devices.instrument import DeviceError
+from devices.quantity import parse_as
 from recipes.steps import Mount
 from tilctl.engine.batch import Batch
 from tilctl.engine.context import Context
@@ -13,6 +14,8 @@ from tilctl.engine.overdue import answered
 from tilctl.journal import events as ev
 from tilctl.plant.ledger import Container
 from tilctl.plant.unit import PlantError
+
+MINUTES_A_DAY = 1440.0
 
 
 async def run(context: Context, step: Mount) -> None:
@@ -47,7 +50,10 @@ async def run(context: Context, step: Mount) -> None:
         volume = item["volume_ml"] if item["volume_ml"] is not None else answer[f"volume.{name}"]
         scan = str(answer.get(f"scan.{name}", ""))
         mass = masses[place]
-        await context.batch.record(ev.Mounted(context.path, name, place, str(item["class"]), float(volume), scan, mass))
+        lost = parse_as(context.batch.recipe.containers[name.partition("[")[0]].evaporation, "mL/min") * MINUTES_A_DAY
+        await context.batch.record(
+            ev.Mounted(context.path, name, place, str(item["class"]), float(volume), scan, mass, lost)
+        )
 
 
 def _plan(context: Context, step: Mount) -> list[dict[str, Any]]:

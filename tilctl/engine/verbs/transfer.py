@@ -12,6 +12,7 @@ from tilctl.engine.context import Context
 from tilctl.engine.errors import InDoubt, StepError
 from tilctl.engine.intents import not_safe, resolve, settle, way_of
 from tilctl.engine.shield import finish
+from tilctl.guard.fluid_rules import FULL_SHARE
 from tilctl.journal import events as ev
 from tilctl.plant.control.dispense import dispense
 from tilctl.plant.evidence import LEAST_BY_MASS_ML, Evidence, gather_evidence
@@ -21,7 +22,6 @@ from tilctl.plant.unit import PlantError, Way
 
 MOST_TRIES = 5  # without a person in between; a pump that needs more remainders than this is not doing its work
 SMALLEST_ML = 0.5  # mL; a remainder below this is within what scales resolve
-FULL_MARGIN_ML = 5.0  # mL; a container may be filled to its limit but for this
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,7 @@ class _Order:
     rate: float
     tolerance: float
     empty: bool
+    least: float | None = None  # mL that have to be left in the source
 
 
 async def run(context: Context, step: Transfer) -> dict[str, Any]:
@@ -99,14 +100,15 @@ def _settle_order(context: Context, step: Transfer) -> dict[str, Any]:
         volume = source.volume_ml
     _check_volume(context, source, destination, volume)
     tolerance = parse(step.tolerance)
+    allowed = tolerance.value if tolerance.unit == "mL" else volume * tolerance.value / 100
     return {
         "source": source.name,
         "destination": destination.name,
         "volume": round(max(0.0, volume), 3),
         "rate": context.number(step.rate, "mL/min"),
-        "tolerance": round(tolerance.value if tolerance.unit == "mL" else volume * tolerance.value / 100, 3),
+        "tolerance": round(allowed, 3),
         "empty": step.all,
-    }
+    } | ({} if step.leave is None else {"least": round(max(0.0, context.number(step.leave, "mL") - allowed), 3)})
 
 
 def _check_volume(context: Context, source: Container, destination: Container, volume: float) -> None:
@@ -117,10 +119,10 @@ def _check_volume(context: Context, source: Container, destination: Container, v
             f"check {source.name} ({source.volume_ml:.1f} mL) and {destination.name} ({destination.volume_ml:.1f} mL)",
         )
     limit = context.batch.limit_ml(destination.name)
-    if destination.volume_ml + volume > limit + FULL_MARGIN_ML:
+    if destination.volume_ml + volume > FULL_SHARE * limit:
         raise StepError(
             f"{context.path}: {destination.name} would be over-full: it holds {destination.volume_ml:.1f} mL, "
-            f"{volume:.1f} mL would come, its limit is {limit:.0f} mL",
+            f"{volume:.1f} mL would come, its limit is {limit:.0f} mL, and at {FULL_SHARE:.0%} of it pumps are stopped",
             "mount an empty container or correct the recipe; nothing was moved",
         )
     if volume > source.volume_ml + max(3.0, 0.02 * source.volume_ml):
@@ -165,7 +167,7 @@ async def _open(context: Context, order: _Order, way: Way, before: Evidence, vol
         "volume": round(max(0.1, volume + over), 2),
         "way": way.line,
         "empty": order.empty,
-    }
+    } | ({} if order.least is None else {"least": order.least})
     await batch.record(ev.IntentOpened(number, context.path, way.pump, "dispense", args, before.as_data()))
     return number
 
