@@ -50,9 +50,10 @@ class Wire:
 
 def what_it_came_to(suite: Story) -> dict[str, Any]:
     """Return the folded state of the batch without what each boot adds, and without the moments."""
-    state = plain(fold(suite.records()))
+    folded = fold(suite.records())
+    state = plain(folded)
     intents = [(i.path, i.action, i.args, i.outcome) for i in state["intents"].values()]
-    volumes = {c.name: round(c.volume_ml / 4.0) for c in state["ledger"]}
+    volumes = {c.name: round(c.volume_ml / 4.0) for c in folded.ledger}
     nodes = {path: (node.status, sorted(node.phases)) for path, node in state["nodes"].items()}
     return {
         "states": state["states"], "nodes": nodes, "intents": intents, "volumes": volumes,
