@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import structlog
 
@@ -12,11 +13,11 @@ from tilctl.engine import site_watches
 from tilctl.engine.fitness import watches_over
 from tilctl.engine.interlocking import Standing
 from tilctl.engine.port import SITE
-from tilctl.engine.runner import priority_of
+from tilctl.engine.runner import Runner, priority_of
 from tilctl.engine.slot import Slot, suppressed_by_design
 from tilctl.engine.state import parse_time
 from tilctl.engine.telling import Teller
-from tilctl.guard.board import Action, GuardBoard, Reactions
+from tilctl.guard.board import Action, GuardBoard, Priority, Reactions
 from tilctl.guard.book import AlarmBook
 from tilctl.guard.desk import Desk
 from tilctl.guard.device_watches import device_watches
@@ -41,6 +42,7 @@ class Alarms:
         self._journal = journal
         self._board: GuardBoard | None = None
         self._slots: Mapping[str, Slot] = {}
+        self._devices: dict[str, frozenset[str]] = {}  # alarm of the site -> what it reads
         self._tell = Teller()
         self._log = structlog.get_logger("alarms")
         self.desks = {name: Desk(clock, self._note, AlarmBook(), name) for name in (*site.units, SITE)}
@@ -59,13 +61,43 @@ class Alarms:
         watches = device_watches(self._health, shared, lambda device: points[device])
         watches += site_watches.of_site(self._site, self._suite.image)
         desk.known(watches)
-        reactions = Reactions(
-            lambda alarm, priority, text, values: desk.raise_(alarm, priority, text, "", values),
-            desk.clear, _nothing, desk.by_design,
-        )  # fmt: skip
-        book = desk.book
-        self._board = GuardBoard(self._clock, watches, reactions, book.active, suppressed_by_design(book))
+        for slot in slots.values():
+            slot.watch_also(watches)
+        self._devices = {watch.id: watch.devices or frozenset() for watch in watches}
+        reactions = Reactions(self._raise, self._clear, self._act, desk.by_design)
+        active = {alarm for each in (desk, *(slot.desk for slot in slots.values())) for alarm in each.book.active}
+        self._board = GuardBoard(self._clock, watches, reactions, active, suppressed_by_design(desk.book))
         desk.changed()
+
+    def passed_on(self) -> None:
+        """Note what stands of shared equipment where it belongs now: with the batch that was given it, or nowhere."""
+        for alarm, priority, text, values in () if self._board is None else self._board.standing():
+            runner = self._concerned(alarm)
+            if alarm not in (self.desks[SITE] if runner is None else runner.desk).book.active:
+                self._clear(alarm)
+                self._raise(alarm, priority, text, values)
+
+    def _concerned(self, alarm: str) -> Runner | None:
+        """Return the batch that has the equipment which an alarm is about, None where no batch has it."""
+        devices = self._devices.get(alarm.removesuffix("-invalid"), frozenset())
+        owners = {self._suite.gate.owner(device) for device in devices}
+        runners = (slot.runner for slot in self._slots.values())
+        return next((runner for runner in runners if runner is not None and runner.batch.name in owners), None)
+
+    def _raise(self, alarm: str, priority: Priority, text: str, values: dict[str, Any]) -> None:
+        if (runner := self._concerned(alarm)) is not None:
+            runner.alarm(alarm, priority, text, values)
+        else:
+            self.desks[SITE].raise_(alarm, priority, text, "", values)
+
+    def _clear(self, alarm: str) -> None:
+        for desk in (self.desks[SITE], *(slot.desk for slot in self._slots.values())):
+            if alarm in desk.book.active:
+                desk.clear(alarm)
+
+    def _act(self, alarm: str, action: Action, text: str) -> None:
+        if (runner := self._concerned(alarm)) is not None:
+            runner.act(alarm, action, text)
 
     def judge(self, device: str | None = None) -> None:
         """Judge what a reading of this device may change; everything where none is named."""
@@ -116,7 +148,3 @@ class Alarms:
             self._log.error("alarm_not_on_record", alarm=event.alarm, unit=event.unit, kind=event.kind)
             return
         journal.append(event)
-
-
-def _nothing(_alarm: str, _action: Action, _text: str) -> None:
-    """An alarm of the site alone holds no batch."""

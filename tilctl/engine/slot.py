@@ -78,6 +78,11 @@ class Slot:
         self._alarms = GuardBoard(self._clock, watches, reactions, book.active, suppressed_by_design(book))
         self.desk.changed()
 
+    def watch_also(self, watches: Sequence[Watch]) -> None:
+        """Learn of alarms that are judged for the site, and concern a batch here while it has shared equipment."""
+        self.desk.known(watches)
+        self._declared = (*self._declared, *watches)
+
     def install(self, runner: Runner, history: History) -> None:
         """Take a batch: from now on it is watched and its trends are kept."""
         self.runner = runner

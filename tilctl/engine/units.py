@@ -302,7 +302,7 @@ class Units:
 
     def _shared(self) -> None:
         """Tell that whoever waits for shared equipment waits differently now."""
-        self._tell((self.interlocking.passed_on,))
+        self._tell((self.interlocking.passed_on, self._alarms.passed_on))
         for slot in self._slots.values():
             if slot.runner is not None:
                 self._tell(self.on_status, slot.name)

@@ -148,6 +148,10 @@ class GuardBoard:
             watch.active = watch.active or watch.id in active
             watch.acted = False
 
+    def standing(self) -> list[tuple[str, Priority, str, dict[str, Any]]]:
+        """Return the alarms that are active: id, priority, text, what is seen."""
+        return [(w.id, w.priority, w.text, self._seen(w)) for w in self._watches if w.active]
+
     def _seen(self, watch: Watch) -> dict[str, Any]:
         try:
             return watch.operands()
