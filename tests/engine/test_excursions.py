@@ -45,10 +45,8 @@ async def watched(suite: Story) -> None:
         guard.pop("while", None)
     text = (HERE / "recipes" / "still.yaml").read_text()
     text = text.replace("recipe: still", "recipe: watched").replace("36 degC", "37 degC").replace("6 %", "5 %")
-    text = re.sub(
-        "procedure:", f"guards: {yaml.safe_dump(climate, default_flow_style=True, width=9999)}procedure:", text
-    )
-    text = text.replace("recipe: still", "recipe: watched").replace("36 degC", "37 degC").replace("6 %", "5 %")
+    guarded = yaml.safe_dump(climate, default_flow_style=True, width=9999)
+    text = re.sub("procedure:", f"guards: {guarded}procedure:", text)
     (suite.folder / "watched.yaml").write_text(text)
     await suite.start("watched", wait="10 h")
     await suite.until("stay/one", "acting")
