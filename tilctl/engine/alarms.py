@@ -18,7 +18,8 @@ from tilctl.guard.book import AlarmBook
 from tilctl.guard.desk import Desk
 from tilctl.journal import alarms as ev
 from tilctl.journal.chain import Record
-from tilctl.journal.store import Journal
+from tilctl.journal.events import EventError
+from tilctl.journal.store import Journal, JournalError
 from tilctl.plant.suite import Suite
 
 
@@ -90,10 +91,14 @@ class Alarms:
     def _note(self, event: ev.AlarmEvent) -> None:
         """Put an alarm on the site's record; where that is dead, the log alone tells of it."""
         journal = self._journal()
-        if journal is None or journal.failed:
-            self._log.error("alarm_not_on_record", alarm=event.alarm, unit=event.unit, kind=event.kind)
-            return
-        journal.append(event)
+        why = "it is not open" if journal is None else "it has failed" if journal.failed else ""
+        if journal is not None and not why:
+            try:
+                journal.append(event)
+            except (JournalError, EventError) as error:
+                why = str(error)
+        if why:
+            self._log.error("alarm_not_on_record", alarm=event.alarm, unit=event.unit, kind=event.kind, why=why)
 
 
 def _nothing(_alarm: str, _action: Action, _text: str) -> None:
