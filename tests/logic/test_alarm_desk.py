@@ -12,11 +12,11 @@ import pytest
 from simulators.virtual import VirtualClock, run
 from tilctl.guard.alarm import AlarmState
 from tilctl.guard.board import Watch
-from tilctl.guard.book import FIRST_OUT, AlarmBook
+from tilctl.guard.book import AlarmBook
 from tilctl.guard.catalog import Details
 from tilctl.guard.desk import BY_CLOCK, BY_DESIGN, ESCALATE_S, ESCALATIONS, RETRY_S, Desk
 from tilctl.journal import alarms as ev
-from tilctl.journal.alarms import Priority
+from tilctl.journal.alarms import FIRST_OUT, Priority
 
 MIN, HOUR = 60.0, 3600.0
 

@@ -19,8 +19,9 @@ from tilctl.guard.alarm import (
     next_state,
     table_text,
 )
-from tilctl.guard.book import FIRST_OUT, AlarmBook
+from tilctl.guard.book import AlarmBook
 from tilctl.journal import alarms as ev
+from tilctl.journal.alarms import FIRST_OUT
 
 T0 = datetime(2026, 3, 1, tzinfo=UTC)
 

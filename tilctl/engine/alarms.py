@@ -37,6 +37,8 @@ class Alarms:
         self._tell = Teller()
         self._log = structlog.get_logger("alarms")
         self.desks = {name: Desk(clock, self._note, AlarmBook(), name) for name in (*site.units, SITE)}
+        for desk in self.desks.values():
+            desk.escalate_s = site.notify.escalate
 
     def watch(self, slots: Mapping[str, Slot]) -> None:
         """Begin to watch.  Invariant: before anything is read, and before anything is done."""

@@ -67,6 +67,9 @@ def alarm_rows(desk: Desk) -> list[dict[str, Any]]:
             "aside": {how: _aside(flag) for how, flag in alarm.aside.items()},
             "help": alarm.help,
             "values": alarm.values,
+            "seq": alarm.seq,
+            "group": alarm.group,
+            "escalated": alarm.escalated,
         }
         for alarm in desk.book
     ]

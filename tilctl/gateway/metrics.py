@@ -22,6 +22,7 @@ from prometheus_client.registry import Collector
 
 from devices.modbus.statistics import LATENCY_BOUNDS_S
 from devices.reading import Quality, Reading
+from tilctl.gateway.alarm_metrics import AlarmNumbers, families
 
 BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 """Bucket limits for times, s: from a flush to a fast disk up to a stuck bus."""
@@ -65,13 +66,12 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class UnitFigures:
-    """What is exported of one unit; `day` is None where no batch runs; alarms by priority."""
+    """What is exported of one unit; `day` is None where no batch runs."""
 
     state_number: int
     state_version: int
     day: float | None
     prompts: int
-    alarms: Mapping[str, int]
 
 
 Frozen = tuple[tuple[int, ...], float]
@@ -118,6 +118,7 @@ class Snapshot:
     """Of each unit (and `site`): whether its record has failed, and how long its oldest event awaits the disk, s."""
     disk: tuple[int, int] | None = None
     """Free and total bytes of the data folder's file system."""
+    alarms: AlarmNumbers = field(default_factory=AlarmNumbers)
     self_test: Mapping[str, float] = field(default_factory=dict[str, float])
     """Loop-back commands `passed`, `failed`, `not_allowed`, and how long the last was under way (`last_s`)."""
 
@@ -149,6 +150,7 @@ class Figures(Collector):
         yield from _record(snapshot)
         yield from _wellness(snapshot)
         yield from _time(snapshot)
+        yield from families(snapshot.alarms)
 
     def describe(self) -> Iterable[Metric]:
         """Describe nothing: names depend on what the site has."""
@@ -169,16 +171,13 @@ def _units(snapshot: Snapshot) -> Iterable[Metric]:
     version = CounterMetricFamily("tilctl_unit_transitions", "Transitions of the unit's state", labels=["unit"])
     day = GaugeMetricFamily("tilctl_batch_biological_seconds", "Biological time of the batch", labels=["unit"])
     prompts = GaugeMetricFamily("tilctl_prompts_open", "Questions that wait for a person", labels=["unit"])
-    alarms = GaugeMetricFamily("tilctl_alarms_active", "Active alarms", labels=["unit", "priority"])
     for name, unit in snapshot.units.items():
         state.add_metric([name], unit.state_number)
         version.add_metric([name], unit.state_version)
         if unit.day is not None:
             day.add_metric([name], unit.day * 86400)
         prompts.add_metric([name], unit.prompts)
-        for priority in ("critical", "high", "medium", "low"):
-            alarms.add_metric([name, priority], unit.alarms.get(priority, 0))
-    return state, version, day, prompts, alarms
+    return state, version, day, prompts
 
 
 def _readings(snapshot: Snapshot) -> Iterable[Metric]:

@@ -9,9 +9,7 @@ from typing import Any
 
 from tilctl.guard.alarm import ACTIVE, WAITING, AlarmState, Trigger, clearing, next_state
 from tilctl.journal import alarms as ev
-
-FIRST_OUT = "first-out"
-"""Who sets the followers of a group aside."""
+from tilctl.journal.alarms import FIRST_OUT
 
 
 @dataclass(frozen=True, slots=True)

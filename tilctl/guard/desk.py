@@ -14,9 +14,10 @@ from typing import Any
 from devices.clock import Clock
 from tilctl.guard.alarm import WAITING, AlarmState
 from tilctl.guard.board import Watch
-from tilctl.guard.book import FIRST_OUT, Alarm, AlarmBook
+from tilctl.guard.book import Alarm, AlarmBook
 from tilctl.guard.catalog import RE_ALARM_S, Details, built_in
 from tilctl.journal import alarms as ev
+from tilctl.journal.alarms import FIRST_OUT
 
 RANK: Mapping[str, int] = {"critical": 3, "high": 2, "medium": 1, "low": 0, "": -1}
 ESCALATES = ("critical", "high")
