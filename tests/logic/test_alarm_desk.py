@@ -256,6 +256,23 @@ def test_only_the_first_of_a_group_is_announced_and_never_hides_what_is_worse() 
     story(main)
 
 
+def test_a_follower_that_came_and_went_behind_its_first_asks_for_nobody() -> None:
+    async def main(at: Office) -> None:
+        at.watch("first", group="g")
+        at.watch("second", group="g")
+        at.watch("latching", group="g", latching=True)
+        for name in ("first", "second", "latching"):
+            await at.raised(name)
+        await at.cleared("second")
+        assert at.book.get("second") is None
+        assert at.told(ev.AlarmAcknowledged) == [(0.0, "second")]
+        await at.cleared("latching")
+        assert at.book.entries["latching"].waiting, "a latching one goes by nobody's hand but a person's"
+        assert at.book.entries["first"].waiting
+
+    story(main)
+
+
 def test_a_follower_is_announced_when_its_first_is_shelved() -> None:
     """Else a shelved alarm would hide a whole group, and nobody would be told of anything."""
 

@@ -154,6 +154,8 @@ class Desk:
                 reason = f"{first.id} came first"
                 found.append(ev.AlarmSetAside(alarm.id, "suppressed", FIRST_OUT, reason, unit=self.unit))
             elif mine and not hidden:
+                if alarm.state is AlarmState.RETURNED:  # it came and went behind its first, which a person knows of
+                    found.append(ev.AlarmAcknowledged(alarm.id, FIRST_OUT, self.unit))
                 found.append(ev.AlarmSetBack(alarm.id, "suppressed", FIRST_OUT, unit=self.unit))
         return found
 

@@ -80,7 +80,7 @@ class AlarmFigures:
             case ev.AlarmCleared():
                 self._over(_key(event, unit), source)
             case ev.AlarmAcknowledged():
-                self._known(_key(event, unit), t, source)
+                self._known(event, _key(event, unit), t, source)
             case ev.AlarmSetAside():
                 self._set_aside(event, _key(event, unit))
             case ev.AlarmSetBack():
@@ -211,11 +211,11 @@ class AlarmFigures:
         if priority == "low" and not latching:
             self._unknown.pop(alarm, None)  # nobody is asked
 
-    def _known(self, alarm: str, t: datetime, source: str) -> None:
+    def _known(self, event: ev.AlarmAcknowledged, alarm: str, t: datetime, source: str) -> None:
         if self._at.get(alarm, set()) - {source}:
             return  # handed over: it waits for a person on the other record
         since = self._unknown.pop(alarm, None)
-        if since is not None:
+        if since is not None and event.by != FIRST_OUT:
             seconds = (t - since).total_seconds()
             self.acknowledged += 1
             self.acknowledge_s += seconds
