@@ -75,6 +75,7 @@ class Notifier:
 
     async def close(self) -> None:
         """End; what waits is delivered for a short while yet."""
+        self._begun = False  # what changes from now on is the affair of the next life
         timer, self._timer, self._due = self._timer, None, None
         if timer is not None:
             timer.cancel()

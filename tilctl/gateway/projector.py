@@ -19,6 +19,7 @@ from tilctl.gateway.outbox import Outbox, Post, Scan
 from tilctl.gateway.payloads import encode
 from tilctl.gateway.topics import Topics
 from tilctl.gateway.transitions import Transitions
+from tilctl.guard.alarm import AlarmState
 from tilctl.journal.chain import Record
 
 ALARM_EXPIRY = 7 * 24 * 3600
@@ -107,7 +108,9 @@ class Projector:
 
     def _tell(self, unit: str, transition: str, body: Mapping[str, Any]) -> None:
         """Send the transition of an alarm once; what is kept shows the alarm as it is."""
-        payload = encode({**body, "transition": transition, "t": rfc3339(self._clock.now())})
+        normal, raised = AlarmState.NORMAL.value, AlarmState.UNACKNOWLEDGED.value
+        states = {"from": normal, "to": raised} if transition == "raised" else {"from": raised, "to": normal}
+        payload = encode({**body, **states, "transition": transition, "unit": unit, "t": rfc3339(self._clock.now())})
         self._outbox.notice(Post(self._topics.alarm_events(unit), payload, b"", ALARM_EXPIRY))
         self.refresh(unit)
 
