@@ -28,8 +28,8 @@ ALARMS = {
     "alarms.room.priority": "low",
     "alarms.gassy.when": "incubator.co2 > 9 %",
     "alarms.gassy.priority": "medium",
-    "scan.idle": "10 s",
-    "scan.quiet": "10 s",
+    "scan.idle": "60 s",
+    "scan.quiet": "60 s",
 }
 
 

@@ -108,7 +108,7 @@ class Told:
 @asynccontextmanager
 async def telling(folder: Path, alarms: dict[str, str]) -> AsyncIterator[Told]:
     story = Story(folder)
-    story.site_overrides = {**alarms, "scan.idle": "10 s", "scan.quiet": "10 s"}
+    story.site_overrides = {**alarms, "scan.idle": "30 s", "scan.quiet": "30 s"}
     async with told(story) as suite:
         site = suite.controller.site
         object.__setattr__(site, "notify", Notify(people=PEOPLE))

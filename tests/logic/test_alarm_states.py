@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tilctl.guard.alarm import (
@@ -105,6 +105,7 @@ def state_of(book: AlarmBook, name: str) -> AlarmState:
     return AlarmState.NORMAL if found is None else found.state
 
 
+@settings(max_examples=50)
 @given(EVENTS)
 def test_the_book_is_consistent_after_any_record(events: list[ev.AlarmEvent]) -> None:
     book = AlarmBook()
@@ -132,6 +133,7 @@ def test_the_book_is_consistent_after_any_record(events: list[ev.AlarmEvent]) ->
         assert found is None or found.waiting is (found.state in WAITING and not found.aside)
 
 
+@settings(max_examples=50)
 @given(EVENTS)
 def test_setting_aside_changes_no_state(events: list[ev.AlarmEvent]) -> None:
     """Shelved, suppressed and out of service stand beside the states: without them the same states follow."""

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tilctl.gateway.notify_plan import GROUP_S, Message, Plan, Recipient, Standing, standing
@@ -153,6 +153,7 @@ STANDS = st.lists(
 )  # fmt: skip
 
 
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.floats(0.1, 400.0), STANDS), max_size=25), st.integers(0, 2))
 def test_whatever_happens_messages_are_a_minute_apart_and_nothing_that_waits_is_forgotten(
     looks: list[tuple[float, list[Standing]]], escalation: int
