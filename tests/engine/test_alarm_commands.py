@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from tests.engine.test_safe_mode import dead_in_recovery
 from tilctl.engine import alarm_commands
 from tilctl.engine.port import SITE, Command, Outcome
 from tilctl.journal import alarms as ev
+from tilctl.journal.storage import EventFile
 from tilctl.journal.verify import read
 
 WARM, HOT, ROOM, GASSY = "site-warm", "site-hot", "site-room", "site-gassy"
@@ -355,3 +357,29 @@ async def test_a_death_between_two_records_leaves_no_alarm_at_both(suite: Story)
     await act(suite, "alarm-reset", HOT)
     left = {name for name in rows(suite) if name in (WARM, HOT)}
     assert left == set(), left
+
+
+async def test_an_alarm_that_the_site_cannot_note_is_shown_and_noted_later(
+    suite: Story, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suite.announced |= {"record_failed", "alarm_not_on_record"}
+    full = True
+
+    def guarded(file: EventFile, *args: Any, write: Any = EventFile.write) -> Any:
+        if full:
+            raise sqlite3.OperationalError("database or disk is full")
+        return write(file, *args)
+
+    monkeypatch.setattr(EventFile, "write", guarded)
+    await warm(suite)
+    assert suite.controller.journal.failed
+    assert [row["on_record"] for row in suite.controller.alarms(UNIT)] == [False, False]
+    assert state(suite, ROOM, SITE) == "unacknowledged"
+    full = False
+    await suite.controller.journal.reopen()
+    await suite.pass_time(120.0)
+    await suite.settle()
+    assert {name for name, row in rows(suite).items() if row.get("on_record", True)} == {WARM, HOT}
+    assert sorted(e.alarm for e in on_record(suite, "alarm_raised")) == [HOT, ROOM, WARM]
+    await cool(suite)
+    assert state(suite, HOT) == "latched_unacknowledged"

@@ -16,6 +16,8 @@ from tilctl.journal.chain import Record
 from tilctl.journal.verify import read
 from tilctl.record.alarm_figures import GUIDE, AlarmFigures, figures, merged
 
+SHORT_S = 3600.0  # s under which a rate says nothing
+
 
 def run(args: argparse.Namespace) -> int:
     """Report on records, each verified; of a broken one the good part is counted, and it is said.
@@ -74,6 +76,8 @@ def _told(name: str, found: AlarmFigures) -> Iterator[str]:
     shares = found.shares()
     quiet = f", {found.unannounced} more while set aside" if found.unannounced else ""
     rate = f"{found.rate_per_hour:.2f} an hour (good: 6 at most, too many: over 12)"
+    if found.seconds < SHORT_S:
+        rate = "too short a time for a rate"
     yield f"{one_line(name)}: {found.announced} alarms in {show(found.seconds, 's')}, {rate}{quiet}"
     percent = 100 * found.flood_s / found.seconds if found.seconds else 0.0
     flood = f"{show(found.flood_s, 's')} in {found.floods} floods ({percent:.1f} % of the time, wanted: under 1 %)"
