@@ -132,6 +132,7 @@ def said_by_the_controller() -> list[str]:
     return [
         TOPICS.head, TOPICS.run("cell1"), TOPICS.phase("cell1", "rep/medium"), TOPICS.events("cell1"),
         TOPICS.telemetry("plant", "scales.mass_1"), TOPICS.alarm("cell1", "warm"), TOPICS.prompt("cell1", "p7"),
+        TOPICS.alarm_events("site"), TOPICS.notify("site"),
     ]  # fmt: skip
 
 

@@ -29,7 +29,9 @@ from tilctl.gateway.mqtt import MqttGateway
 from tilctl.gateway.outbox import MEMORY, Outbox, replay_from
 from tilctl.gateway.projector import Projector
 from tilctl.gateway.replay import MAX_WAITING, EventReader
+from tilctl.journal import alarms as al
 from tilctl.journal import events as ev
+from tilctl.journal.chain import Record
 from tilctl.journal.store import Journal
 
 pytestmark = pytest.mark.debian("mosquitto")
@@ -160,6 +162,57 @@ async def test_what_somebody_else_sends_to_the_test_is_nothing(broker: Mosquitto
 
 
 # --- what needs no record
+
+
+def alarm_record(seq: int, event: ev.Event) -> Record:
+    return Record(seq, f"2026-03-01T00:00:{seq:02}.000Z", event, "0" * 64, "1" * 64)
+
+
+async def test_alarms_of_the_site_are_kept_told_of_and_swept(broker: Mosquitto, monkeypatch: pytest.MonkeyPatch):
+    """Retained while not normal; each transition with the state that it left; of an earlier process nothing stays."""
+    old, topic, kept = TOPICS.alarm("site", "old"), TOPICS.alarm("site", "warm"), f"{TOPICS.prefix}/alm/#"
+    async with Connection(broker.url, "earlier") as earlier:
+        await earlier.send(old, b'{"alarm": "old"}', retain=True)
+    core = Core(broker.url)
+    rows: dict[str, list[dict[str, Any]]] = {"site": [{"alarm": "stands", "priority": "low", "state": "acknowledged"}]}
+    monkeypatch.setattr(core.controller, "alarms", lambda unit: rows.get(unit, []), raising=False)
+    before = [alarm_record(1, al.AlarmRaised("warm", "high", "too warm", "", {"t": 39.0}, "cell1"))]
+    core.projector.attach("site", "site", before)
+    async with listening(broker.url, TOPICS.alarm_events("+"), kept, TOPICS.notify("+")) as heard:
+        core.gateway.start()
+        await core.connected()
+        rows["site"] = [{"alarm": "warm", "priority": "high", "state": "unacknowledged", "active": True}]
+        for record in (
+            alarm_record(2, al.AlarmRaised("warm", "high", "too warm", "a/b", {"t": 39.0}, "site", group="heat")),
+            alarm_record(3, al.AlarmSetAside("warm", "shelved", "anna", "door", unit="site")),
+            alarm_record(4, al.AlarmCleared("warm", "cell1")),
+            alarm_record(5, al.AlarmAcknowledged("warm", "ben", "site")),
+        ):
+            core.projector.on_record("site", record)
+        core.projector.announce("site", {"kind": "raised"})
+        await until(lambda: len(heard.of(TOPICS.alarm_events("site"))) == 3 and heard.last(topic))
+        await until(lambda: heard.of(TOPICS.notify("site")) and heard.of(TOPICS.alarm_events("cell1")))
+        rows["site"] = []
+        core.projector.refresh("site")
+        await until(lambda: not heard.last(topic))
+    raised, shelved, acknowledged = heard.of(TOPICS.alarm_events("site"))
+    assert (raised["from"], raised["to"], raised["seq"], raised["t"]) == (
+        "normal", "unacknowledged", 2, "2026-03-01T00:00:02.000Z",
+    )  # fmt: skip
+    assert (raised["values"], raised["path"], raised["group"], raised["unit"]) == ({"t": 39.0}, "a/b", "heat", "site")
+    assert (shelved["how"], shelved["by"], shelved["reason"], shelved["aside"]) == (
+        "shelved", "anna", "door", ["shelved"],
+    )  # fmt: skip
+    assert (shelved["from"], shelved["to"]) == ("unacknowledged", "unacknowledged")
+    assert (acknowledged["to"], acknowledged["by"], acknowledged["priority"]) == ("acknowledged", "ben", "high")
+    (cleared,) = heard.of(TOPICS.alarm_events("cell1"))
+    assert (cleared["from"], cleared["to"], cleared["text"]) == ("unacknowledged", "returned", "too warm"), (
+        "what was raised before this process began is known from its record"
+    )
+    async with listening(broker.url, kept) as later:
+        await obeys(broker.url)
+    assert later.messages == [], "nothing is left retained"
+    await core.close()
 
 
 async def test_an_alarm_without_a_record_is_kept_and_its_transitions_are_sent(broker: Mosquitto):

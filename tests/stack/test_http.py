@@ -15,6 +15,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from devices.reading import Quality, Reading, bad
+from tilctl.gateway.alarm_metrics import AlarmNumbers
 from tilctl.gateway.http import MAX_CONNECTIONS, HttpGateway
 from tilctl.gateway.metrics import BOUNDS_S, Snapshot, Timing, UnitFigures, registry
 
@@ -64,12 +65,27 @@ def figures(port: int) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
     return {(s.name, tuple(sorted(s.labels.items()))): s.value for family in families for s in family.samples}
 
 
+ALARMS = AlarmNumbers(
+    units=("cell1", "site"),
+    standing={("cell1", "high", "acknowledged"): 1, ("site", "low", "shelved"): 2},
+    active={("cell1", "high"): 1},
+    announced={("cell1", "high"): 9},
+    flood=True,
+    flood_s=61.5,
+    chattering=2,
+    stale=3,
+    oldest_unacknowledged_s=90.0,
+    top=(("cell1/warm", 7),),
+    notifications={("webhook", "delivered"): 4},
+)
+
+
 def full_snapshot() -> Snapshot:
     timing = Timing()
     for seconds in (0.0004, 0.002, 0.3, 60.0):
         timing.observe(seconds)
     return Snapshot(
-        units={"cell1": UnitFigures(50, 7, 1.5, 2, {"high": 1})},
+        units={"cell1": UnitFigures(50, 7, 1.5, 2)},
         readings={
             "station.temperature": Reading(37.0, "degC", Quality.GOOD, 99.0),
             "station.co2": Reading(5.0, "%", Quality.UNCERTAIN, 98.0),
@@ -100,6 +116,7 @@ def full_snapshot() -> Snapshot:
         records={"cell1": (True, 12.5), "site": (False, 0.0)},
         devices={"incubator": "good", "scales": "failure"},
         disk=(3_000_000, 400_000_000),
+        alarms=ALARMS,
         self_test={"passed": 7, "failed": 1, "not_allowed": 0, "last_s": 0.02},
     )
 
@@ -133,6 +150,13 @@ def test_figures_are_in_base_units_with_their_age_beside(suite: Suite, port: int
     assert of("batch_biological_seconds", unit="cell1") == 129_600
     assert of("alarms_active", unit="cell1", priority="high") == 1
     assert of("alarms_active", unit="cell1", priority="critical") == 0
+    assert of("alarms", unit="cell1", priority="high", state="acknowledged") == 1
+    assert of("alarms", unit="site", priority="low", state="shelved") == 2
+    assert of("alarm_announcements_total", unit="cell1", priority="high") == 9
+    assert (of("alarm_flood"), of("alarm_flood_seconds_total"), of("alarms_chattering")) == (1, 61.5, 2)
+    assert (of("alarms_stale"), of("alarm_oldest_unacknowledged_seconds")) == (3, 90.0)
+    assert of("alarm_top", unit="cell1", alarm="warm") == 7
+    assert of("notifications_total", channel="webhook", result="delivered") == 4
     assert of("reading_celsius", tag="station.temperature") == 37.0
     assert of("reading_ratio", tag="station.co2") == pytest.approx(0.05)
     assert of("reading_litres_per_second", tag="pump.rate") == pytest.approx(0.001)
@@ -180,7 +204,7 @@ def test_no_label_names_a_batch_or_a_person(suite: Suite, port: int):
     suite.snapshot = full_snapshot()
     labels = {label for _, pairs in figures(port) for label, _ in pairs}
     known = {"unit", "tag", "priority", "queue", "status", "code", "bus", "le", "version", "part", "result", "device"}
-    assert labels <= known | {"interlock", "permissive"}  # names of the site file
+    assert labels <= known | {"interlock", "permissive", "alarm"} | {"state", "channel"}  # names of the site file, too
 
 
 @pytest.mark.debian("promtool")

@@ -5,17 +5,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from devices.quantity import show
-from tilctl.cli import asking, station
-from tilctl.cli.exits import CommandFailed, Exit
+from tilctl.cli import alarm_notify, alarm_report, asking, station
+from tilctl.cli.exits import Exit
 from tilctl.cli.plain import one_line
 from tilctl.engine.port import SITE
-from tilctl.journal.verify import read
-from tilctl.record.alarm_figures import GUIDE, AlarmFigures, figures
 
 VERBS = {
     "ack": "acknowledge an alarm (or all that wait): somebody knows, and acts",
@@ -49,6 +46,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     report = verbs.add_parser("report", help="rate, floods, chatter, what stands, priorities, from records on disk")
     report.add_argument("files", nargs="+", type=Path, metavar="FILE", help="records of batches, and site.db")
     report.add_argument("--json", action="store_true", help="print one JSON object")
+    test = verbs.add_parser("test-notify", help="send a test message to each person of the site file")
+    alarm_notify.arguments(test)
 
 
 def _common(parser: argparse.ArgumentParser, default: str) -> None:
@@ -59,7 +58,9 @@ def _common(parser: argparse.ArgumentParser, default: str) -> None:
 def run(args: argparse.Namespace) -> int:
     """Carry out one verb; raises CommandFailed."""
     if args.verb == "report":
-        return _report(args)
+        return alarm_report.run(args)
+    if args.verb == "test-notify":
+        return alarm_notify.run(args)
     target = station.target_of(args)
     if args.verb == "list":
         return _list(args, target)
@@ -103,67 +104,3 @@ def _alarm(unit: str, alarm: Mapping[str, Any]) -> Iterator[str]:
         yield f"    {how.replace('_', ' ')} by {one_line(flag.get('by'))}{until}: {one_line(flag.get('reason'))}"
     for key, what in cast("Mapping[str, Any]", alarm.get("help") or {}).items():
         yield f"    {one_line(key):12} {one_line(what)}"
-
-
-def _report(args: argparse.Namespace) -> int:
-    """Report on records, each verified; a broken one is said, and its good part counted."""
-    whole = Exit.OK
-    rows: list[tuple[str, AlarmFigures]] = []
-    for path in cast("list[Path]", args.files):
-        if not path.is_file():
-            raise CommandFailed(Exit.BAD_INPUT, f"{path}: there is no such record")
-        records, verdict = read(path)
-        if not verdict.ok:
-            whole = Exit.NOT_WELL
-            print(f"tilctl alarm: {one_line(path)} is broken: {one_line(verdict.reason)}; its good events are counted")
-        rows.append((path.stem, figures(records)))
-    if args.json:
-        print(json.dumps({"records": {name: as_json(found) for name, found in rows}}))
-        return whole
-    print("\n".join(line for name, found in rows for line in _told(name, found)))
-    return whole
-
-
-def as_json(found: AlarmFigures) -> dict[str, Any]:
-    """Return figures as JSON-able values; times in s."""
-    return {
-        "seconds": found.seconds,
-        "announced": found.announced,
-        "rate_per_hour": round(found.rate_per_hour, 3),
-        "most_in_10_min": found.most_in_window,
-        "floods": found.floods,
-        "flood_seconds": found.flood_s,
-        "chattering": dict(found.chattering),
-        "stale": found.stale(found.last) if found.last else [],
-        "top": dict(found.top()),
-        "by_priority": dict(found.by_priority),
-        "shares": {name: round(share, 3) for name, share in found.shares().items()},
-        "acknowledged": found.acknowledged,
-        "mean_acknowledge_seconds": found.acknowledge_s / found.acknowledged if found.acknowledged else None,
-        "longest_unacknowledged_seconds": found.longest_unacknowledged_s,
-        "set_aside": dict(found.set_aside),
-        "announced_again": dict(found.again),
-    }
-
-
-def _told(name: str, found: AlarmFigures) -> Iterator[str]:
-    shares = found.shares()
-    yield f"{one_line(name)}: {found.announced} alarms in {show(found.seconds, 's')}, {found.rate_per_hour:.2f} an hour"
-    flood = f"{show(found.flood_s, 's')} in {found.floods} floods, at most {found.most_in_window} in 10 min"
-    yield f"  flood        {flood} (a flood: 10 or more; wanted: under 1 % of the time)"
-    told = ", ".join(f"{key} {100 * shares[key]:.0f} % (guide {100 * guide:.0f} %)" for key, guide in GUIDE.items())
-    yield f"  priorities   {told}"
-    if found.acknowledged:
-        mean = show(found.acknowledge_s / found.acknowledged, "s")
-        longest = show(found.longest_unacknowledged_s, "s")
-        yield f"  acknowledged {found.acknowledged}, after {mean} on average, {longest} at most"
-    yield from _counted("chattering", found.chattering.items())
-    yield from _counted("set aside", found.set_aside.items())
-    yield from _counted("stale", ((alarm, 1) for alarm in (found.stale(found.last) if found.last else [])))
-    yield from _counted("most often", found.top())
-
-
-def _counted(title: str, items: Iterable[tuple[str, int]]) -> Iterator[str]:
-    told = ", ".join(f"{one_line(name)} {count}" for name, count in items)
-    if told:
-        yield f"  {title:12} {told}"

@@ -23,6 +23,7 @@ from tilctl.cli.plain import one_line
 from tilctl.cli.service import Service
 from tilctl.config import Site, load_site
 from tilctl.engine.machine import Command, State
+from tilctl.gateway.notify_send import ways_of
 from tilctl.journal.store import JournalError
 
 HOLD_WITHIN = 150.0  # s; a step closes its evidence within 120 s, the service manager waits for 180 s
@@ -128,7 +129,7 @@ async def _serve(site: Site, recipes: tuple[Path, ...]) -> int:
 
     for name in ("SIGTERM", "SIGINT"):
         loop.add_signal_handler(getattr(signal, name), end, name)
-    service = Service(site, SystemClock(), str(uuid4()), recipes)
+    service = Service(site, SystemClock(), str(uuid4()), recipes, ways=ways_of(site.notify))
     starting = asyncio.create_task(_still_starting(notify, service.clock), name="still-starting")
     try:
         await service.open()

@@ -23,10 +23,16 @@ from tilctl.commands.door import Door, Refusal
 from tilctl.config import Site
 from tilctl.engine.controller import Controller
 from tilctl.engine.machine import NUMBERS, State
+from tilctl.engine.port import SITE
+from tilctl.engine.state import parse_time
+from tilctl.gateway.alarm_metrics import AlarmNumbers, numbers
 from tilctl.gateway.cursor import read_cursor
 from tilctl.gateway.http import HttpGateway
 from tilctl.gateway.metrics import Snapshot, Timing, UnitFigures, registry
 from tilctl.gateway.mqtt import MqttGateway
+from tilctl.gateway.notify import Notifier
+from tilctl.gateway.notify_plan import Standing, standing
+from tilctl.gateway.notify_send import Way
 from tilctl.gateway.outbox import Outbox, replay_from
 from tilctl.gateway.projector import Projector
 from tilctl.gateway.replay import EventReader
@@ -34,6 +40,7 @@ from tilctl.gateway.topics import Topics
 from tilctl.journal import events as ev
 from tilctl.journal.chain import Record
 from tilctl.plant.suite import Suite
+from tilctl.record.alarm_figures import AlarmFigures
 
 TURNS_WITHIN = 2.0  # s of real time in which a healthy loop finds a moment for a question
 
@@ -53,8 +60,12 @@ class Service:
         boot: str,
         recipes: Sequence[Path] = (),
         brokers: Mapping[str, Connect] | None = None,
+        ways: Mapping[str, Sequence[Way]] | None = None,
     ) -> None:
-        """Put the parts together; `brokers` (bus -> maker) stand in for those of instruments in a rehearsal."""
+        """Put the parts together; `brokers` (bus -> maker) stand in for those of instruments in a rehearsal.
+
+        `ways` are those to people by webhook and e-mail; a rehearsal has none, whatever its site file says.
+        """
         self.site = site
         self.clock = clock
         self.suite = Suite(site, clock, brokers=brokers)
@@ -84,6 +95,9 @@ class Service:
             self._healthy,
             self._ready,
         )
+        self._alarm_figures = AlarmFigures()  # since this process began
+        self._notifier = Notifier(site, clock, boot, self._standing, self._projector.announce, ways or {})
+        self._projector.on_alarms.append(self._notifier.refresh)
         self._lateness = Timing()
         self._commits = Timing()
         self._lag = Timing()
@@ -107,12 +121,16 @@ class Service:
             self.controller.on_device.append(self._projector.on_device)
             await self.controller.open_records()
             self._records.start()
+            for unit in self.controller.units():  # also what an idle one has standing from an earlier life
+                self._projector.refresh(unit)
+            self._notifier.start(self.controller.desks(SITE)[0])
             # Invariant: a hold is heard while a batch is being recovered; an idle suite has nothing to hold.
             if any(self.controller.runner(unit) is not None for unit in self.controller.units()):
                 self.mqtt.start()
             await self.controller.recover()
             self._outbox.look_again()
             self._records.look()
+            self._notifier.begin()
             self.mqtt.start()
         except BaseException:
             await self.close()
@@ -124,6 +142,7 @@ class Service:
         await self._door.close()
         await self._records.close()
         self._projector.flush()
+        await self._notifier.close()
         await asyncio.to_thread(self.mqtt.close)
         await self.controller.close()
         await asyncio.to_thread(self._http.close)
@@ -140,6 +159,7 @@ class Service:
         self._projector.on_record(unit, record)
         runner = self.controller.runner(unit) if unit in self.controller.units() else None
         journal = self.controller.journal if runner is None else runner.batch.journal
+        self._alarm_figures.take(record.event, parse_time(record.t), "" if unit == SITE else unit, unit)
         self._commits.observe(journal.statistics.last_s)
 
     def _refused(self, refusal: Refusal) -> None:
@@ -190,17 +210,13 @@ class Service:
         for unit in self.controller.units():
             runner = self.controller.runner(unit)
             if runner is None:
-                units[unit] = UnitFigures(NUMBERS[State.IDLE], 0, None, 0, {})
+                units[unit] = UnitFigures(NUMBERS[State.IDLE], 0, None, 0)
                 continue
             state = runner.batch.state
             day = state.since("day0", self.controller.clock.now())
-            alarms: dict[str, int] = {}
-            not_on_record = [raised for _, raised in runner.batch.beside.raised.values()]
-            for alarm in (*state.alarms.values(), *not_on_record):
-                alarms[alarm.priority] = alarms.get(alarm.priority, 0) + 1
             prompts = sum(prompt.open for prompt in state.prompts.values())
             elapsed = None if day is None else day.total_seconds() / 86400
-            units[unit] = UnitFigures(NUMBERS[runner.state], state.version, elapsed, prompts, alarms)
+            units[unit] = UnitFigures(NUMBERS[runner.state], state.version, elapsed, prompts)
         now, scans = self.clock.monotonic(), self.suite.scanner.stats
         site = None if self.controller.mode == "opening" else self.controller.journal
         journals = [*([site] if site else []), *(r.batch.journal for u in units if (r := self.controller.runner(u)))]
@@ -213,11 +229,16 @@ class Service:
                 "commit": self._commits.frozen(),
                 "loop_lag": self._lag.frozen(),
             },
-            depths={"mqtt": self._outbox.waiting, "journal": sum(journal.pending for journal in journals)},
+            depths={
+                "mqtt": self._outbox.waiting,
+                "journal": sum(journal.pending for journal in journals),
+                "notify": self._notifier.waiting,
+            },
             drops={
                 "answers": self._outbox.counts.answers_dropped,
                 "events": self._outbox.counts.events_dropped,
                 "commands": self.mqtt.counts.commands_dropped,
+                "notices": self._outbox.counts.notices_dropped,
             },
             commands={"received": self._door.counts.received},
             refusals=dict(self._door.counts.refused),
@@ -238,7 +259,21 @@ class Service:
             disk=None if (room := self._records.space) is None else (room.free, room.total),
             devices={name: self.controller.health.verdict(name).status.value for name in self.controller.health},
             self_test=asdict(self.mqtt.self_test.counts),
+            alarms=self._alarm_numbers(),
         )
+
+    def _alarm_numbers(self) -> AlarmNumbers:
+        rows = {unit: self._projector.standing().get(unit, ()) for unit in (*self.controller.units(), SITE)}
+        return numbers(rows, self._alarm_figures, self.controller.clock.now(), self._notifier.counts())
+
+    def _standing(self) -> list[Standing]:
+        """Return all alarms as they are shown, for who tells people of them."""
+        found: list[Standing] = []
+        for unit, rows in self._projector.standing().items():
+            runner = None if unit == SITE else self.controller.runner(unit)
+            batch = "" if runner is None else runner.batch.name
+            found += [standing(unit, row, batch) for row in rows]
+        return found
 
     # --- called in the MQTT thread --------------------------------------------------------------------------------
 

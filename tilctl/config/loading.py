@@ -23,12 +23,13 @@ from tilctl.config.alarms import alarms_of, check_profile_alarms
 from tilctl.config.equipment import EquipmentCheck, calibrations_of, corrections_of
 from tilctl.config.given import given_of
 from tilctl.config.logins import Logins
+from tilctl.config.notify import notify_of
 from tilctl.config.references import Findings, References, Where
 from tilctl.config.rules import RuleCheck
 from tilctl.config.schema import MqttBusEntry, SerialBusEntry, SiteFile, TcpBusEntry
 from tilctl.config.site import Bus, Device, RoleBinding, Scan, Site, SiteAlarm, UnitSite
 from tilctl.config.tags import TagNames
-from tilctl.config.wiring import check_address, check_timing, check_wires
+from tilctl.config.wiring import check_address, check_host, check_timing, check_wires
 
 _ADDRESSES = ("port", "host", "url", "data")
 _OF_THAT_BROKER = ("user", "password_file", "tls", "stations")
@@ -136,6 +137,7 @@ def _compile(model: SiteFile, path: Path, sha256: str, findings: Findings, *, ch
         stations=logins.stations(model.mqtt),
         alarms=alarms,
         rules=rules.site(model, units.values(), shared),
+        notify=notify_of(model.notify, path.resolve().parent, findings, files=check_logins),
     )
 
 
@@ -157,23 +159,13 @@ def _bus(name: str, entry: TcpBusEntry | SerialBusEntry | MqttBusEntry, findings
         check_mqtt_url(entry.url, findings, (*where, "url"))
         return Bus(name, entry.kind, url=entry.url, login=logins.instruments(where, entry))
     if isinstance(entry, TcpBusEntry):
-        _check_host(entry.host, (*where, "host"), findings)
+        check_host(entry.host, (*where, "host"), findings)
     timeout = findings.number((*where, "timeout"), entry.timeout, "s", positive=True)
     turnaround = findings.number((*where, "turnaround"), entry.turnaround, "s")
     check_timing(where, timeout, turnaround, findings)
     host, port, path = (entry.host, entry.port, "") if isinstance(entry, TcpBusEntry) else ("", 0, entry.path)
     echo = entry.local_echo == "yes"
     return Bus(name, entry.kind, host, port, timeout, turnaround, path, entry.baud, entry.format, echo)
-
-
-def _check_host(host: str, where: Where, findings: Findings) -> None:
-    """Report a host that no network knows how to ask for."""
-    try:
-        known = bool(host.strip()) and bool(host.encode("idna"))
-    except UnicodeError:
-        known = False
-    if not known:
-        findings.add(where, "site-bus-host", f"{host!r} is no name or address of a host", "such as 192.168.10.5")
 
 
 def _check_time_zone(name: str, findings: Findings) -> None:

@@ -301,6 +301,39 @@ class UnitEntry(Entry):
     permissives: dict[Name, PermissiveEntry] = {}
 
 
+class PersonEntry(Entry):
+    """Who is told of alarms; `escalation`: 0 at once, 1 when nobody has acknowledged for `escalate`, and so on."""
+
+    name: Name
+    levels: Annotated[list[Priority], Field(min_length=1, max_length=4)] = ["critical", "high"]
+    escalation: Annotated[int, Field(ge=0, le=5)] = 0
+    webhook: Annotated[str, Field(max_length=1000)] | None = None
+    token_file: str | None = None
+    email: Annotated[str, Field(max_length=200)] | None = None
+
+
+class MailEntry(Entry):
+    """The server that takes e-mail; without a port 587 for starttls, 465 for tls, 25 for none."""
+
+    host: str
+    port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    tls: Literal["starttls", "tls", "none"] = "starttls"
+    sender: Annotated[str, Field(alias="from", max_length=200)]
+    user: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    password_file: str | None = None
+
+
+class NotifyEntry(Entry):
+    """Who is told of alarms beside MQTT, how often, and how; `ca` for servers with a certificate of the house."""
+
+    repeat: str = "15 min"
+    escalate: str = "30 min"
+    batch: Literal["yes", "no"] = "no"
+    ca: str | None = None
+    people: Annotated[list[PersonEntry], Field(max_length=20)] = []
+    email: MailEntry | None = None
+
+
 class SiteFile(Entry):
     """The whole file."""
 
@@ -322,3 +355,4 @@ class SiteFile(Entry):
     alarms: dict[Name, AlarmFields] = {}
     interlocks: dict[Name, InterlockEntry] = {}
     permissives: dict[Name, PermissiveEntry] = {}
+    notify: NotifyEntry = NotifyEntry()

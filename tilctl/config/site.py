@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from devices.alarm import AlarmFields
+from devices.alarm import AlarmFields, Priority
 from devices.calibration import Calibration
 from devices.equipment.spec import Spec
 from devices.given import NOTHING, Given
@@ -161,6 +161,46 @@ class UnitSite:
 
 
 @dataclass(frozen=True, slots=True)
+class Person:
+    """Who is told of alarms: of which priorities, at once or at the so-manieth escalation, by webhook or e-mail.
+
+    `token` proves us at the webhook, by the file that `password_file` names.
+    """
+
+    name: str
+    levels: tuple[Priority, ...] = ("critical", "high")
+    escalation: int = 0
+    webhook: str = ""
+    token: Login = NOBODY
+    email: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Mail:
+    """The server that takes our e-mail, and whose it is said to be."""
+
+    host: str
+    port: int
+    tls: Literal["starttls", "tls", "none"]
+    sender: str
+    login: Login = NOBODY
+
+
+@dataclass(frozen=True, slots=True)
+class Notify:
+    """How people are told: again every `repeat` (s) until somebody knows, the next one after `escalate` (s).
+
+    `batch`: name the batch in what leaves by webhook and e-mail.
+    """
+
+    repeat: float = 900.0
+    escalate: float = 1800.0
+    batch: bool = False
+    people: tuple[Person, ...] = ()
+    mail: Mail | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Site:
     """The whole site file. `sha256` is of its text, and of overrides that are no addresses.
 
@@ -190,6 +230,7 @@ class Site:
     stations: Mapping[str, Login] = field(default_factory=dict[str, Login])
     alarms: Mapping[str, SiteAlarm] = field(default_factory=dict[str, SiteAlarm])
     rules: Rules = NO_RULES
+    notify: Notify = field(default_factory=Notify)
 
     @property
     def topic_prefix(self) -> str:

@@ -65,3 +65,13 @@ def check_address(where: Where, device: DeviceEntry, findings: Findings) -> None
         text = f"{device.prefix!r} is not the beginning of the topics of one instrument"
         hint = "no + # { } or control character, no space, $ or / at its beginning, no / at its end: lab/plug-1"
         findings.add((*where, "prefix"), "site-address", text, hint)
+
+
+def check_host(host: str, where: Where, findings: Findings) -> None:
+    """Report a host that no network knows how to ask for."""
+    try:
+        known = bool(host.strip()) and bool(host.encode("idna"))
+    except UnicodeError:
+        known = False
+    if not known:
+        findings.add(where, "site-bus-host", f"{host!r} is no name or address of a host", "such as 192.168.10.5")

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from devices.quantity import QuantityError, parse_as
 from tilctl.engine.port import Command, Outcome
 from tilctl.engine.state import format_time
-from tilctl.guard.alarm import LATCHED, AlarmState
+from tilctl.guard.alarm import LATCHED, WAITING, AlarmState
 from tilctl.guard.book import Alarm
 from tilctl.guard.desk import Desk
 from tilctl.journal import alarms as ev
@@ -63,7 +63,9 @@ def planned(command: Command, desks: Sequence[Desk], now: datetime) -> list[tupl
         if not found:
             raise Refused("", "no alarm waits to be acknowledged")
         return [*found]
-    desk, alarm = _find(name, desks)
+    if name == ALL:
+        raise Refused("malformed", f"{command.verb} is for one alarm, which is named: only `ack` takes {ALL}")
+    desk, alarm = _find(name, desks, command.verb)
     match command.verb:
         case "ack":
             return [(desk, _acknowledge(desk, name, alarm, by))]
@@ -77,16 +79,33 @@ def planned(command: Command, desks: Sequence[Desk], now: datetime) -> list[tupl
             return [(desk, _back(desk, name, alarm, command))]
 
 
-def _find(name: str, desks: Sequence[Desk]) -> tuple[Desk, Alarm | None]:
-    """Return the desk that knows an alarm, and what its book says; None where that is that it is normal."""
-    for desk in desks:
-        if (alarm := desk.book.get(name)) is not None:
-            return desk, alarm
+def _find(name: str, desks: Sequence[Desk], verb: str) -> tuple[Desk, Alarm | None]:
+    """Return the desk that an alarm is at, and what its book says; None where that is that it is normal.
+
+    One may be at two: over and unknown in the idle unit, new in its batch. It is where the verb has something to do.
+    """
+    at = [(desk, alarm) for desk in desks if (alarm := desk.book.get(name)) is not None]
+    if at:
+        return next(((desk, alarm) for desk, alarm in at if _fits(alarm, verb)), at[0])
     for desk in desks:
         if name in desk.declared:
             return desk, None
     known = sorted({alarm.id for desk in desks for alarm in desk.book} | {n for desk in desks for n in desk.declared})
     raise Refused("no_alarm", f"no alarm is called {name!r} here; known: {', '.join(known[:30]) or 'none'}")
+
+
+def _fits(alarm: Alarm, verb: str) -> bool:
+    match verb:
+        case "ack":
+            return alarm.state in WAITING
+        case "alarm-reset":
+            return alarm.state in LATCHED
+        case "unshelve":
+            return "shelved" in alarm.aside
+        case "in-service":
+            return "out_of_service" in alarm.aside
+        case _:
+            return True
 
 
 def _acknowledge(desk: Desk, name: str, alarm: Alarm | None, by: str) -> ev.AlarmEvent:
@@ -111,7 +130,9 @@ def _reset(desk: Desk, name: str, alarm: Alarm | None, by: str) -> ev.AlarmEvent
 
 def _shelve(desk: Desk, name: str, alarm: Alarm | None, command: Command, now: datetime) -> ev.AlarmEvent:
     reason = _reason(command)
-    priority = alarm.priority if alarm is not None and alarm.priority else desk.declared[name]
+    priority = alarm.priority if alarm is not None and alarm.priority else desk.declared.get(name, "")
+    if not priority:
+        raise Refused("no_alarm", f"{name} is declared no more: there is nothing to shelve")
     most = SHELVE_AT_MOST_S[priority]
     if most <= 0:
         raise Refused("not_shelvable", f"{name} is {priority}: it cannot be shelved, acknowledge it and act")

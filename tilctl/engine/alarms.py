@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any
 
 import structlog
@@ -10,6 +12,7 @@ import structlog
 from devices.clock import Clock
 from tilctl.config import Site
 from tilctl.engine import site_watches
+from tilctl.engine.beside import ALARMS_KEPT
 from tilctl.engine.fitness import watches_over
 from tilctl.engine.interlocking import Standing
 from tilctl.engine.port import SITE
@@ -24,7 +27,8 @@ from tilctl.guard.device_watches import device_watches
 from tilctl.guard.health import Health
 from tilctl.journal import alarms as ev
 from tilctl.journal.chain import Record
-from tilctl.journal.store import Journal
+from tilctl.journal.events import EventError
+from tilctl.journal.store import Journal, JournalError
 from tilctl.plant.suite import Suite
 
 
@@ -44,8 +48,11 @@ class Alarms:
         self._slots: Mapping[str, Slot] = {}
         self._devices: dict[str, frozenset[str]] = {}  # alarm of the site -> what it reads
         self._tell = Teller()
+        self._lost: dict[tuple[str, str], tuple[datetime, ev.AlarmRaised | ev.AlarmCleared]] = {}
         self._log = structlog.get_logger("alarms")
         self.desks = {name: Desk(clock, self._note, AlarmBook(), name) for name in (*site.units, SITE)}
+        for desk in self.desks.values():
+            desk.escalate_s = site.notify.escalate
 
     def watch(self, slots: Mapping[str, Slot]) -> None:
         """Begin to watch.  Invariant: before anything is read, and before anything is done."""
@@ -101,6 +108,7 @@ class Alarms:
 
     def judge(self, device: str | None = None) -> None:
         """Judge what a reading of this device may change; everything where none is named."""
+        self._note_lost()
         for slot in self._slots.values():
             self._tell((slot.judged,), device)
         if self._board is not None:
@@ -141,10 +149,47 @@ class Alarms:
         for desk in self.desks.values():
             desk.close()
 
+    def unnoted(self, unit: str) -> list[tuple[datetime, ev.AlarmRaised]]:
+        """Return the alarms of a unit, or of the site, that are active and not on record, with since when."""
+        return [
+            (t, event)
+            for (whose, _), (t, event) in self._lost.items()
+            if whose == unit and isinstance(event, ev.AlarmRaised)
+        ]
+
     def _note(self, event: ev.AlarmEvent) -> None:
-        """Put an alarm on the site's record; where that is dead, the log alone tells of it."""
+        """Put an alarm on the site's record; where that is dead it is kept, shown, and noted when it is open again."""
         journal = self._journal()
         if journal is None or journal.failed:
-            self._log.error("alarm_not_on_record", alarm=event.alarm, unit=event.unit, kind=event.kind)
+            self._lose(event, "it is not open" if journal is None else "it has failed")
             return
-        journal.append(event)
+        try:
+            journal.append(event).add_done_callback(lambda done: self._noted(event, done))
+        except (JournalError, EventError) as error:
+            self._lose(event, str(error))
+
+    def _noted(self, event: ev.AlarmEvent, done: asyncio.Future[Record]) -> None:
+        if not done.cancelled() and (error := done.exception()) is not None:
+            self._lose(event, str(error))
+
+    def _lose(self, event: ev.AlarmEvent, why: str) -> None:
+        self._log.error("alarm_not_on_record", alarm=event.alarm, unit=event.unit, kind=event.kind, why=why)
+        key = (event.unit, event.alarm)
+        on_record = event.unit in self.desks and event.alarm in self.desks[event.unit].book.active
+        match event:
+            case ev.AlarmCleared() if not on_record:
+                self._lost.pop(key, None)
+            case ev.AlarmRaised() if on_record:  # its end was lost, and so is that it came again: it is as it was
+                self._lost.pop(key, None)
+            case ev.AlarmRaised() | ev.AlarmCleared() if key in self._lost or len(self._lost) < ALARMS_KEPT:
+                self._lost.setdefault(key, (self._clock.now(), event))
+            case _:
+                pass
+
+    def _note_lost(self) -> None:
+        """Note what could not be noted, once the record takes it again."""
+        journal = self._journal()
+        if self._lost and journal is not None and not journal.failed:
+            lost, self._lost = self._lost, {}
+            for _, event in lost.values():
+                self._note(event)

@@ -23,7 +23,7 @@ from tilctl.engine.prompts import BadAnswer
 from tilctl.engine.reopening import REOPENS, reopen_records, too_little_space
 from tilctl.engine.runner import Runner
 from tilctl.engine.slot import Slot
-from tilctl.engine.status import alarm_rows, alarms_beside, status_of
+from tilctl.engine.status import alarm_rows, alarms_beside, status_of, unnoted_rows
 from tilctl.engine.units import LEAVE, Units, reply
 from tilctl.guard.desk import Desk
 from tilctl.history.store import History
@@ -67,6 +67,7 @@ class Controller(Units):
         """Return the alarms of a unit, or of the site, that are not normal or set aside, oldest first."""
         runner = None if unit == SITE else self._slots[unit].runner
         found = [row for desk in self.desks(unit) for row in alarm_rows(desk)]
+        found += unnoted_rows(self._alarms.unnoted(unit))
         return found if runner is None else found + alarms_beside(runner.batch)
 
     def desks(self, unit: str) -> tuple[Desk, ...]:

@@ -85,7 +85,8 @@ class ControllerPort(Protocol):
         """Return the alarms of a unit, or of `site`, that are not normal or set aside, oldest first.
 
         Each has `alarm`, `priority`, `text`, `since`, `state` (ISA-18.2), `active`, `waiting` (for a person), `aside`
-        (how it is set aside: who, why, until when), `by` (who acknowledged it), `help` and `values`.
+        (how it is set aside: who, why, until when), `by` (who acknowledged it), `help`, `values`, `seq` (where on its
+        record it was raised), `group` (first-out) and `escalated` (how often).
         """
         ...
 

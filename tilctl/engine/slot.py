@@ -76,7 +76,10 @@ class Slot:
         reactions = Reactions(self._raise, self._clear, self._act, self._by_design)
         book = self.desk.book
         self._alarms = GuardBoard(self._clock, watches, reactions, book.active, suppressed_by_design(book))
-        self.desk.changed()
+        for desk in {id(desk): desk for desk in (self.idle, self.desk)}.values():
+            desk.changed()
+        if self.runner is not None:  # a death between two records may have left it at both, or half of it
+            self._hand_over(self._alarms, self.runner)
 
     def watch_also(self, watches: Sequence[Watch]) -> None:
         """Learn of alarms that are judged for the site, and concern a batch here while it has shared equipment."""
@@ -90,6 +93,7 @@ class Slot:
         self._told.clear()
         watches, book = watches_of(runner.batch), runner.batch.state.book
         runner.desk.known((*self._declared, *watches))
+        runner.desk.escalate_s = self.idle.escalate_s
         reactions = Reactions(runner.alarm, runner.clear, runner.act, runner.desk.by_design)
         self._guard = GuardBoard(self._clock, watches, reactions, book.active, suppressed_by_design(book))
         self.fluids = FluidGuard(runner.batch.plant, pictures_of(runner.batch), reactions, [*runner.batch.state.alarms])
@@ -101,7 +105,7 @@ class Slot:
 
     def _hand_over(self, alarms: GuardBoard, runner: Runner) -> None:
         """Note on the batch's record what is active, or set aside, in the idle unit."""
-        runner.desk.take_over(self.idle.book)
+        runner.desk.take_over(self.idle)
         alarms.retold(runner.batch.state.alarms)
         for alarm in list(self.idle.book.active):
             self.idle.hand_over(alarm, f"batch {runner.batch.name}")
@@ -114,7 +118,7 @@ class Slot:
             await fluids.close()
         if runner is not None:
             if keep and self._alarms is not None:  # put away, not left for another life of the controller
-                self.idle.take_over(runner.desk.book)
+                self.idle.take_over(runner.desk)
                 self._alarms.retold(self.idle.book.active)
             await runner.close(keep=keep)
         if history is not None:

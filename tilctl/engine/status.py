@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 
 from devices.instrument import DeviceState
@@ -18,6 +20,7 @@ from tilctl.engine.waits import describe
 from tilctl.guard.alarm import AlarmState
 from tilctl.guard.book import SetAside
 from tilctl.guard.desk import Desk
+from tilctl.journal.alarms import AlarmRaised
 from tilctl.plant.unit import UnitPlant
 
 
@@ -69,6 +72,9 @@ def alarm_rows(desk: Desk) -> list[dict[str, Any]]:
             "aside": {how: _aside(flag) for how, flag in alarm.aside.items()},
             "help": alarm.help,
             "values": alarm.values,
+            "seq": alarm.seq,
+            "group": alarm.group,
+            "escalated": alarm.escalated,
         }
         for alarm in desk.book
     ]
@@ -80,16 +86,20 @@ def _aside(flag: SetAside) -> dict[str, Any]:
 
 
 def alarms_beside(batch: Batch) -> list[dict[str, Any]]:
-    """Return the alarms that are active and could not be put on the record."""
+    """Return the alarms that are active and could not be put on the record of a batch."""
+    return unnoted_rows(entry for name, entry in batch.beside.raised.items() if name not in batch.state.alarms)
+
+
+def unnoted_rows(alarms: Iterable[tuple[datetime, AlarmRaised]]) -> list[dict[str, Any]]:
+    """Return alarms that are on no record, with since when."""
     state = AlarmState.UNACKNOWLEDGED.value
     return [
         {
-            "alarm": name, "priority": alarm.priority, "text": alarm.text, "since": format_time(since),
+            "alarm": alarm.alarm, "priority": alarm.priority, "text": alarm.text, "since": format_time(since),
             "state": state, "active": True, "waiting": True, "by": "", "aside": {}, "help": alarm.help,
             "values": alarm.values, "on_record": False,
         }
-        for name, (since, alarm) in batch.beside.raised.items()
-        if name not in batch.state.alarms
+        for since, alarm in alarms
     ]  # fmt: skip
 
 

@@ -24,6 +24,7 @@ from prometheus_client.registry import Collector
 from devices.diagnosis import Ne107
 from devices.modbus.statistics import LATENCY_BOUNDS_S
 from devices.reading import Quality, Reading
+from tilctl.gateway.alarm_metrics import AlarmNumbers, families
 
 BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 """Bucket limits for times, s: from a flush to a fast disk up to a stuck bus."""
@@ -67,13 +68,12 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class UnitFigures:
-    """What is exported of one unit; `day` is None where no batch runs; alarms by priority."""
+    """What is exported of one unit; `day` is None where no batch runs."""
 
     state_number: int
     state_version: int
     day: float | None
     prompts: int
-    alarms: Mapping[str, int]
 
 
 Frozen = tuple[tuple[int, ...], float]
@@ -124,6 +124,7 @@ class Snapshot:
     """Free and total bytes of the data folder's file system."""
     interlocks: Sequence[Mapping[str, Any]] = ()
     """Interlocks and permissives as `ControllerPort.status` shows them."""
+    alarms: AlarmNumbers = field(default_factory=AlarmNumbers)
     self_test: Mapping[str, float] = field(default_factory=dict[str, float])
     """Loop-back commands `passed`, `failed`, `not_allowed`, and how long the last was under way (`last_s`)."""
 
@@ -157,6 +158,7 @@ class Figures(Collector):
         yield from _wellness(snapshot)
         yield from _time(snapshot)
         yield from _devices(snapshot)
+        yield from families(snapshot.alarms)
 
     def describe(self) -> Iterable[Metric]:
         """Describe nothing: names depend on what the site has."""
@@ -177,16 +179,13 @@ def _units(snapshot: Snapshot) -> Iterable[Metric]:
     version = CounterMetricFamily("tilctl_unit_transitions", "Transitions of the unit's state", labels=["unit"])
     day = GaugeMetricFamily("tilctl_batch_biological_seconds", "Biological time of the batch", labels=["unit"])
     prompts = GaugeMetricFamily("tilctl_prompts_open", "Questions that wait for a person", labels=["unit"])
-    alarms = GaugeMetricFamily("tilctl_alarms_active", "Active alarms", labels=["unit", "priority"])
     for name, unit in snapshot.units.items():
         state.add_metric([name], unit.state_number)
         version.add_metric([name], unit.state_version)
         if unit.day is not None:
             day.add_metric([name], unit.day * 86400)
         prompts.add_metric([name], unit.prompts)
-        for priority in ("critical", "high", "medium", "low"):
-            alarms.add_metric([name, priority], unit.alarms.get(priority, 0))
-    return state, version, day, prompts, alarms
+    return state, version, day, prompts
 
 
 def _interlocks(snapshot: Snapshot) -> Iterable[Metric]:

@@ -1,6 +1,7 @@
 """What waits to be published: written by the core, read by the MQTT thread, bounded in every part.
 
 - answers to commands: a queue; the oldest is dropped when it is full (the station asks again, with the same id);
+- notices (transitions of alarms, what people are told): a queue of its own, so that a storm of alarms costs no answer;
 - kept topics (state, prompts, alarms, heads): the latest value only;
 - journal events: the journal itself is the outbox. A short memory holds the latest records; what has fallen out of
   it, or was committed before this process began, is read again from the batch file through `replay`. Batches that an
@@ -28,6 +29,7 @@ from tilctl.journal.verify import read
 MEMORY = 2000
 """Records of a batch that are held in memory for delivery; older ones are read from the file."""
 MAX_ANSWERS = 1000
+MAX_NOTICES = 5000
 MAX_STREAMS = 64
 
 Replay = Callable[[str, str, int, int], Sequence[Record]]
@@ -79,6 +81,7 @@ class OutboxCounts:
 
     answers_dropped: int = 0
     events_dropped: int = 0
+    notices_dropped: int = 0
 
 
 class Outbox:
@@ -94,6 +97,7 @@ class Outbox:
         self._lock = threading.Lock()
         self._wake: Callable[[], None] = _nobody
         self._answers: deque[Post] = deque()
+        self._notices: deque[Post] = deque()
         self._kept: dict[str, bytes] = {}
         self._changed: dict[str, None] = {}
         self._monotonic = monotonic
@@ -117,6 +121,15 @@ class Outbox:
                 self._answers.popleft()
                 self.counts.answers_dropped += 1
             self._answers.append(post)
+        self._wake()
+
+    def notice(self, post: Post) -> None:
+        """Queue what is told once: the oldest is dropped when too much waits, for its like is on the record."""
+        with self._lock:
+            if len(self._notices) >= MAX_NOTICES:
+                self._notices.popleft()
+                self.counts.notices_dropped += 1
+            self._notices.append(post)
         self._wake()
 
     def keep(self, topic: str, payload: bytes) -> None:
@@ -203,12 +216,13 @@ class Outbox:
             self._changed.clear()
 
     def take_answers(self, limit: int) -> list[Post]:
-        """Remove and return the oldest answers."""
+        """Remove and return the oldest answers, and where there are few the oldest notices."""
         with self._lock:
-            return [self._answers.popleft() for _ in range(min(limit, len(self._answers)))]
+            found = [self._answers.popleft() for _ in range(min(limit, len(self._answers)))]
+            return found + [self._notices.popleft() for _ in range(min(limit - len(found), len(self._notices)))]
 
     def give_back(self, posts: Sequence[Post]) -> None:
-        """Put answers back that could not be sent."""
+        """Put back what could not be sent; notices among answers go before what waits, in their order."""
         with self._lock:
             self._answers.extendleft(reversed(posts))
 
@@ -318,7 +332,8 @@ class Outbox:
     def waiting(self) -> int:
         """Return how much waits: answers, changed topics and undelivered events."""
         with self._lock:
-            return len(self._answers) + len(self._changed) + sum(s.head - s.delivered for s in self._streams.values())
+            posts = len(self._answers) + len(self._notices)
+            return posts + len(self._changed) + sum(s.head - s.delivered for s in self._streams.values())
 
     def _stream(self, unit: str, batch: str, start: int) -> Stream:
         """Return the stream of a batch, made if need be (delivered up to `start` if we know no better); locked."""

@@ -7,8 +7,7 @@ state of a unit is made once for all commits of one turn of the loop, outside th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from devices.clock import Clock
@@ -19,9 +18,12 @@ from tilctl.engine.port import SITE, ControllerPort
 from tilctl.gateway.outbox import Outbox, Post, Scan
 from tilctl.gateway.payloads import encode
 from tilctl.gateway.topics import Topics
+from tilctl.gateway.transitions import Transitions
+from tilctl.guard.alarm import AlarmState
 from tilctl.journal.chain import Record
 
 ALARM_EXPIRY = 7 * 24 * 3600
+NOTIFY_EXPIRY = 3600  # s; it is said again while it is so
 _NOT_STATE = ("readings", "waits", "alarms", "interlocks", "devices", "ledger")  # which have topics of their own
 
 
@@ -39,10 +41,14 @@ class Projector:
         self._beside: dict[str, dict[str, dict[str, Any]]] = {}
         self._changed: dict[str, None] = {}
         self._planned: asyncio.Handle | None = None
+        self._transitions = Transitions()
+        self._alarms: dict[str, list[dict[str, Any]]] = {}
+        self.on_alarms: list[Callable[[], None]] = []  # other alarms are shown than before
 
     def attach(self, unit: str, batch: str, records: Sequence[Record]) -> None:
         """Take up a batch (or, as unit `site`, the site's own journal) after it was created or opened."""
         self._batches[unit] = batch
+        self._transitions.attach(unit, batch, records)
         if records:
             self._outbox.attach(unit, batch, records)
             self._note_head(unit, records[-1])
@@ -59,12 +65,21 @@ class Projector:
 
     def _transition(self, unit: str, record: Record) -> None:
         """Send what happened to an alarm; on the site's record the event says of which unit it is."""
-        body = asdict(record.event)
-        whose = body.pop("unit", "") or unit
-        payload = encode({**body, "transition": body.pop("kind"), "t": record.t, "seq": record.seq})
-        self._outbox.answer(Post(self._topics.alarm_events(whose), payload, b"", ALARM_EXPIRY))
+        told = self._transitions.told(unit, self._batches.get(unit, unit), record)
+        if told is None:
+            return
+        whose, body = told
+        self._outbox.notice(Post(self._topics.alarm_events(whose), encode(body), b"", ALARM_EXPIRY))
         if whose != unit:
             self.refresh(whose)
+
+    def announce(self, unit: str, body: Mapping[str, Any]) -> None:
+        """Send what people are told of the alarms of a unit."""
+        self._outbox.notice(Post(self._topics.notify(unit), encode(body), b"", NOTIFY_EXPIRY))
+
+    def standing(self) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+        """Return the alarms of each unit as they are shown, those without a record too."""
+        return self._alarms
 
     def on_scan(self, readings: Mapping[str, Reading], unit: str = "plant") -> None:
         """Replace the latest readings, by tag, of a unit (or of the whole plant)."""
@@ -97,8 +112,10 @@ class Projector:
 
     def _tell(self, unit: str, transition: str, body: Mapping[str, Any]) -> None:
         """Send the transition of an alarm once; what is kept shows the alarm as it is."""
-        payload = encode({**body, "transition": transition, "t": rfc3339(self._clock.now())})
-        self._outbox.answer(Post(self._topics.alarm_events(unit), payload, b"", ALARM_EXPIRY))
+        normal, raised = AlarmState.NORMAL.value, AlarmState.UNACKNOWLEDGED.value
+        states = {"from": normal, "to": raised} if transition == "raised" else {"from": raised, "to": normal}
+        payload = encode({**body, **states, "transition": transition, "unit": unit, "t": rfc3339(self._clock.now())})
+        self._outbox.notice(Post(self._topics.alarm_events(unit), payload, b"", ALARM_EXPIRY))
         self.refresh(unit)
 
     def refresh(self, unit: str) -> None:
@@ -151,7 +168,15 @@ class Projector:
         self._keep(unit, kept)
 
     def _alarm_topics(self, unit: str, recorded: list[dict[str, Any]]) -> dict[str, bytes]:
-        alarms = [*recorded, *self._beside.get(unit, {}).values()]
+        # One may be over and unknown in the idle unit, and new in its batch: what is active is shown.
+        alarms = sorted(
+            [*recorded, *self._beside.get(unit, {}).values()],
+            key=lambda alarm: (bool(alarm.get("active")), str(alarm.get("since"))),
+        )
+        if alarms != self._alarms.get(unit, []):
+            self._alarms[unit] = alarms
+            for told in self.on_alarms:
+                told()
         return {self._topics.alarm(unit, str(alarm["alarm"])): encode(alarm) for alarm in alarms}
 
     def _keep(self, unit: str, kept: Mapping[str, bytes]) -> None:

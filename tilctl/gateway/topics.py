@@ -73,6 +73,10 @@ class Topics:
         """Return the topic of the transitions of a unit's alarms."""
         return f"{self.prefix}/almevt/{unit}"
 
+    def notify(self, unit: str) -> str:
+        """Return the topic of what people are told of a unit's alarms."""
+        return f"{self.prefix}/notify/{unit}"
+
     def prompt(self, unit: str, prompt: str) -> str:
         """Return the topic of one open prompt."""
         return f"{self.prefix}/prompt/{unit}/{clean(prompt)}"

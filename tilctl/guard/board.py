@@ -145,6 +145,8 @@ class GuardBoard:
                 self._reactions.raised(watch.id, watch.priority, watch.text, self._seen(watch))
             if watch.invalid and _invalid(watch.id) not in active:
                 self._reactions.raised(_invalid(watch.id), "medium", _unjudged(watch), self._seen(watch))
+            if watch.broken and _broken(watch.id) not in active:
+                self._reactions.raised(_broken(watch.id), "critical", f"guard {watch.id} does not work", {})
             watch.active = watch.active or watch.id in active
             watch.acted = False
 

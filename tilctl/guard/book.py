@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from typing import Any
 
 from tilctl.guard.alarm import ACTIVE, WAITING, AlarmState, Trigger, clearing, next_state
 from tilctl.journal import alarms as ev
+from tilctl.journal.alarms import FIRST_OUT
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,7 @@ class Alarm:
     latching: bool = False
     group: str = ""
     by: str = ""  # who acknowledged it
-    announced: datetime | None = None  # when it was last raised, announced anew, or no longer set aside
+    announced: datetime | None = None  # last raised, acknowledged, announced anew or no longer set aside: dues count on
     over: datetime | None = None  # when its condition was over
     escalated: int = 0
     aside: dict[str, SetAside] = field(default_factory=dict[str, SetAside])
@@ -73,10 +75,17 @@ class AlarmBook:
     def __iter__(self) -> Iterator[Alarm]:
         return iter(self.entries.values())
 
-    def first_of(self, group: str) -> Alarm | None:
-        """Return the first active alarm of a first-out group, by its place on the record."""
-        found = [alarm for alarm in self.active.values() if group and alarm.group == group]
-        return min(found, key=lambda alarm: alarm.seq, default=None)
+    def firsts(self) -> dict[str, Alarm]:
+        """Return the first active alarm of each first-out group, by its place on the record.
+
+        Invariant: one that a person or the design has set aside is no first; it would hide what nobody is told of.
+        """
+        found: dict[str, Alarm] = {}
+        for alarm in self.active.values():
+            if alarm.group and all(flag.by == FIRST_OUT for flag in alarm.aside.values()):
+                first = found.get(alarm.group)
+                found[alarm.group] = alarm if first is None or alarm.seq < first.seq else first
+        return found
 
     def apply(self, event: ev.AlarmEvent, t: datetime, seq: int) -> None:
         """Take in what the record says of an alarm."""
@@ -93,16 +102,16 @@ class AlarmBook:
                 aside = {how: flag for how, flag in known.aside.items() if how != event.how}
                 self._keep(replace(known, aside=aside, announced=known.announced if aside else t))
             case ev.AlarmCleared() if known is not None:
-                self._moved(known, clearing(known.priority, latching=known.latching), t, over=t)
+                self._over(known, t)
             case ev.AlarmAcknowledged() if known is not None:
-                self._moved(known, Trigger.ACKNOWLEDGE, t, by=event.by)
+                self._moved(known, Trigger.ACKNOWLEDGE, by=event.by, announced=t, escalated=0)
             case ev.AlarmReset() if known is not None:
-                self._moved(known, Trigger.RESET, t)
+                self._moved(known, Trigger.RESET)
             case ev.AlarmAgain() if known is not None:
                 again = replace(known, announced=t, escalated=known.escalated + (event.why == "escalated"))
                 self._keep(again)
                 if event.why == "re_alarm":
-                    self._moved(again, Trigger.AGAIN, t, by="")
+                    self._moved(again, Trigger.AGAIN, by="")
             case _:
                 pass  # of one that is normal: nothing to end
 
@@ -116,14 +125,19 @@ class AlarmBook:
             )
         )  # fmt: skip
 
-    def _moved(self, known: Alarm, trigger: Trigger, t: datetime, **changes: object) -> None:
-        state = next_state(known.state, trigger)
-        if state is None:
+    def _over(self, known: Alarm, t: datetime) -> None:
+        if not known.active:
             return
-        aside = known.aside
-        if known.active and state not in ACTIVE:  # one that was shelved until it is over is shelved no longer
-            aside = {how: flag for how, flag in aside.items() if not flag.once}
-        self._keep(replace(known, state=state, aside=aside, **changes))  # type: ignore[arg-type]
+        # One that was shelved until it is over is shelved no longer; who was not told is told from now on.
+        aside = {how: flag for how, flag in known.aside.items() if not flag.once}
+        announced = t if known.aside and not aside else known.announced
+        trigger = clearing(known.priority, latching=known.latching)
+        self._moved(known, trigger, over=t, aside=aside, announced=announced)
+
+    def _moved(self, known: Alarm, trigger: Trigger, **changes: Any) -> None:
+        state = next_state(known.state, trigger)
+        if state is not None:
+            self._keep(replace(known, state=state, **changes))
 
     def _keep(self, alarm: Alarm) -> None:
         if alarm.active:

@@ -173,6 +173,12 @@ BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "look at the plant, report it with the journal, then restart",
         "30 min",
     ),
+    "notify-failed": _told(
+        "a webhook or the mail server did not take what a person was to be told, for 10 min",
+        "that person hears of no alarm; those on MQTT and on the screens do",
+        "see to the network and to the server, try it with `tilctl alarm test-notify`, tell the person by phone",
+        "30 min",
+    ),
     "invariant-": _told(
         "something was found that must never be",
         "the batch is held, the cells are kept at their targets",

@@ -19,13 +19,15 @@ from tilctl.guard.book import Alarm, AlarmBook
 from tilctl.guard.catalog import RE_ALARM_S, Details, blinded_by, built_in
 from tilctl.guard.fluid_rules import rule_of
 from tilctl.journal import alarms as ev
+from tilctl.journal.alarms import FIRST_OUT
 
 RANK: Mapping[str, int] = {"critical": 3, "high": 2, "medium": 1, "low": 0, "": -1}
 ESCALATES = ("critical", "high")
 ESCALATE_S = 1800.0
 """s that an alarm of these priorities may wait for a person before the next one is told (engineering default)."""
 ESCALATIONS = 5  # how often
-FIRST_OUT, BY_DESIGN, BY_CLOCK = "first-out", "design", "clock"
+BY_DESIGN, BY_CLOCK = "design", "clock"
+RETRY_S = 300.0  # s until what is due is noted again, where the record did not take it
 
 
 class Desk:
@@ -39,9 +41,11 @@ class Desk:
         self.unit = unit
         self._details: dict[str, Details] = {}
         self.declared: dict[str, str] = {}  # alarms of site, profiles and recipe that there may be -> priority
-        self._hidden: dict[str, bool] = {}  # alarm -> whether its group hides it: noted, not in the book yet
+        self.escalate_s = ESCALATE_S  # s that one may wait for a person before the next one is told
         self._timer: asyncio.Task[None] | None = None
         self._due: datetime | None = None
+        self._seeing: asyncio.Handle | None = None
+        self._closed = False
 
     def known(self, watches: Iterable[Watch]) -> None:
         """Learn which alarms there may be, and how they behave."""
@@ -98,28 +102,53 @@ class Desk:
         else:
             self._note(ev.AlarmSetBack(alarm, "suppressed", BY_DESIGN, unit=self.unit))
 
-    def take_over(self, other: AlarmBook) -> None:
-        """Set aside here what is set aside in another book: the unit has a batch now, or has one no more."""
-        for alarm in other:
+    def take_over(self, other: Desk) -> None:
+        """Set aside here, and no more there, what is set aside at another desk: the unit has a batch now, or no more.
+
+        What only a recipe knows stays behind: it is another alarm in the next batch.
+        """
+        for alarm in list(other.book):
             for how, flag in alarm.aside.items():
-                mine = self.book.get(alarm.id)
-                if flag.by in (FIRST_OUT, BY_DESIGN) or (mine is not None and how in mine.aside):
+                if flag.by == FIRST_OUT or not self._knows(alarm.id):
                     continue
-                until = None if flag.until is None else _text(flag.until)
-                self._note(
-                    ev.AlarmSetAside(
-                        alarm.id, _aside(how), flag.by, flag.reason, until, flag.once, flag.work_order, self.unit
-                    )
-                )  # fmt: skip
+                mine = self.book.get(alarm.id)
+                if mine is None or how not in mine.aside:
+                    until = None if flag.until is None else _text(flag.until)
+                    self._note(
+                        ev.AlarmSetAside(
+                            alarm.id, _aside(how), flag.by, flag.reason, until, flag.once, flag.work_order, self.unit
+                        )
+                    )  # fmt: skip
+                other.let_go(alarm.id, _aside(how), self.unit or "batch")
+
+    def let_go(self, alarm: str, how: ev.Aside, to: str) -> None:
+        """End here what sets an alarm aside: it goes on at another desk."""
+        self._note(ev.AlarmSetBack(alarm, how, to, "it goes on there", self.unit))
+
+    def _knows(self, alarm: str) -> bool:
+        return bool({alarm, alarm.removesuffix("-invalid"), alarm.removeprefix("internal-error-")} & {*self.declared})
 
     def changed(self) -> None:
-        """See to what follows from the book as it is now: first-out groups, and when something is due."""
+        """See, once for all that happened in this turn of the loop, to what follows from the book as it is now."""
+        if self._seeing is None and not self._closed:
+            self._seeing = asyncio.get_running_loop().call_soon(self._see)
+
+    def _see(self) -> None:
+        """See to first-out groups, and to when something is due."""
+        self._seeing = None
         for event in self._first_out():
             self._note(event)
         self._plan()
 
     def close(self) -> None:
         """Wait for nothing any more."""
+        self._closed = True  # what was noted before may still be told
+        if self._seeing is not None:
+            self._seeing.cancel()
+            self._seeing = None
+        self._rest()
+
+    def _rest(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self._due = None
@@ -127,30 +156,30 @@ class Desk:
     def _first_out(self) -> list[ev.AlarmEvent]:
         """Return what sets the followers of a group aside, and back when their first is over."""
         found: list[ev.AlarmEvent] = []
-        for alarm in list(self.book):
+        firsts = self.book.firsts()
+        for alarm in self.book:
             flag = alarm.aside.get("suppressed")
             mine = flag is not None and flag.by == FIRST_OUT
-            if self._hidden.get(alarm.id) is mine:
-                del self._hidden[alarm.id]
-            if alarm.id in self._hidden:
-                continue
-            first = self.book.first_of(alarm.group) if alarm.active else None
+            others = any(flag.by != FIRST_OUT for flag in alarm.aside.values())
+            first = firsts.get(alarm.group) if alarm.active and not others else None
             # Invariant: what came first hides nothing that is worse.
             hidden = first is not None and first.id != alarm.id and RANK[first.priority] >= RANK[alarm.priority]
-            if hidden and flag is None and first is not None:
+            if first is not None and hidden and not mine:
                 reason = f"{first.id} came first"
-                self._hidden[alarm.id] = True
                 found.append(ev.AlarmSetAside(alarm.id, "suppressed", FIRST_OUT, reason, unit=self.unit))
             elif mine and not hidden:
-                self._hidden[alarm.id] = False
+                if alarm.state is AlarmState.RETURNED:  # it came and went behind its first, which a person knows of
+                    found.append(ev.AlarmAcknowledged(alarm.id, FIRST_OUT, self.unit))
                 found.append(ev.AlarmSetBack(alarm.id, "suppressed", FIRST_OUT, unit=self.unit))
         return found
 
     def _plan(self) -> None:
-        due = min((when for alarm in self.book if (when := self._when(alarm)) is not None), default=None)
+        self._wake_at(min((when for alarm in self.book if (when := self._when(alarm)) is not None), default=None))
+
+    def _wake_at(self, due: datetime | None) -> None:
         if due == self._due and self._timer is not None:
             return
-        self.close()
+        self._rest()
         self._due = due
         if due is not None:
             self._timer = asyncio.create_task(self._wait(due), name=f"alarms:{self.unit}")
@@ -168,7 +197,9 @@ class Desk:
                 noted = True
                 for event in self._overdue(alarm, now):
                     self._note(event)
-        if not noted:  # a timer of the system may fire a hair early; what was noted comes back as a change of the book
+        if noted:  # what was noted comes back as a change of the book, which plans anew; a dead record brings nothing
+            self._wake_at(now + timedelta(seconds=RETRY_S))
+        else:  # a timer of the system may fire a hair early
             self._plan()
 
     def _when(self, alarm: Alarm) -> datetime | None:
@@ -179,7 +210,7 @@ class Desk:
             if alarm.state is AlarmState.ACKNOWLEDGED and again is not None:
                 found.append(alarm.announced + timedelta(seconds=again))
             elif self._escalates(alarm):
-                found.append(alarm.announced + timedelta(seconds=ESCALATE_S))
+                found.append(alarm.announced + timedelta(seconds=self.escalate_s))
         return min(found, default=None)
 
     def _overdue(self, alarm: Alarm, now: datetime) -> list[ev.AlarmEvent]:

@@ -12,6 +12,8 @@ Json = dict[str, Any]
 Priority = Literal["critical", "high", "medium", "low"]
 Aside = Literal["shelved", "suppressed", "out_of_service"]
 """How an alarm may be set aside, each by itself: by a person for a time, by design, by maintenance."""
+FIRST_OUT = "first-out"
+"""Who sets the followers of a group aside."""
 
 
 def _json() -> Json:
