@@ -20,7 +20,10 @@ from mosquitto import Mosquitto
 from tilctl.cli.exits import Exit
 from tilctl.gateway.broker import EmbeddedBroker
 
-LABELS = {"bus", "device", "code", "le", "part", "priority", "queue", "result", "status", "tag", "unit", "version"}
+LABELS = {
+    "alarm", "bus", "channel", "code", "device", "le", "part", "priority", "queue", "result", "state", "status", "tag",
+    "unit", "version",
+}  # fmt: skip
 PATIENT = "COI-920851"
 
 

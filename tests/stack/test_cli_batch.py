@@ -16,7 +16,7 @@ import pytest
 
 from devices.clock import SystemClock
 from devices.mqtt.login import Login
-from tilctl.cli import asking, batch, station
+from tilctl.cli import alarm, asking, batch, station
 from tilctl.cli import interlock as interlock_command
 from tilctl.cli.exits import CommandFailed, Exit
 from tilctl.cli.main import main
@@ -385,6 +385,57 @@ async def test_what_makes_safe_is_given_the_time_that_silent_instruments_take(
     assert code == 0, err
 
 
+# --- alarms
+
+
+async def test_alarms_are_listed_with_what_a_person_needs(tilctl: Any, controller: SmallController):
+    shelved = {"by": "anna", "reason": "door open\x1b[2J", "until": "2026-01-05T09:00:00.000Z"}
+    alarms = [
+        {"alarm": "warm", "priority": "high", "text": "38.1 degC", "since": "2026-01-05T08:00:00.000Z",
+         "state": "latched_acknowledged", "by": "ben", "help": {"action": "look at the door"}, "aside": {}},
+        {"alarm": "room", "priority": "low", "text": "cold", "since": "2026-01-05T08:00:00.000Z",
+         "state": "unacknowledged", "aside": {"shelved": shelved}},
+    ]  # fmt: skip
+    controller.state |= {"alarms": alarms}
+    code, out, err = await tilctl("list", "--unit", "cell7", command="alarm")
+    assert (code, err) == (0, "")
+    assert out.splitlines() == [
+        "cell7  high     warm: 38.1 degC",
+        "    latched acknowledged by ben, since 2026-01-05T08:00:00.000Z",
+        "    action       look at the door",
+    ]
+    code, out, _ = await tilctl("list", "--all", "--json", command="alarm")
+    assert {unit: len(found) for unit, found in json.loads(out)["units"].items()} == {"cell7": 2, "site": 2}
+    _, out, _ = await tilctl("list", "--all", "--unit", "site", command="alarm")
+    assert "shelved by anna until 2026-01-05T09:00:00.000Z: door open" in out
+    assert "\x1b" not in out
+    controller.state |= {"alarms": []}
+    assert (await tilctl("list", command="alarm"))[1] == "no alarms\n"
+
+
+async def test_what_people_do_to_alarms_reaches_the_controller_as_it_was_meant(
+    tilctl: Any, controller: SmallController
+):
+    who = ("--reason", "probe out", "--as", "ben:technician")
+    assert (await tilctl("ack", "*", "--unit", "site", command="alarm"))[0] == 0
+    assert (await tilctl("shelve", "warm", "--for", "20 min", "--once", *who, command="alarm"))[0] == 0
+    assert (await tilctl("oos", "warm", "--work-order", "W17", *who, command="alarm"))[0] == 0
+    assert (await tilctl("return", "warm", *who, command="alarm"))[0] == 0
+    assert (await tilctl("reset", "warm", command="alarm"))[0] == 0
+    assert [(each.verb, each.unit, dict(each.args)) for each in controller.executed] == [
+        ("ack", "site", {"alarm": "*"}),
+        ("shelve", "cell7", {"alarm": "warm", "for_": "20 min", "once": True}),
+        ("out-of-service", "cell7", {"alarm": "warm", "work_order": "W17"}),
+        ("in-service", "cell7", {"alarm": "warm"}),
+        ("alarm-reset", "cell7", {"alarm": "warm"}),
+    ]
+    assert "ben" in controller.executed[2].actor
+    assert controller.executed[1].reason == "operator: probe out"
+    controller.outcome = Outcome("refused", "not_shelvable", "warm is critical")
+    code, _, err = await tilctl("shelve", "warm", "--for", "1 h", "--reason", "x", command="alarm")
+    assert (code, "not_shelvable" in err) == (1, True)
+
+
 # --- bad input, before anything is sent
 
 
@@ -450,7 +501,7 @@ def test_a_site_of_two_units_wants_to_know_which():
 def test_every_verb_of_the_command_line_is_one_of_the_door():
     told = {"prompt-answer" if verb == "answer" else verb for verb in batch.COMMANDS} | {"status", "events"}
     told |= {"interlock-reset" if verb == "reset" else verb for verb in interlock_command.COMMANDS}
-    told |= {"correct", "ack", "alarm-reset", "shelve", "unshelve", "out-of-service", "in-service"}
+    told |= {alarm._VERB.get(verb, verb) for verb in alarm.VERBS} | {"correct"}
     assert told == set(VERBS)
 
 

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from difflib import get_close_matches
 
 from devices.quantity import QuantityError, parse_as
 from tilctl.engine.port import Command, Outcome
@@ -91,7 +92,8 @@ def _find(name: str, desks: Sequence[Desk], verb: str) -> tuple[Desk, Alarm | No
         if name in desk.declared:
             return desk, None
     known = sorted({alarm.id for desk in desks for alarm in desk.book} | {n for desk in desks for n in desk.declared})
-    raise Refused("no_alarm", f"no alarm is called {name!r} here; known: {', '.join(known[:30]) or 'none'}")
+    near = ", ".join(get_close_matches(name, known, n=8, cutoff=0.4) or known[:8]) or "none"
+    raise Refused("no_alarm", f"no alarm is called {name!r} here; known: {near} (see `tilctl alarm list`)")
 
 
 def _fits(alarm: Alarm, verb: str) -> bool:

@@ -46,7 +46,7 @@ class Alarms:
         self._journal = journal
         self._board: GuardBoard | None = None
         self._slots: Mapping[str, Slot] = {}
-        self._devices: dict[str, frozenset[str]] = {}  # alarm of the site -> what it reads
+        self._devices: dict[str, frozenset[str]] = {}  # alarm of the site -> the shared equipment that it is about
         self._tell = Teller()
         self._lost: dict[tuple[str, str], tuple[datetime, ev.AlarmRaised | ev.AlarmCleared]] = {}
         self._log = structlog.get_logger("alarms")
@@ -70,7 +70,7 @@ class Alarms:
         desk.known(watches)
         for slot in slots.values():
             slot.watch_also(watches)
-        self._devices = {watch.id: watch.devices or frozenset() for watch in watches}
+        self._devices = {watch.id: (watch.devices or frozenset()) & frozenset(shared) for watch in watches}
         reactions = Reactions(self._raise, self._clear, self._act, desk.by_design)
         active = {alarm for each in (desk, *(slot.desk for slot in slots.values())) for alarm in each.book.active}
         self._board = GuardBoard(self._clock, watches, reactions, active, suppressed_by_design(desk.book))

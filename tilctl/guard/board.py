@@ -178,7 +178,8 @@ class GuardBoard:
             self._clear(watch)
             self._valid(watch)
             return
-        self._design(watch)
+        if watch.active:
+            self._design(watch)
         holds = watch.goes_on() if watch.active and watch.goes_on is not None else watch.condition()
         now = self._clock.monotonic()
         if holds is None:
@@ -198,6 +199,7 @@ class GuardBoard:
             self._reactions.acted(watch.id, watch.then, watch.text)
         watch.acted = True
         if not watch.active:
+            self._design(watch)  # first: what is suppressed when it comes is never announced
             watch.active = True
             self._reactions.raised(watch.id, watch.priority, watch.text, self._seen(watch))
 
@@ -218,12 +220,14 @@ class GuardBoard:
             self._clear(watch)
 
     def _design(self, watch: Watch) -> None:
-        """Suppress by design, or no longer; where that is not known it stays as it is."""
+        """Suppress by design, or no longer, an alarm that is active or is about to be raised.
+
+        Where `unless` is not known it stays as it is; one that is normal has nothing to be suppressed.
+        """
         wanted = None if watch.unless is None else watch.unless()
-        if wanted is None or wanted is watch.suppressed:
-            return
-        watch.suppressed = wanted
-        self._reactions.by_design(watch.id, wanted)
+        if wanted is not None and wanted is not watch.suppressed:
+            watch.suppressed = wanted
+            self._reactions.by_design(watch.id, wanted)
 
     def _clear(self, watch: Watch) -> None:
         watch.acted = False
@@ -231,6 +235,9 @@ class GuardBoard:
         if watch.active:
             watch.active = False
             self._reactions.cleared(watch.id)
+            if watch.suppressed:
+                watch.suppressed = False
+                self._reactions.by_design(watch.id, False)
 
     def _valid(self, watch: Watch) -> None:
         if watch.invalid:
