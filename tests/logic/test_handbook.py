@@ -20,6 +20,7 @@ from tilctl.cli.exits import Exit
 from tilctl.cli.main import COMMANDS
 from tilctl.commands.verbs import VERBS
 from tilctl.config.schema import CalibrationEntry, EquipmentEntry
+from tilctl.guard.alarm import table_text
 from tilctl.journal.events import BatchHead, SiteOpened
 from tilctl.journal.store import Journal
 
@@ -115,3 +116,7 @@ def test_each_of_the_known_field_problems_has_a_test() -> None:
         for row in re.findall(r"Row (\d+):", path.read_text("utf-8"))
     }
     assert told == set(range(1, 29))
+
+
+def test_the_table_of_alarms_is_the_one_that_is_in_force() -> None:
+    assert table_text() in ARCHITECTURE
