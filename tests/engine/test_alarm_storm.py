@@ -288,3 +288,26 @@ async def test_after_a_restart_there_is_one_message_of_all_that_stands_and_topic
         await suite.settle()
         await suite.pass_time(1.0)
         assert people.kept() == {}, "normal again: nothing is retained"
+
+
+async def test_one_look_that_breaks_keeps_no_later_one_from_coming(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with telling(tmp_path, ONE) as people:
+        suite, broken = people.suite, True
+        suite.announced.add("notify_fault")
+        shown = people.standing
+
+        def breaking() -> list[Standing]:
+            if broken:
+                raise KeyError("state")
+            return shown()
+
+        monkeypatch.setattr(people.notifier, "_shown", breaking)
+        aim(suite, 41.0)
+        await suite.when(lambda: suite.controller.alarms(SITE), "it is warm")
+        await suite.pass_time(10.0)
+        assert people.heard("shift") == []
+        broken = False
+        await suite.pass_time(2 * GROUP_S)
+        await soon(lambda: people.heard("shift"), "shift is told")

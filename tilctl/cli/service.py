@@ -96,7 +96,9 @@ class Service:
             self._ready,
         )
         self._alarm_figures = AlarmFigures()  # since this process began
-        self._notifier = Notifier(site, clock, boot, self._standing, self._projector.announce, ways or {})
+        self._notifier = Notifier(
+            site, self.controller.clock, boot, self._standing, self._projector.announce, ways or {}
+        )
         self._projector.on_alarms.append(self._notifier.refresh)
         self._lateness = Timing()
         self._commits = Timing()

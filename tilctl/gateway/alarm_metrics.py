@@ -94,7 +94,7 @@ def families(alarms: AlarmNumbers) -> Iterable[Metric]:
         "tilctl_alarm_top", "The ten alarms that came most often, and how often", labels=["unit", "alarm"]
     )
     for name, count in alarms.top:
-        unit, _, alarm = name.rpartition("/")
+        unit, _, alarm = name.partition("/")
         top.add_metric([unit, alarm], count)
     yield top
     text = "Messages to people by channel and what came of them; retried counts failed tries"

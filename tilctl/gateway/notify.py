@@ -14,7 +14,7 @@ import structlog
 from devices.clock import Clock
 from tilctl.config import Site
 from tilctl.engine.port import SITE
-from tilctl.gateway.notify_plan import Message, Plan, Recipient, Standing
+from tilctl.gateway.notify_plan import GROUP_S, Message, Plan, Recipient, Standing
 from tilctl.gateway.notify_send import Body, Sender, Way
 from tilctl.gateway.notify_words import body_of
 from tilctl.guard.desk import Desk
@@ -108,7 +108,11 @@ class Notifier:
     async def _wait(self, due: float) -> None:
         await self._clock.sleep_until(due)
         self._timer = self._due = None
-        self._look()
+        try:
+            self._look()
+        except Exception:  # noqa: BLE001 - Invariant: one look that breaks keeps no later one from coming
+            self._log.exception("notify_fault")
+            self._wake_in(GROUP_S)
 
     def _look(self) -> None:
         self._begun = True
