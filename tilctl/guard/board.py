@@ -18,6 +18,7 @@ from tilctl.guard.catalog import Details
 
 Priority = Literal["critical", "high", "medium", "low"]
 Action = Literal["alarm", "hold", "stop"]
+_NOTHING: frozenset[str] = frozenset()
 INVALID_AFTER = 30.0  # s that a condition may be unknown before that is an alarm of its own
 
 
@@ -60,11 +61,6 @@ class Watch:
     broken: bool = False
     suppressed: bool = False
 
-    @property
-    def pending(self) -> bool:
-        """Whether it is true, and its on-delay not over."""
-        return self.true_since is not None and not self.active
-
 
 def _by_design(_alarm: str, _suppressed: bool) -> None:
     """Take no notice."""
@@ -94,6 +90,7 @@ class GuardBoard:
         """Watch; `active` and `suppressed` are the alarms that are so by the record."""
         self._clock = clock
         self._watches = list(watches)
+        self._pending: dict[str, Watch] = {}  # those that are true, by id
         self._of: dict[str, list[Watch]] = {}  # device -> what its readings may change
         self._reactions = reactions
         self.faults = 0  # how often a watch broke
@@ -113,6 +110,10 @@ class GuardBoard:
             except Exception as error:  # noqa: BLE001 - Invariant: one watch that breaks stops none of the others
                 self._break(watch, error)
                 continue
+            if watch.true_since is None:
+                self._pending.pop(watch.id, None)
+            else:
+                self._pending[watch.id] = watch
             if watch.broken:
                 watch.broken = False
                 self._reactions.cleared(_broken(watch.id))
@@ -126,17 +127,16 @@ class GuardBoard:
 
     def rearm(self) -> None:
         """Let what holds or stops act anew if its condition is still true: a person has restarted the batch."""
+        self._pending.clear()
         for watch in self._watches:
             watch.acted = False
             watch.true_since = None
 
     def pending(self) -> frozenset[str]:
         """Return the devices that something waits for: a condition is true, and its on-delay not over."""
-        found: set[str] = set()
-        for watch in self._watches:
-            if watch.pending and watch.devices:
-                found |= watch.devices
-        return frozenset(found)
+        if not self._pending:
+            return _NOTHING
+        return frozenset(d for watch in self._pending.values() if not watch.active for d in watch.devices or ())
 
     def retold(self, active: Container[str]) -> None:
         """Note on another record what is active and not on it: the unit has a batch now, or has one no more."""

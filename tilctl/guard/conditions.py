@@ -45,11 +45,27 @@ class TagCondition:
         self._scope = TagScope(image, reads)
         quantity = parse(deadband) if deadband else None
         self._deadband = None if quantity is None else number(quantity.value, quantity.unit)
+        self._image = image
+        self._at = tuple(reads.values())
+        self._judged: tuple[tuple[Any, ...], bool | None] = ((), None)  # what was seen, and what came of it
 
     def holds(self) -> bool | None:
-        """Return whether it holds; None when that is not known."""
+        """Return whether it holds; None when that is not known.
+
+        What a reading is of (value, unit, quality) decides, not when it was read: the same again is not judged anew.
+        """
+        seen: list[Any] = []
+        for at in self._at:
+            reading = self._image.get(at)
+            seen += (None, None) if reading is None else (reading.value, reading.quality)
+        known, holds = self._judged
+        now = tuple(seen)
+        if now == known and seen:
+            return holds
         found = self._expression.truth(self._scope)
-        return None if found is INVALID else found
+        holds = None if found is INVALID else found
+        self._judged = now, holds
+        return holds
 
     def goes_on(self) -> bool | None:
         """Return whether it goes on holding, once it has held; None when that is not known."""

@@ -10,6 +10,7 @@ import contextlib
 import multiprocessing as mp
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
@@ -57,6 +58,7 @@ class Tally:
     peak_rss_mb: float = 0.0
     slowest_s: float = 0.0
     interrupted: bool = False
+    alarms: Counter[str] = field(default_factory=Counter[str])  # `priority alarm`
     times: list[tuple[int, float, list[str]]] = field(default_factory=list[tuple[int, float, list[str]]])
     last: Result | None = None
 
@@ -66,6 +68,7 @@ class Tally:
         self.outcomes[result.outcome] = self.outcomes.get(result.outcome, 0) + 1
         for name, number in result.faults.items():
             self.faults[name] = self.faults.get(name, 0) + number
+        self.alarms.update(result.alarms)
         self.not_applicable += result.not_applicable
         self.mended += result.mended
         self.violations += result.violations[: max(0, MOST_VIOLATIONS - len(self.violations))]

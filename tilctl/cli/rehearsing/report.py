@@ -34,6 +34,7 @@ def as_data(recipe: str, tally: Tally, wall_s: float) -> dict[str, Any]:
         "not_applicable": tally.not_applicable,
         "records_reopened": tally.mended,
         "interrupted": tally.interrupted,
+        "alarms": dict(tally.alarms.most_common()),
     }
     if tally.seeds == 1 and tally.last is not None:
         data["head"] = tally.last.head
@@ -53,6 +54,7 @@ def tell(recipe: str, tally: Tally, wall_s: float, out: Path, stream: TextIO) ->
         f"  befell      {sum(tally.faults.values())} faults, {tally.kills} ends of the controller{apart}",
         f"  doses       {tally.commanded} commanded, {tally.doubled} doubled, {tally.in_doubt} in doubt",
         f"  people      {tally.touches} touches; {tally.held_s / 3600.0:.1f} h held",
+        f"  alarms      {_alarms(tally)}",
         f"  memory      {tally.peak_rss_mb:.0f} MB at most in a process; {tally.over_sockets} seeds over real sockets",
         f"  violations  {len(tally.violations)} in {tally.violated} rehearsals",
     ]
@@ -67,6 +69,15 @@ def tell(recipe: str, tally: Tally, wall_s: float, out: Path, stream: TextIO) ->
     if tally.interrupted:
         lines.append("  interrupted: this is what there is so far")
     print("\n".join(lines), file=stream)
+
+
+def _alarms(tally: Tally) -> str:
+    """Return how many there were, and which came most often."""
+    total = tally.alarms.total()
+    if not total:
+        return "none"
+    most = ", ".join(f"{number} {name}" for name, number in tally.alarms.most_common(5))
+    return f"{total}, {total / max(1, tally.seeds):.2f} for each rehearsal; most often {most}"
 
 
 def write_junit(path: Path, recipe: str, tally: Tally, wall_s: float) -> None:

@@ -44,6 +44,7 @@ class Result:
     peak_rss_mb: float = 0.0
     not_applicable: int = 0
     mended: int = 0
+    alarms: dict[str, int] = field(default_factory=dict[str, int])  # `priority alarm` -> how often it was raised
 
     def as_data(self) -> dict[str, Any]:
         """Return it as JSON-able values."""

@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import time
+from collections import Counter
 from collections.abc import Coroutine, Mapping, Sequence
 from contextvars import copy_context
 from dataclasses import dataclass, field
@@ -100,6 +101,7 @@ class World:
         self.ended = asyncio.Event()
         self.held_s = 0.0
         self.samples: list[Sample] = []
+        self.alarms: Counter[str] = Counter()  # `priority alarm`, as raised on any record
         self._context = copy_context()
         self._tasks: set[asyncio.Task[None]] = set()
         self._up = asyncio.Event()  # no power cut is under way
@@ -213,6 +215,7 @@ class World:
             head=self.invariants.heads[-1] if self.invariants.heads else "",
             sockets=self.plan.sockets,
             samples=self.samples,
+            alarms=dict(self.alarms),
         )
 
     # --- lives ----------------------------------------------------------------------------------------------------
@@ -319,6 +322,8 @@ class World:
                 self._recorded(unit, record)
 
     def _recorded(self, unit: str, record: Record) -> None:
+        if isinstance(record.event, ev.AlarmRaised) and self.life is not None and not self.life.dead:
+            self.alarms[f"{record.event.priority} {record.event.alarm}"] += 1
         if unit != UNIT or self.life is None or self.life.dead:
             return
         self.invariants.recorded(record)
@@ -327,7 +332,7 @@ class World:
             self._last_event = self.loop.time()
         if isinstance(event, ev.StateChanged) and not event.path:
             self._count_held(event.to_state)
-        if isinstance(event, (ev.PromptOpened, ev.StateChanged, ev.BatchEnded)):
+        if isinstance(event, (ev.PromptOpened, ev.StateChanged, ev.BatchEnded, ev.AlarmRaised)):
             self.loop.call_soon(self.person.look, context=self._context.copy())
         self.harness.recorded(record)
 
