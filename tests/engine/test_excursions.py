@@ -70,7 +70,7 @@ def befalls(suite: Story, where: str, what: str, **args: Any) -> Injector:
         ("cold", "temperature", -1.5, 600.0, "running"),
         ("co2_low", "co2", -1.5, 900.0, "running"),
         ("co2_high", "co2", 1.5, 900.0, "running"),
-        ("site-cold_chamber", "temperature", -8.0, 7200.0, "running"),
+        ("site-cold_chamber", "temperature", -8.0, 1800.0, "running"),
     ],
 )
 async def test_the_climate(suite: Story, alarm: str, point: str, by: float, debounce: float, state: str) -> None:

@@ -78,7 +78,9 @@ def test_safe_mode_is_seen_and_left_by_hand(tmp_path: Path) -> None:
         assert code == Exit.OK, said
         until(cell.ready, "it is ready")
         assert safe_mode(cell) == 0.0
-        until(lambda: not broker.retained("alm/cell1/safe-mode"), "the alarm is gone")
+        until(lambda: broker.retained("alm/cell1/safe-mode").get("state") == "returned", "the alarm is over")
+        assert typed("alarm", "ack", "safe-mode", "--site", cell.site)[0] == Exit.OK
+        until(lambda: not broker.retained("alm/cell1/safe-mode"), "and gone, as somebody knows")
         code, said = typed("batch", "status", "--site", cell.site)
         assert (code, "mode " in said) == (Exit.OK, False), said
         assert typed("batch", "leave-safe-mode", "--site", cell.site)[0] == Exit.OK, "already"

@@ -21,8 +21,8 @@ from tilctl.cli.exits import Exit
 from tilctl.gateway.broker import EmbeddedBroker
 
 LABELS = {
-    "alarm", "bus", "channel", "code", "device", "le", "part", "priority", "queue", "result", "state", "status", "tag",
-    "unit", "version",
+    "alarm", "bus", "channel", "code", "device", "interlock", "le", "part", "permissive", "priority", "queue",
+    "result", "state", "status", "tag", "unit", "version",
 }  # fmt: skip
 PATIENT = "COI-920851"
 

@@ -104,7 +104,10 @@ TRIPPED = ev.InterlockTripped("too_hot", "it was 41 degC", {})
 def test_what_is_latched_on_the_sites_record_waits_for_its_reset(
     capsys: pytest.CaptureFixture[str], plant: Plant, tmp_path: Path
 ):
-    site = plant.site(tmp_path, ("deadband: 0.5 K\n", "reset: manual\n"))
+    site = plant.site(
+        tmp_path,
+        ("        deadband: 0.5 K\n        cause: the heater's", "        reset: manual\n        cause: the heater's"),
+    )
     site_record(site, ev.InterlockTripped("too_hot", "it was 41 degC", {}, "cell1"))
     assert "tripped on record since" in refused(capsys, plant, site)
     (tmp_path / "data" / "site.db").unlink()

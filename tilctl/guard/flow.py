@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from tilctl.guard.fluid_rules import (
     DRY_ML,
@@ -132,7 +133,9 @@ class FlowWatch:
         first, last = self._ends(index)
         density = self.flow.source.density
         counted = _counted(last) - _counted(first)
-        allowed = max(OFF_ML, OFF_SHARE * max(counted, self.flow.rate * OFF_S / 60.0))
+        # Pump and scales are read at different moments of a scan: what flows between two scans may be seen by one only.
+        apart = max(later.t - earlier.t for earlier, later in pairwise(self._samples[index:]))
+        allowed = max(OFF_ML, OFF_SHARE * max(counted, self.flow.rate * OFF_S / 60.0)) + self.flow.rate * apart / 60.0
         left = (_source(first) - _source(last)) / density
         if abs(counted - left) > allowed:
             return True
