@@ -93,6 +93,17 @@ def test_it_is_raised_once_while_it_is_active() -> None:
     story(main)
 
 
+def test_one_that_ends_and_comes_again_while_its_end_is_being_written_stands() -> None:
+    async def main(office: Office) -> None:
+        await office.raised("hot")
+        office.desk.clear("hot")
+        office.desk.raise_("hot", "high", "text")
+        await office.turn()
+        assert "hot" in office.book.active
+
+    story(main)
+
+
 def test_what_a_person_is_told_is_on_record_with_it() -> None:
     async def main(at: Office) -> None:
         at.watch("a", "high", latching=True, group="g", help={"cause": "a cable"})

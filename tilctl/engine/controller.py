@@ -152,9 +152,11 @@ class Controller(Units):
         try:
             record = await journal.record(received)
             accepted(record.seq, record.hash)
-            outcome = await alarm_commands.carried_out(
-                command, self.desks(command.unit), self.clock.now(), self.journal, journal
-            )
+            try:
+                desks = self._alarms.desks_for(command, self.desks(command.unit))
+                outcome = await alarm_commands.carried_out(command, desks, self.clock.now(), self.journal, journal)
+            except alarm_commands.Refused as refused:
+                outcome = refused.outcome
             await journal.record(ev.CommandAnswered(command.id, outcome.status, outcome.code, outcome.text))
         except JournalError as error:
             self._log.error("record_failed", error=str(error))

@@ -140,19 +140,24 @@ class GuardBoard:
 
     def retold(self, active: Container[str]) -> None:
         """Note on another record what is active and not on it: the unit has a batch now, or has one no more."""
+        for alarm, priority, text, values in self.standing():
+            if alarm not in active:
+                self._reactions.raised(alarm, priority, text, values)
         for watch in self._watches:
-            if watch.active and watch.id not in active:
-                self._reactions.raised(watch.id, watch.priority, watch.text, self._seen(watch))
-            if watch.invalid and _invalid(watch.id) not in active:
-                self._reactions.raised(_invalid(watch.id), "medium", _unjudged(watch), self._seen(watch))
-            if watch.broken and _broken(watch.id) not in active:
-                self._reactions.raised(_broken(watch.id), "critical", f"guard {watch.id} does not work", {})
             watch.active = watch.active or watch.id in active
             watch.acted = False
 
     def standing(self) -> list[tuple[str, Priority, str, dict[str, Any]]]:
         """Return the alarms that are active: id, priority, text, what is seen."""
-        return [(w.id, w.priority, w.text, self._seen(w)) for w in self._watches if w.active]
+        found: list[tuple[str, Priority, str, dict[str, Any]]] = []
+        for watch in self._watches:
+            if watch.active:
+                found.append((watch.id, watch.priority, watch.text, self._seen(watch)))
+            if watch.invalid:
+                found.append((_invalid(watch.id), "medium", _unjudged(watch), self._seen(watch)))
+            if watch.broken:
+                found.append((_broken(watch.id), "critical", _works_not(watch), {}))
+        return found
 
     def _seen(self, watch: Watch) -> dict[str, Any]:
         try:
@@ -247,6 +252,10 @@ class GuardBoard:
 
 def _unjudged(watch: Watch) -> str:
     return f"{watch.id} cannot be judged: {watch.text}"
+
+
+def _works_not(watch: Watch) -> str:
+    return f"guard {watch.id} does not work"
 
 
 def _invalid(watch: str) -> str:

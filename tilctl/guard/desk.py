@@ -46,6 +46,19 @@ class Desk:
         self._due: datetime | None = None
         self._seeing: asyncio.Handle | None = None
         self._closed = False
+        self._last: dict[str, bool] = {}  # alarm -> whether it was raised (or ended) last; its commit may be under way
+
+    def stands(self, alarm: str) -> bool:
+        """Return whether an alarm is active, by what was noted last.
+
+        Invariant: not by the book, which is behind while a commit is under way; what ends and comes again meanwhile
+        would be lost.
+        """
+        return self._last.get(alarm, alarm in self.book.active)
+
+    def standing(self) -> list[str]:
+        """Return the alarms that are active, by what was noted last."""
+        return [alarm for alarm in dict.fromkeys((*self.book.active, *self._last)) if self.stands(alarm)]
 
     def known(self, watches: Iterable[Watch]) -> None:
         """Learn which alarms there may be, and how they behave."""
@@ -73,8 +86,9 @@ class Desk:
         self, alarm: str, priority: ev.Priority, text: str, path: str = "", values: Mapping[str, Any] | None = None
     ) -> None:
         """Raise an alarm, once while it is active."""
-        if alarm in self.book.active:
+        if self.stands(alarm):
             return
+        self._last[alarm] = True
         about = self.details(alarm)
         self._note(
             ev.AlarmRaised(
@@ -84,11 +98,13 @@ class Desk:
 
     def clear(self, alarm: str) -> None:
         """End an alarm: its condition is over."""
+        self._last[alarm] = False
         self._note(ev.AlarmCleared(alarm, self.unit))
 
     def hand_over(self, alarm: str, to: str) -> None:
         """End an alarm here, for it goes on at another desk, which announces it."""
         known = self.book.get(alarm)
+        self._last[alarm] = False
         self._note(ev.AlarmAcknowledged(alarm, to, self.unit))
         self._note(ev.AlarmCleared(alarm, self.unit))
         if known is not None and known.latching:
@@ -102,12 +118,15 @@ class Desk:
         else:
             self._note(ev.AlarmSetBack(alarm, "suppressed", BY_DESIGN, unit=self.unit))
 
-    def take_over(self, other: Desk) -> None:
+    def take_over(self, other: Desk, alone: str = "") -> None:
         """Set aside here, and no more there, what is set aside at another desk: the unit has a batch now, or no more.
 
-        What only a recipe knows stays behind: it is another alarm in the next batch.
+        What only a recipe knows stays behind: it is another alarm in the next batch.  `alone` is the only alarm that
+        is taken over, "" for all.
         """
         for alarm in list(other.book):
+            if alone not in ("", alarm.id):
+                continue
             for how, flag in alarm.aside.items():
                 if flag.by == FIRST_OUT or not self._knows(alarm.id):
                     continue
