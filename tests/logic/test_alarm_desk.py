@@ -177,6 +177,21 @@ def test_one_that_is_over_and_not_acknowledged_goes_to_the_next_person_too() -> 
     story(main)
 
 
+def test_one_that_comes_and_goes_and_nobody_acknowledges_goes_to_the_next_person_too() -> None:
+    async def main(office: Office) -> None:
+        for _ in range(12):
+            await office.raised("hot")
+            await asyncio.sleep(5 * MIN)
+            await office.cleared("hot")
+            await asyncio.sleep(MIN)
+        assert [t for t, _ in office.told(ev.AlarmAgain)] == [ESCALATE_S, 2 * ESCALATE_S]
+        alarm = office.book.get("hot")
+        assert alarm is not None
+        assert alarm.escalated == 2
+
+    story(main)
+
+
 def test_what_is_due_is_noted_when_the_record_takes_it_again() -> None:
     async def main(at: Office) -> None:
         flag = ev.AlarmSetAside("a", "shelved", "anna", "cable", at.until(10 * MIN))
