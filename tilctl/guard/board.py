@@ -7,6 +7,7 @@ that breaks (a fault of the program) holds its batch and alarms, and stops none 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
@@ -19,6 +20,8 @@ from tilctl.guard.catalog import Details
 Priority = Literal["critical", "high", "medium", "low"]
 Action = Literal["alarm", "hold", "stop"]
 INVALID_AFTER = 30.0  # s that a condition may be unknown before that is an alarm of its own
+CHATTERS = 10  # how often one is raised within CHATTERS_IN until it has to be over for longer (engineering defaults)
+CHATTERS_IN, STEADY_FOR = 3600.0, 600.0  # s; s that one which chatters has to be over
 
 
 class Condition(Protocol):
@@ -59,6 +62,8 @@ class Watch:
     invalid: bool = False
     broken: bool = False
     suppressed: bool = False
+    chatters: bool = False  # until it is over
+    came: deque[float] = field(default_factory=lambda: deque[float](maxlen=CHATTERS))  # when it was raised lately
 
     @property
     def pending(self) -> bool:
@@ -206,6 +211,8 @@ class GuardBoard:
         if not watch.active:
             self._design(watch)  # first: what is suppressed when it comes is never announced
             watch.active = True
+            watch.came.append(now)
+            watch.chatters = len(watch.came) == CHATTERS and now - watch.came[0] < CHATTERS_IN
             self._reactions.raised(watch.id, watch.priority, watch.text, self._seen(watch))
 
     def _unknown(self, watch: Watch, now: float) -> None:
@@ -221,7 +228,8 @@ class GuardBoard:
             self._clear(watch)
             return
         watch.false_since = now if watch.false_since is None else watch.false_since
-        if now - watch.false_since >= watch.off_delay:
+        # Invariant: what chatters stays an alarm until it is steady, or it would fill the record.
+        if now - watch.false_since >= (max(watch.off_delay, STEADY_FOR) if watch.chatters else watch.off_delay):
             self._clear(watch)
 
     def _design(self, watch: Watch) -> None:

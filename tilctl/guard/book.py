@@ -38,7 +38,7 @@ class Alarm:
     latching: bool = False
     group: str = ""
     by: str = ""  # who acknowledged it
-    announced: datetime | None = None  # raised while nobody waited, acknowledged, announced anew or no longer set aside: dues count on
+    announced: datetime | None = None  # dues count on from here: it began to wait, was acknowledged, announced anew
     over: datetime | None = None  # when its condition was over
     escalated: int = 0
     aside: dict[str, SetAside] = field(default_factory=dict[str, SetAside])
@@ -124,7 +124,8 @@ class AlarmBook:
         self._keep(
             Alarm(
                 event.alarm, event.priority, event.text, t, event.path, AlarmState.UNACKNOWLEDGED, seq, event.latching,
-                event.group, "", announced, None, escalated, {} if known is None else known.aside, dict(event.help), dict(event.values),
+                event.group, "", announced, None, escalated, {} if known is None else known.aside, dict(event.help),
+                dict(event.values),
             )
         )  # fmt: skip
 
