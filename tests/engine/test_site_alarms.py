@@ -91,6 +91,25 @@ async def test_by_its_state_the_unit_suppresses_what_is_no_trouble_and_tells_whe
     assert alarms(suite)[COLD]["waiting"]
 
 
+async def test_what_the_design_lets_go_while_the_disk_is_dead_is_announced(tmp_path: Path) -> None:
+    suite = Story(tmp_path)
+    suite.site_overrides |= CHILLY | {"scan.idle": "1 s"}
+    suite.announced |= {"alarm_not_on_record", "record_failed"}
+    async with told(suite):
+        jump(suite, 24.0, target=24.0)
+        await suite.when(lambda: active(suite, COLD), "cold", within=900.0)
+        await suite.settle()
+        assert alarms(suite)[COLD]["aside"]
+        suite.clock.disk_full = True
+        jump(suite, 24.0, target=37.0)
+        await suite.pass_time(20.0)
+        suite.clock.disk_full = False
+        await suite.start("still", wait="10 h")
+        await suite.settle()
+        assert active(suite, COLD)
+        assert not alarms(suite)[COLD]["aside"], "it is to be warm, and is not"
+
+
 async def test_what_is_active_goes_over_into_the_batch_and_back(tmp_path: Path) -> None:
     suite = Story(tmp_path)
     suite.site_overrides |= declared("damp", when="station.humidity > 1 %", priority="medium", latch="yes")

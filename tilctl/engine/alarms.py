@@ -23,7 +23,7 @@ from tilctl.engine.state import parse_time
 from tilctl.engine.telling import Teller
 from tilctl.guard.board import Action, GuardBoard, Priority, Reactions
 from tilctl.guard.book import AlarmBook
-from tilctl.guard.desk import Desk
+from tilctl.guard.desk import BY_DESIGN, Desk
 from tilctl.guard.device_watches import device_watches
 from tilctl.guard.health import Health
 from tilctl.journal import alarms as ev
@@ -50,6 +50,7 @@ class Alarms:
         self._devices: dict[str, frozenset[str]] = {}  # alarm of the site -> the shared equipment that it is about
         self._tell = Teller()
         self._lost: dict[tuple[str, str], tuple[datetime, ev.AlarmRaised | ev.AlarmCleared]] = {}
+        self._lost_aside: dict[tuple[str, str], ev.AlarmSetAside | ev.AlarmSetBack] = {}  # what the design wanted last
         self._log = structlog.get_logger("alarms")
         self.desks = {name: Desk(clock, self._note, AlarmBook(), name) for name in (*site.units, SITE)}
         for desk in self.desks.values():
@@ -156,7 +157,7 @@ class Alarms:
 
     def judge(self, device: str | None = None) -> None:
         """Judge what a reading of this device may change; everything where none is named."""
-        self._note_lost()
+        self.note_lost()
         for slot in self._slots.values():
             self._tell((slot.judged,), device)
         if self._board is not None:
@@ -231,15 +232,19 @@ class Alarms:
                 self._lost.pop(key, None)
             case ev.AlarmRaised() | ev.AlarmCleared() if key in self._lost or len(self._lost) < ALARMS_KEPT:
                 self._lost.setdefault(key, (self._clock.now(), event))
+            case ev.AlarmSetAside(by=by) | ev.AlarmSetBack(by=by) if by == BY_DESIGN:
+                if key in self._lost_aside or len(self._lost_aside) < ALARMS_KEPT:
+                    self._lost_aside[key] = event
             case _:
                 pass
 
-    def _note_lost(self) -> None:
+    def note_lost(self) -> None:
         """Note what could not be noted, once the record takes it again."""
         journal = self._journal()
-        if self._lost and journal is not None and not journal.failed:
+        if (self._lost or self._lost_aside) and journal is not None and not journal.failed:
             lost, self._lost = self._lost, {}
-            for _, event in lost.values():
+            aside, self._lost_aside = self._lost_aside, {}
+            for event in (*aside.values(), *(event for _, event in lost.values())):
                 self._note(event)
 
 
