@@ -197,3 +197,30 @@ async def test_a_pending_alarm_is_looked_at_as_closely_as_an_acting_output(suite
     await suite.when(lambda: active(suite, COLD), "cold", 600.0)
     assert suite.loop.time() - begun < 60.0 + 60.0 + 3.0, "one quiet scan to see it, then at the active pace"
     injector.close()
+
+
+async def test_a_clock_that_is_set_back_hides_no_alarm_for_longer(tmp_path: Path) -> None:
+    suite = Story(tmp_path)
+    suite.site_overrides |= CHILLY | {"scan.idle": "1 s"}
+    async with told(suite):
+        jump(suite, 24.0, target=37.0)
+        await heater_fails(suite)
+        await suite.when(lambda: active(suite, COLD), "cold", within=900.0)
+        await suite.do("shelve", {"alarm": COLD, "for_": "30 min", "once": False}, reason="known")
+        suite.step_clock(-30 * 86400.0)
+        await suite.pass_time(31 * 60.0)
+        assert not alarms(suite)[COLD]["aside"], "its time is over"
+        await suite.pass_time(31 * 60.0)
+        assert alarms(suite)[COLD]["escalated"] == 1
+
+
+async def test_who_waits_for_an_answer_waits_no_longer_for_a_clock_that_is_set_back(tmp_path: Path) -> None:
+    suite = Story(tmp_path)
+    suite.site_overrides |= CHILLY | {"scan.idle": "1 s"}
+    async with told(suite):
+        jump(suite, 24.0, target=37.0)
+        await heater_fails(suite)
+        await suite.when(lambda: active(suite, COLD), "cold", within=900.0)
+        suite.step_clock(-30 * 86400.0)
+        await suite.pass_time(65 * 60.0)
+        assert alarms(suite)[COLD]["escalated"] == 2

@@ -15,7 +15,7 @@ from typing import Any
 from devices.clock import Clock
 from tilctl.guard.alarm import WAITING, AlarmState
 from tilctl.guard.board import Watch
-from tilctl.guard.book import Alarm, AlarmBook
+from tilctl.guard.book import Alarm, AlarmBook, SetAside
 from tilctl.guard.catalog import RE_ALARM_S, Details, blinded_by, built_in
 from tilctl.guard.fluid_rules import rule_of
 from tilctl.journal import alarms as ev
@@ -27,6 +27,7 @@ ESCALATE_S = 1800.0
 """s that an alarm of these priorities may wait for a person before the next one is told (engineering default)."""
 ESCALATIONS = 5  # how often
 BY_DESIGN, BY_CLOCK = "design", "clock"
+STEPPED_S = 60.0  # s by which the clock has to be set back for what it says to be no measure any more
 RETRY_S = 300.0  # s until what is due is noted again, where the record did not take it
 
 
@@ -193,7 +194,8 @@ class Desk:
         return found
 
     def _plan(self) -> None:
-        self._wake_at(min((when for alarm in self.book if (when := self._when(alarm)) is not None), default=None))
+        now = self._clock.now()
+        self._wake_at(min((when for alarm in self.book if (when := self._when(alarm, now)) is not None), default=None))
 
     def _wake_at(self, due: datetime | None) -> None:
         if due == self._due and self._timer is not None:
@@ -211,7 +213,7 @@ class Desk:
     def _on_time(self, now: datetime) -> None:
         noted = False
         for alarm in list(self.book):
-            when = self._when(alarm)
+            when = self._when(alarm, now)
             if when is not None and when <= now:
                 noted = True
                 for event in self._overdue(alarm, now):
@@ -221,19 +223,20 @@ class Desk:
         else:  # a timer of the system may fire a hair early
             self._plan()
 
-    def _when(self, alarm: Alarm) -> datetime | None:
-        """Return when something is due of an alarm."""
-        found = [flag.until for flag in alarm.aside.values() if flag.until is not None]
+    def _when(self, alarm: Alarm, now: datetime) -> datetime | None:
+        """Return when something is due of an alarm, seen from now."""
+        found = [until for flag in alarm.aside.values() if (until := _end(flag, now)) is not None]
         if not alarm.aside and alarm.announced is not None:
             again = self._again(alarm)
             if alarm.state is AlarmState.ACKNOWLEDGED and again is not None:
-                found.append(alarm.announced + timedelta(seconds=again))
+                found.append(_due(alarm.announced, again, now))
             elif self._escalates(alarm):
-                found.append(alarm.announced + timedelta(seconds=self.escalate_s))
+                found.append(_due(alarm.announced, self.escalate_s, now))
         return min(found, default=None)
 
     def _overdue(self, alarm: Alarm, now: datetime) -> list[ev.AlarmEvent]:
-        over = [how for how, flag in alarm.aside.items() if flag.until is not None and flag.until <= now]
+        ends = {how: _end(flag, now) for how, flag in alarm.aside.items()}
+        over = [how for how, until in ends.items() if until is not None and until <= now]
         if over:
             return [ev.AlarmSetBack(alarm.id, _aside(how), BY_CLOCK, "its time is over", self.unit) for how in over]
         why = "re_alarm" if alarm.state is AlarmState.ACKNOWLEDGED else "escalated"
@@ -246,6 +249,20 @@ class Desk:
 
     def _escalates(self, alarm: Alarm) -> bool:
         return alarm.state in WAITING and alarm.priority in ESCALATES and alarm.escalated < ESCALATIONS
+
+
+def _set_back(since: datetime, now: datetime) -> bool:
+    """Return whether the clock was set back since: what lies in the future has begun all the same."""
+    return since - now > timedelta(seconds=STEPPED_S)
+
+
+def _due(since: datetime, seconds: float, now: datetime) -> datetime:
+    return now if _set_back(since, now) else since + timedelta(seconds=seconds)
+
+
+def _end(flag: SetAside, now: datetime) -> datetime | None:
+    """Return when something ends that sets an alarm aside; at once where the clock was set back to before it began."""
+    return now if flag.until is not None and _set_back(flag.since, now) else flag.until
 
 
 def _aside(how: str) -> ev.Aside:
