@@ -53,9 +53,15 @@ async def test_one_that_is_out_of_service_stays_so_with_the_batch_and_after_it(s
     level(suite, 30.0)
     await suite.when(lambda: standing(suite, SITE, LOW), "with the site", within=900.0)
     assert at(suite, SITE)[LOW]["aside"]
+    shown = suite.controller.desks(SITE)[0]
+    seen: list[bool] = []
+    suite.controller.on_record.append(
+        lambda _unit, _record: seen.append(any(a.id == LOW and a.announceable for a in shown.book))
+    )
     await has_the_freezer(suite)
     await suite.settle()
     assert standing(suite, UNIT, LOW)
+    assert not any(seen), "not for a moment"
     assert at(suite, UNIT)[LOW]["aside"], "it is out of service"
     assert LOW not in at(suite, SITE), "nobody is asked there for what goes on elsewhere"
     await suite.do("stop")

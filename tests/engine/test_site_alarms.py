@@ -224,3 +224,22 @@ async def test_who_waits_for_an_answer_waits_no_longer_for_a_clock_that_is_set_b
         suite.step_clock(-30 * 86400.0)
         await suite.pass_time(65 * 60.0)
         assert alarms(suite)[COLD]["escalated"] == 2
+
+
+async def test_what_is_set_aside_is_not_announced_for_a_moment_when_a_batch_takes_it_over(tmp_path: Path) -> None:
+    suite = Story(tmp_path)
+    suite.site_overrides |= declared("damp", when="station.humidity > 1 %", priority="medium")
+    async with told(suite):
+        await suite.when(lambda: active(suite, "site-damp"), "idle", within=700.0)
+        out = {"alarm": "site-damp", "work_order": "7"}
+        await suite.do("out-of-service", out, actor="anna (tech)", reason="it drifts")
+        (idle,) = suite.controller.desks(UNIT)
+        seen: list[bool] = []
+        suite.controller.on_record.append(
+            lambda _unit, _record: seen.append(any(alarm.announceable for alarm in idle.book))
+        )
+        await suite.start("still", wait="10 h")
+        await suite.until("stay/one", "acting")
+        assert alarms(suite)["site-damp"]["aside"]
+        assert seen
+        assert not any(seen)

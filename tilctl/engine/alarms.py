@@ -83,10 +83,10 @@ class Alarms:
         """Note what stands of shared equipment where it belongs now: with the batch that was given it, or nowhere."""
         if self._board is None:
             return
-        for watch in self._devices:
-            for alarm in (watch, f"{watch}-invalid", f"internal-error-{watch}"):
-                for desk in self._elsewhere(alarm):  # first: what is set aside is not announced where it comes to
-                    self.at(alarm).take_over(desk, alarm)
+        alarms = [each for w in self._devices for each in (w, f"{w}-invalid", f"internal-error-{w}")]
+        for alarm in alarms:  # first: what is set aside is not announced where it comes to
+            for desk in self._elsewhere(alarm):
+                self.at(alarm).set_aside_as(desk, alarm)
         for alarm, priority, text, values in self._board.standing():
             if not self.at(alarm).stands(alarm):
                 self._raise(alarm, priority, text, values)
@@ -94,6 +94,9 @@ class Alarms:
             for desk in self._elsewhere(alarm):
                 if desk.stands(alarm):
                     desk.hand_over(alarm, "the site" if runner is None else f"batch {runner.batch.name}")
+        for alarm in alarms:
+            for desk in self._elsewhere(alarm):
+                desk.gone_over(self.at(alarm), alarm)
 
     def at(self, alarm: str) -> Desk:
         """Return where an alarm of the site or of shared equipment is noted now."""

@@ -105,10 +105,11 @@ class Slot:
 
     def _hand_over(self, alarms: GuardBoard, runner: Runner) -> None:
         """Note on the batch's record what is active, or set aside, in the idle unit."""
-        runner.desk.take_over(self.idle)
+        runner.desk.set_aside_as(self.idle)
         alarms.retold(runner.desk.standing())
         for alarm in self.idle.standing():
             self.idle.hand_over(alarm, f"batch {runner.batch.name}")
+        self.idle.gone_over(runner.desk)
 
     async def clear(self, *, keep: bool = False) -> None:
         """Let the batch go: its trends and, unless it is to be kept open, its record are closed."""

@@ -119,17 +119,21 @@ class Desk:
         else:
             self._note(ev.AlarmSetBack(alarm, "suppressed", BY_DESIGN, unit=self.unit))
 
-    def take_over(self, other: Desk, alone: str = "") -> None:
+    def take_over(self, other: Desk) -> None:
         """Set aside here, and no more there, what is set aside at another desk: the unit has a batch now, or no more.
 
-        What only a recipe knows stays behind: it is another alarm in the next batch.  `alone` is the only alarm that
-        is taken over, "" for all.
+        What only a recipe knows stays behind: it is another alarm in the next batch.
         """
+        self.set_aside_as(other)
+        other.gone_over(self)
+
+    def set_aside_as(self, other: Desk, alone: str = "") -> None:
+        """Set aside here too what is set aside at another desk; `alone` is the only alarm that is, "" for all."""
         for alarm in list(other.book):
             if alone not in ("", alarm.id):
                 continue
             for how, flag in alarm.aside.items():
-                if flag.by == FIRST_OUT or not self._knows(alarm.id):
+                if flag.by == FIRST_OUT or not self.knows(alarm.id):
                     continue
                 mine = self.book.get(alarm.id)
                 if mine is None or how not in mine.aside:
@@ -139,13 +143,21 @@ class Desk:
                             alarm.id, _aside(how), flag.by, flag.reason, until, flag.once, flag.work_order, self.unit
                         )
                     )  # fmt: skip
-                other.let_go(alarm.id, _aside(how), self.unit or "batch")
 
-    def let_go(self, alarm: str, how: ev.Aside, to: str) -> None:
-        """End here what sets an alarm aside: it goes on at another desk."""
-        self._note(ev.AlarmSetBack(alarm, how, to, "it goes on there", self.unit))
+    def gone_over(self, to: Desk, alone: str = "") -> None:
+        """End here what sets alarms aside: it goes on at another desk, where what is active has to go first.
 
-    def _knows(self, alarm: str) -> bool:
+        Invariant: what is active and set back is announced, be it for a moment.
+        """
+        for alarm in list(self.book):
+            if alone in ("", alarm.id) and to.knows(alarm.id):
+                for how, flag in alarm.aside.items():
+                    if flag.by != FIRST_OUT:
+                        reason = "it goes on there"
+                        self._note(ev.AlarmSetBack(alarm.id, _aside(how), to.unit or "batch", reason, self.unit))
+
+    def knows(self, alarm: str) -> bool:
+        """Return whether an alarm is one of those that there may be here."""
         return bool({alarm, alarm.removesuffix("-invalid"), alarm.removeprefix("internal-error-")} & {*self.declared})
 
     def changed(self) -> None:
