@@ -15,6 +15,10 @@ Words = Annotated[str, Field(min_length=1, max_length=2000)]
 Amount = Annotated[str, Field(min_length=1, max_length=80)]
 AlarmId = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
 
+BOUNDS = {"for": (0.0, 86400.0), "off_delay": (0.0, 86400.0), "re_alarm": (60.0, 604800.0)}
+"""s that each amount of time may be (engineering default): less never ends, or never lets an alarm be known; more never
+comes in a batch."""
+
 
 class AlarmFields(BaseModel):
     """An alarm: when it is raised, how it behaves, and what a person is told.
@@ -58,3 +62,11 @@ class AlarmFields(BaseModel):
         """Return the amounts of time by their keys, to be checked."""
         given = (("for", self.for_), ("off_delay", self.off_delay), ("re_alarm", self.re_alarm))
         return [(key, text) for key, text in given if text is not None]
+
+
+def out_of_bounds(key: str, seconds: float) -> str:
+    """Return which amount of time was expected of a key, "" where it is one."""
+    least, most = BOUNDS[key]
+    if least <= seconds <= most:
+        return ""
+    return f"{key} is from {least:g} s to {most / 3600:g} h"

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from devices.alarm import out_of_bounds
 from devices.diagnostic import Diagnostic, DocumentError
 from devices.document import DataPath, Document, validate
 from devices.quantity import Dim, QuantityError, parse
@@ -165,7 +166,9 @@ def _guards(recipe: Recipe, names: Names, findings: Findings) -> None:
         if guard.unless is not None:
             expression(guard.unless, scope, findings, (*path, "unless"), CONDITION)
         for key, text in guard.times:
-            findings.quantity(text, ("s",), (*path, key))
+            seconds = findings.quantity(text, ("s",), (*path, key))
+            if seconds is not None and (wrong := out_of_bounds(key, seconds)):
+                findings.error("quantity", (*path, key), f"'{text}': {wrong}", offset=0)
         _deadband(guard, scope, findings, path)
         for mark in guard.span or ():
             _mark(mark, names, findings, (*path, "while"))
@@ -176,7 +179,11 @@ def _deadband(guard: Guard, scope: Names, findings: Findings, path: DataPath) ->
     if guard.deadband is None:
         return
     try:
-        wanted = Dim.of(parse(guard.deadband).unit)
+        given = parse(guard.deadband)
+        wanted = Dim.of(given.unit)
+        if not given.value > 0:
+            hint = "a difference above 0, such as 0.2 K for a temperature"
+            findings.error("deadband", (*path, "deadband"), f"'{guard.deadband}' keeps nothing from chattering", hint)
         if not fits(compile(guard.when), scope, wanted):
             hint = "a difference in the unit of what is compared: 0.2 K for a temperature"
             findings.error("deadband", (*path, "deadband"), f"no comparison of '{guard.id}' is of its unit", hint)

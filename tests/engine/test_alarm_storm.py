@@ -235,7 +235,7 @@ async def test_it_is_repeated_goes_to_the_next_person_and_is_told_once_when_it_i
 async def test_a_person_who_cannot_be_told_is_an_alarm_until_he_can(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(notify, "FAILED_S", 0.001)
+    monkeypatch.setattr(notify, "FAILED_S", 1e9)
     async with telling(tmp_path, ONE) as people:
         suite, dead = people.suite, people.ears["dead"]
         aim(suite, 41.0)
@@ -245,6 +245,9 @@ async def test_a_person_who_cannot_be_told_is_an_alarm_until_he_can(
             return {row["alarm"]: row for row in suite.controller.alarms(SITE)}.get("notify-failed", {})
 
         await suite.pass_time(5.0)
+        (sender,) = (each for each in people.notifier._senders if each.to == "dead")
+        await soon(lambda: people.heard("shift") and sender.why, "one is told, the other is tried: by threads")
+        monkeypatch.setattr(notify, "FAILED_S", 0.001)
         await suite.when(failed, "it is an alarm", within=3600.0)
         assert failed()["priority"] == "medium"
         assert "dead cannot be told by webhook (hooks.lab.example): no answer" in failed()["text"]

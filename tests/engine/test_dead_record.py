@@ -287,3 +287,19 @@ async def test_a_restored_older_record_doses_nothing_again_without_a_person(suit
     await suite.do("restart")
     assert suite.runner.state == "running"
     assert "not-on-record" not in suite.state.alarms
+
+
+async def test_what_the_design_wants_meanwhile_is_on_record_when_it_is_opened_again(
+    suite: Story, disk: FullDisk
+) -> None:
+    await staying(suite)
+    suite.runner.desk.raise_("odd", "high", "text")
+    suite.runner.desk.by_design("odd", suppressed=True)
+    await suite.settle()
+    disk.full = True
+    await die(suite)
+    suite.runner.desk.by_design("odd", suppressed=False)
+    disk.full = False
+    await suite.do("restart", expect=None)
+    await suite.settle()
+    assert not suite.state.alarms["odd"].aside

@@ -91,6 +91,25 @@ async def test_by_its_state_the_unit_suppresses_what_is_no_trouble_and_tells_whe
     assert alarms(suite)[COLD]["waiting"]
 
 
+async def test_what_the_design_lets_go_while_the_disk_is_dead_is_announced(tmp_path: Path) -> None:
+    suite = Story(tmp_path)
+    suite.site_overrides |= CHILLY | {"scan.idle": "1 s"}
+    suite.announced |= {"alarm_not_on_record", "record_failed"}
+    async with told(suite):
+        jump(suite, 24.0, target=24.0)
+        await suite.when(lambda: active(suite, COLD), "cold", within=900.0)
+        await suite.settle()
+        assert alarms(suite)[COLD]["aside"]
+        suite.clock.disk_full = True
+        jump(suite, 24.0, target=37.0)
+        await suite.pass_time(20.0)
+        suite.clock.disk_full = False
+        await suite.start("still", wait="10 h")
+        await suite.settle()
+        assert active(suite, COLD)
+        assert not alarms(suite)[COLD]["aside"], "it is to be warm, and is not"
+
+
 async def test_what_is_active_goes_over_into_the_batch_and_back(tmp_path: Path) -> None:
     suite = Story(tmp_path)
     suite.site_overrides |= declared("damp", when="station.humidity > 1 %", priority="medium", latch="yes")
@@ -178,3 +197,49 @@ async def test_a_pending_alarm_is_looked_at_as_closely_as_an_acting_output(suite
     await suite.when(lambda: active(suite, COLD), "cold", 600.0)
     assert suite.loop.time() - begun < 60.0 + 60.0 + 3.0, "one quiet scan to see it, then at the active pace"
     injector.close()
+
+
+async def test_a_clock_that_is_set_back_hides_no_alarm_for_longer(tmp_path: Path) -> None:
+    suite = Story(tmp_path)
+    suite.site_overrides |= CHILLY | {"scan.idle": "1 s"}
+    async with told(suite):
+        jump(suite, 24.0, target=37.0)
+        await heater_fails(suite)
+        await suite.when(lambda: active(suite, COLD), "cold", within=900.0)
+        await suite.do("shelve", {"alarm": COLD, "for_": "30 min", "once": False}, reason="known")
+        suite.step_clock(-30 * 86400.0)
+        await suite.pass_time(31 * 60.0)
+        assert not alarms(suite)[COLD]["aside"], "its time is over"
+        await suite.pass_time(31 * 60.0)
+        assert alarms(suite)[COLD]["escalated"] == 1
+
+
+async def test_who_waits_for_an_answer_waits_no_longer_for_a_clock_that_is_set_back(tmp_path: Path) -> None:
+    suite = Story(tmp_path)
+    suite.site_overrides |= CHILLY | {"scan.idle": "1 s"}
+    async with told(suite):
+        jump(suite, 24.0, target=37.0)
+        await heater_fails(suite)
+        await suite.when(lambda: active(suite, COLD), "cold", within=900.0)
+        suite.step_clock(-30 * 86400.0)
+        await suite.pass_time(65 * 60.0)
+        assert alarms(suite)[COLD]["escalated"] == 2
+
+
+async def test_what_is_set_aside_is_not_announced_for_a_moment_when_a_batch_takes_it_over(tmp_path: Path) -> None:
+    suite = Story(tmp_path)
+    suite.site_overrides |= declared("damp", when="station.humidity > 1 %", priority="medium")
+    async with told(suite):
+        await suite.when(lambda: active(suite, "site-damp"), "idle", within=700.0)
+        out = {"alarm": "site-damp", "work_order": "7"}
+        await suite.do("out-of-service", out, actor="anna (tech)", reason="it drifts")
+        (idle,) = suite.controller.desks(UNIT)
+        seen: list[bool] = []
+        suite.controller.on_record.append(
+            lambda _unit, _record: seen.append(any(alarm.announceable for alarm in idle.book))
+        )
+        await suite.start("still", wait="10 h")
+        await suite.until("stay/one", "acting")
+        assert alarms(suite)["site-damp"]["aside"]
+        assert seen
+        assert not any(seen)

@@ -93,6 +93,17 @@ def test_it_is_raised_once_while_it_is_active() -> None:
     story(main)
 
 
+def test_one_that_ends_and_comes_again_while_its_end_is_being_written_stands() -> None:
+    async def main(office: Office) -> None:
+        await office.raised("hot")
+        office.desk.clear("hot")
+        office.desk.raise_("hot", "high", "text")
+        await office.turn()
+        assert "hot" in office.book.active
+
+    story(main)
+
+
 def test_what_a_person_is_told_is_on_record_with_it() -> None:
     async def main(at: Office) -> None:
         at.watch("a", "high", latching=True, group="g", help={"cause": "a cable"})
@@ -162,6 +173,21 @@ def test_one_that_is_over_and_not_acknowledged_goes_to_the_next_person_too() -> 
         await at.cleared("a")
         await at.clock.sleep(10 * MIN)
         assert at.told(ev.AlarmAgain) == [(10 * MIN, "a")]
+
+    story(main)
+
+
+def test_one_that_comes_and_goes_and_nobody_acknowledges_goes_to_the_next_person_too() -> None:
+    async def main(office: Office) -> None:
+        for _ in range(12):
+            await office.raised("hot")
+            await asyncio.sleep(5 * MIN)
+            await office.cleared("hot")
+            await asyncio.sleep(MIN)
+        assert [t for t, _ in office.told(ev.AlarmAgain)] == [ESCALATE_S, 2 * ESCALATE_S]
+        alarm = office.book.get("hot")
+        assert alarm is not None
+        assert alarm.escalated == 2
 
     story(main)
 

@@ -50,6 +50,15 @@ def test_what_is_of_no_unit_is_of_the_site() -> None:
         ("when", "since(day0) > 3 d", "no name 'since(day0)'"),
         ("unless", "station.door", "no name 'station.door'"),
         ("for", "10", "10"),
+        ("for", "-5 min", "for is from 0 s to 24 h"),
+        ("for", "1e99 min", "for is from 0 s to 24 h"),
+        ("off_delay", "-1 s", "off_delay is from 0 s to 24 h"),
+        ("re_alarm", "0 s", "re_alarm is from 60 s to 168 h"),
+        ("re_alarm", "1e300 s", "re_alarm is from 60 s to 168 h"),
+        ("deadband", "-0.5 K", "a difference above 0"),
+        ("deadband", "0 K", "a difference above 0"),
+        ("when", "1 K < 2 K", "reads nothing"),
+        ("unless", "true", "reads nothing"),
         ("off_delay", "2 mL", "2 mL"),
         ("re_alarm", "soon", "soon"),
         ("deadband", "5 %", "no comparison of the condition"),
@@ -81,3 +90,19 @@ def test_a_profile_brings_its_own_and_a_wrong_one_refuses_the_site(tmp_path: Pat
         with pytest.raises(DocumentError, match="alarm heater_fault of profile sim-incubator") as caught:
             site(profiles=str(tmp_path))
         assert message in str(caught.value)
+
+
+def test_an_alarm_of_a_unit_is_not_called_as_one_of_the_site() -> None:
+    again = {"alarms.chilly.when": "freezer1.ln2_level < 5 %", "alarms.chilly.priority": "low"}
+    fields = {f"units.cell1.alarms.chilly.{key}": text for key, text in GOOD.items()}
+    with pytest.raises(DocumentError, match="the site has an alarm called 'chilly' too"):
+        load_site(DEMO, fields | again)
+
+
+@pytest.mark.parametrize("text", ["re_alarm: 1e300 s", "off_delay: 1e9 h", "re_alarm: 0 s"])
+def test_an_amount_of_time_of_a_profile_that_makes_no_sense_refuses_the_site(tmp_path: Path, text: str) -> None:
+    profile = (Path(str(resources.files("devices"))) / "profiles" / "sim-incubator.yaml").read_text()
+    wrong = profile.replace("when: heater_fault == true", f"when: heater_fault == true\n    {text}", 1)
+    (tmp_path / "sim-incubator.yaml").write_text(wrong)
+    with pytest.raises(DocumentError, match="is from"):
+        site(profiles=str(tmp_path))

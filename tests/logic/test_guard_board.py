@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tilctl.guard.board import INVALID_AFTER, Action, GuardBoard, Reactions, Watch
+from tilctl.guard.board import CHATTERS, INVALID_AFTER, STEADY_FOR, Action, GuardBoard, Reactions, Watch
 
 
 class Room:
@@ -149,3 +149,21 @@ def test_alarms_are_raised_and_cleared_in_turn(seen: list[tuple[bool | None, flo
         turns = [entry.split()[0] for entry in history if entry.split()[1] == alarm and entry.split()[0] != "hold"]
         assert turns == (["raise", "clear"] * len(turns))[: len(turns)]
     assert history.count("hold warm") == history.count("raise warm high")
+
+
+def test_one_that_chatters_for_a_day_is_raised_a_bounded_number_of_times_and_still_acts() -> None:
+    room = Room("hold", delay=0.0)
+    raised = held = 0
+    for second in range(86400):
+        done = room.look(value=second % 2 == 0, after=1.0)
+        raised += "raise warm high" in done
+        if second % 3600 == 1800:  # a person restarts the batch
+            room.board.rearm()
+        held += "hold warm" in done
+    assert raised == CHATTERS
+    assert held >= CHATTERS + 23, "each time that it is armed anew"
+    assert room.look(value=False, after=1.0) == []
+    assert room.look(value=False, after=STEADY_FOR - 2.0) == []
+    assert room.look(value=False, after=2.0) == ["clear warm"], "steady"
+    assert room.look(value=True, after=1.0) == ["hold warm", "raise warm high"]
+    assert room.look(value=False, after=1.0) == ["clear warm"], "the hour of its chatter is over"

@@ -19,7 +19,7 @@ from devices.document import DocumentError, load, validate
 from devices.given import NOTHING
 from devices.mqtt.login import PORTS
 from devices.profile import Profile, load_profile
-from tilctl.config.alarms import alarms_of, check_profile_alarms
+from tilctl.config.alarms import alarms_of, check_ids, check_profile_alarms
 from tilctl.config.equipment import EquipmentCheck, calibrations_of, corrections_of
 from tilctl.config.given import given_of
 from tilctl.config.logins import Logins
@@ -109,6 +109,7 @@ def _compile(model: SiteFile, path: Path, sha256: str, findings: Findings, *, ch
     for name, unit in units.items():
         declared = model.units[name].alarms
         alarms = _alarms(("units", name), declared, described, unit, shared, findings)
+        check_ids(name, declared, model.alarms, findings)
         units[name] = replace(unit, alarms=alarms)
     nowhere = UnitSite("", {}, {}, (), {})
     alarms = _alarms((), model.alarms, described, nowhere, shared, findings)

@@ -14,6 +14,7 @@ from recipes.expr import Expression, compile
 from recipes.kinds import BOOL as CONDITION
 from recipes.syntax import ExprError
 from recipes.units import number
+from tilctl.config.alarms import check_time
 from tilctl.config.interlock import SITE, Interlock, Limit, Output, Permissive, Rules, limits_of, protects, undoing
 from tilctl.config.references import Findings, Where
 from tilctl.config.schema import InterlockEntry, PermissiveEntry, SiteFile, UnitEntry
@@ -131,7 +132,7 @@ class RuleCheck:
         self._no_broker((*where, "tag" if short else at), (device.partition(".")[0] for device in reads.values()))
         outputs = self._outputs(owner, where, then, short=short)
         for_s, off_delay_s = (
-            self._findings.number((*where, key), text, "s")
+            check_time((*where, key), key, text, self._findings)
             for key, text in (("for", entry.for_), ("off_delay", entry.off_delay))
         )
         deadband = self._deadband((*where, "deadband"), owner, expression, entry.deadband)

@@ -12,17 +12,18 @@ import structlog
 from devices.clock import Clock
 from tilctl.config import Site
 from tilctl.engine import site_watches
+from tilctl.engine.alarm_commands import Refused
 from tilctl.engine.beside import ALARMS_KEPT
 from tilctl.engine.fitness import watches_over
 from tilctl.engine.interlocking import Standing
-from tilctl.engine.port import SITE
+from tilctl.engine.port import SITE, Command
 from tilctl.engine.runner import Runner, priority_of
 from tilctl.engine.slot import Slot, suppressed_by_design
 from tilctl.engine.state import parse_time
 from tilctl.engine.telling import Teller
 from tilctl.guard.board import Action, GuardBoard, Priority, Reactions
 from tilctl.guard.book import AlarmBook
-from tilctl.guard.desk import Desk
+from tilctl.guard.desk import BY_DESIGN, Desk
 from tilctl.guard.device_watches import device_watches
 from tilctl.guard.health import Health
 from tilctl.journal import alarms as ev
@@ -49,6 +50,7 @@ class Alarms:
         self._devices: dict[str, frozenset[str]] = {}  # alarm of the site -> the shared equipment that it is about
         self._tell = Teller()
         self._lost: dict[tuple[str, str], tuple[datetime, ev.AlarmRaised | ev.AlarmCleared]] = {}
+        self._lost_aside: dict[tuple[str, str], ev.AlarmSetAside | ev.AlarmSetBack] = {}  # what the design wanted last
         self._log = structlog.get_logger("alarms")
         self.desks = {name: Desk(clock, self._note, AlarmBook(), name) for name in (*site.units, SITE)}
         for desk in self.desks.values():
@@ -71,22 +73,66 @@ class Alarms:
         for slot in slots.values():
             slot.watch_also(watches)
         self._devices = {watch.id: (watch.devices or frozenset()) & frozenset(shared) for watch in watches}
-        reactions = Reactions(self._raise, self._clear, self._act, desk.by_design)
-        active = {alarm for each in (desk, *(slot.desk for slot in slots.values())) for alarm in each.book.active}
-        self._board = GuardBoard(self._clock, watches, reactions, active, suppressed_by_design(desk.book))
+        reactions = Reactions(self._raise, self._clear, self._act, self._by_design)
+        active = {alarm for each in self._all() for alarm in each.book.active}
+        suppressed = {alarm for each in self._all() for alarm in suppressed_by_design(each.book)}
+        self._board = GuardBoard(self._clock, watches, reactions, active, suppressed)
         desk.changed()
 
     def passed_on(self) -> None:
         """Note what stands of shared equipment where it belongs now: with the batch that was given it, or nowhere."""
-        for alarm, priority, text, values in () if self._board is None else self._board.standing():
-            runner = self._concerned(alarm)
-            if alarm not in (self.desks[SITE] if runner is None else runner.desk).book.active:
-                self._clear(alarm)
+        if self._board is None:
+            return
+        alarms = [each for w in self._devices for each in (w, f"{w}-invalid", f"internal-error-{w}")]
+        for alarm in alarms:  # first: what is set aside is not announced where it comes to
+            for desk in self._elsewhere(alarm):
+                self.at(alarm).set_aside_as(desk, alarm)
+        for alarm, priority, text, values in self._board.standing():
+            if not self.at(alarm).stands(alarm):
                 self._raise(alarm, priority, text, values)
+            runner = self._concerned(alarm)
+            for desk in self._elsewhere(alarm):
+                if desk.stands(alarm):
+                    desk.hand_over(alarm, "the site" if runner is None else f"batch {runner.batch.name}")
+        for alarm in alarms:
+            for desk in self._elsewhere(alarm):
+                desk.gone_over(self.at(alarm), alarm)
+
+    def at(self, alarm: str) -> Desk:
+        """Return where an alarm of the site or of shared equipment is noted now."""
+        runner = self._concerned(alarm)
+        return self.desks[SITE] if runner is None else runner.desk
+
+    def desks_for(self, command: Command, desks: tuple[Desk, ...]) -> tuple[Desk, ...]:
+        """Return the desks that a command about an alarm may mean: `desks` of its unit, or where the alarm goes.
+
+        One of shared equipment is set aside where it is noted, or it would be announced there all the same.  Raises
+        Refused where that is the batch of another unit.
+        """
+        alarm = str(command.args.get("alarm", ""))
+        if _watch(alarm) not in self._devices:
+            return desks
+        here = self.at(alarm)
+        rest = tuple(desk for desk in desks if desk is not here)
+        if here in desks or here is self.desks[SITE]:
+            return (here, *rest)
+        if command.verb in ("shelve", "out-of-service"):
+            unit = next(name for name, slot in self._slots.items() if slot.desk is here)
+            raise Refused("no_alarm", f"{alarm} is of equipment that the batch of {unit} has now: name that unit")
+        return rest
+
+    def _all(self) -> list[Desk]:
+        slots = self._slots.values()
+        found = (self.desks[SITE], *(slot.desk for slot in slots), *(slot.idle for slot in slots))
+        return list({id(desk): desk for desk in found}.values())
+
+    def _elsewhere(self, alarm: str) -> list[Desk]:
+        here = self.at(alarm)
+        return [desk for desk in self._all() if desk is not here]
 
     def _concerned(self, alarm: str) -> Runner | None:
         """Return the batch that has the equipment which an alarm is about, None where no batch has it."""
-        devices = self._devices.get(alarm.removesuffix("-invalid"), frozenset())
+        devices = self._devices.get(_watch(alarm), frozenset())
         owners = {self._suite.gate.owner(device) for device in devices}
         runners = (slot.runner for slot in self._slots.values())
         return next((runner for runner in runners if runner is not None and runner.batch.name in owners), None)
@@ -98,9 +144,15 @@ class Alarms:
             self.desks[SITE].raise_(alarm, priority, text, "", values)
 
     def _clear(self, alarm: str) -> None:
-        for desk in (self.desks[SITE], *(slot.desk for slot in self._slots.values())):
-            if alarm in desk.book.active:
+        for desk in self._all():
+            if desk.stands(alarm):
                 desk.clear(alarm)
+
+    def _by_design(self, alarm: str, suppressed: bool) -> None:
+        self.at(alarm).by_design(alarm, suppressed)
+        for desk in () if suppressed else self._elsewhere(alarm):
+            if alarm in suppressed_by_design(desk.book):
+                desk.by_design(alarm, False)
 
     def _act(self, alarm: str, action: Action, text: str) -> None:
         if (runner := self._concerned(alarm)) is not None:
@@ -108,7 +160,7 @@ class Alarms:
 
     def judge(self, device: str | None = None) -> None:
         """Judge what a reading of this device may change; everything where none is named."""
-        self._note_lost()
+        self.note_lost()
         for slot in self._slots.values():
             self._tell((slot.judged,), device)
         if self._board is not None:
@@ -120,7 +172,7 @@ class Alarms:
         if raised:
             desk.explain(standing.alarm, standing.help, standing.group)
             desk.raise_(standing.alarm, priority_of(standing.priority), standing.text, "", standing.values)
-        elif standing.alarm in desk.book.active:
+        elif desk.stands(standing.alarm):
             desk.clear(standing.alarm)
 
     def take(self, record: Record) -> None:
@@ -183,13 +235,22 @@ class Alarms:
                 self._lost.pop(key, None)
             case ev.AlarmRaised() | ev.AlarmCleared() if key in self._lost or len(self._lost) < ALARMS_KEPT:
                 self._lost.setdefault(key, (self._clock.now(), event))
+            case ev.AlarmSetAside(by=by) | ev.AlarmSetBack(by=by) if by == BY_DESIGN:
+                if key in self._lost_aside or len(self._lost_aside) < ALARMS_KEPT:
+                    self._lost_aside[key] = event
             case _:
                 pass
 
-    def _note_lost(self) -> None:
+    def note_lost(self) -> None:
         """Note what could not be noted, once the record takes it again."""
         journal = self._journal()
-        if self._lost and journal is not None and not journal.failed:
+        if (self._lost or self._lost_aside) and journal is not None and not journal.failed:
             lost, self._lost = self._lost, {}
-            for _, event in lost.values():
+            aside, self._lost_aside = self._lost_aside, {}
+            for event in (*aside.values(), *(event for _, event in lost.values())):
                 self._note(event)
+
+
+def _watch(alarm: str) -> str:
+    """Return what an alarm tells of: itself, or that it is not known or does not work."""
+    return alarm.removesuffix("-invalid").removeprefix("internal-error-")

@@ -13,6 +13,7 @@ import structlog
 from devices.clock import Clock
 from tilctl.engine.machine import State
 from tilctl.engine.state import format_time
+from tilctl.guard.desk import BY_DESIGN
 from tilctl.journal import events as ev
 from tilctl.journal.disk import Disk
 from tilctl.journal.events import Event
@@ -32,6 +33,7 @@ class Beside:
         self.mark: Mark | None = None  # as the life before left it, or a restore
         self.marked = False  # whether this life has left one
         self.alarms: dict[str, tuple[datetime, ev.AlarmRaised | ev.AlarmCleared]] = {}  # the last one lost of each
+        self.aside: dict[str, ev.AlarmSetAside | ev.AlarmSetBack] = {}  # what the design wanted last of each
         self._name = name
         self._path = mark_path(path.parent.parent, unit)
         self._clock = clock
@@ -58,6 +60,9 @@ class Beside:
             case ev.AlarmRaised() | ev.AlarmCleared():
                 if event.alarm in self.alarms or len(self.alarms) < ALARMS_KEPT:
                     self.alarms[event.alarm] = (self._clock.now(), event)
+            case ev.AlarmSetAside(by=by) | ev.AlarmSetBack(by=by) if by == BY_DESIGN:
+                if event.alarm in self.aside or len(self.aside) < ALARMS_KEPT:
+                    self.aside[event.alarm] = event
             case ev.StateChanged() if event.path == "" and event.to_state in _COMES_TO:
                 now = format_time(self._clock.now())
                 self._wanted = Mark(self._name, _COMES_TO[State(event.to_state)].value, now, event.reason)

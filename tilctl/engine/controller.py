@@ -106,6 +106,7 @@ class Controller(Units):
             )
         if command.verb in REOPENS and (why := await reopen_records(self.journal, slot.runner)):
             return Outcome("failed", "journal_failed", f"nothing was done: {why}")
+        self._alarms.note_lost()  # before a batch takes over what stands
         early = self._protect(slot, command) if command.verb in _PROTECTIVE else None
         if early is not None and too_many and early.status != "done":
             return early  # it was heard again; the record has enough of them
@@ -152,9 +153,11 @@ class Controller(Units):
         try:
             record = await journal.record(received)
             accepted(record.seq, record.hash)
-            outcome = await alarm_commands.carried_out(
-                command, self.desks(command.unit), self.clock.now(), self.journal, journal
-            )
+            try:
+                desks = self._alarms.desks_for(command, self.desks(command.unit))
+                outcome = await alarm_commands.carried_out(command, desks, self.clock.now(), self.journal, journal)
+            except alarm_commands.Refused as refused:
+                outcome = refused.outcome
             await journal.record(ev.CommandAnswered(command.id, outcome.status, outcome.code, outcome.text))
         except JournalError as error:
             self._log.error("record_failed", error=str(error))

@@ -20,7 +20,7 @@ from tilctl.guard.judged import Either, JudgedInterlock
 from tilctl.guard.kept_rules import Kept, events_of, kept_of
 from tilctl.journal import interlock_events as ev
 from tilctl.journal.chain import Record
-from tilctl.journal.events import AlarmRaised, ExceptionRaised
+from tilctl.journal.events import ExceptionRaised
 from tilctl.journal.store import Journal, JournalError
 from tilctl.plant.suite import Suite
 
@@ -345,8 +345,7 @@ class Interlocking:
     def _over(self, judged: Either, alarm: str) -> None:
         standing = self._standing.pop((judged.unit, alarm), None)
         for runner in self._concerned(judged):
-            beside = runner.batch.beside.alarms.get(alarm)
-            if alarm in runner.batch.state.alarms or (beside is not None and isinstance(beside[1], AlarmRaised)):
+            if runner.desk.stands(alarm):
                 runner.clear(alarm)
         if standing is not None and self._runner_of(judged) is None:
             self.on_idle_alarm(standing, False)

@@ -83,6 +83,9 @@ async def _reopen(runner: Runner) -> None:
         for node in list(state.nodes.values()):
             if node.status is StepStatus.ACTING and node.verb != "operation":
                 await batch.record(ev.StepHeld(node.path, reason))
+    for alarm, aside in list(batch.beside.aside.items()):  # Invariant: first; what is suppressed is never announced
+        await batch.record(aside)
+        del batch.beside.aside[alarm]
     for alarm, (_, event) in list(batch.beside.alarms.items()):
         if isinstance(event, ev.AlarmRaised) is (alarm not in state.alarms):
             await batch.record(event)

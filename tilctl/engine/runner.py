@@ -89,7 +89,7 @@ class Runner:
         self, alarm: str, priority: Priority | str, text: str, values: Mapping[str, Any] | None = None, path: str = ""
     ) -> None:
         """Raise an alarm, once while it is active."""
-        if alarm not in self.batch.state.alarms and alarm not in self.batch.beside.raised:
+        if not self.desk.stands(alarm):
             self._log.warning("alarm", alarm=alarm, priority=str(priority), text=text)
             self.desk.raise_(alarm, priority_of(priority), text, path, values)
 

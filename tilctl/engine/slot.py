@@ -105,10 +105,11 @@ class Slot:
 
     def _hand_over(self, alarms: GuardBoard, runner: Runner) -> None:
         """Note on the batch's record what is active, or set aside, in the idle unit."""
-        runner.desk.take_over(self.idle)
-        alarms.retold(runner.batch.state.alarms)
-        for alarm in list(self.idle.book.active):
+        runner.desk.set_aside_as(self.idle)
+        alarms.retold(runner.desk.standing())
+        for alarm in self.idle.standing():
             self.idle.hand_over(alarm, f"batch {runner.batch.name}")
+        self.idle.gone_over(runner.desk)
 
     async def clear(self, *, keep: bool = False) -> None:
         """Let the batch go: its trends and, unless it is to be kept open, its record are closed."""
@@ -119,7 +120,7 @@ class Slot:
         if runner is not None:
             if keep and self._alarms is not None:  # put away, not left for another life of the controller
                 self.idle.take_over(runner.desk)
-                self._alarms.retold(self.idle.book.active)
+                self._alarms.retold(self.idle.standing())
             await runner.close(keep=keep)
         if history is not None:
             await history.close()

@@ -7,6 +7,7 @@ that breaks (a fault of the program) holds its batch and alarms, and stops none 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
@@ -20,6 +21,8 @@ Priority = Literal["critical", "high", "medium", "low"]
 Action = Literal["alarm", "hold", "stop"]
 _NOTHING: frozenset[str] = frozenset()
 INVALID_AFTER = 30.0  # s that a condition may be unknown before that is an alarm of its own
+CHATTERS = 10  # how often one is raised within CHATTERS_IN until it has to be over for longer (engineering defaults)
+CHATTERS_IN, STEADY_FOR = 3600.0, 600.0  # s; s that one which chatters has to be over
 
 
 class Condition(Protocol):
@@ -60,6 +63,8 @@ class Watch:
     invalid: bool = False
     broken: bool = False
     suppressed: bool = False
+    chatters: bool = False  # until it is over
+    came: deque[float] = field(default_factory=lambda: deque[float](maxlen=CHATTERS))  # when it was raised lately
 
 
 def _by_design(_alarm: str, _suppressed: bool) -> None:
@@ -140,19 +145,24 @@ class GuardBoard:
 
     def retold(self, active: Container[str]) -> None:
         """Note on another record what is active and not on it: the unit has a batch now, or has one no more."""
+        for alarm, priority, text, values in self.standing():
+            if alarm not in active:
+                self._reactions.raised(alarm, priority, text, values)
         for watch in self._watches:
-            if watch.active and watch.id not in active:
-                self._reactions.raised(watch.id, watch.priority, watch.text, self._seen(watch))
-            if watch.invalid and _invalid(watch.id) not in active:
-                self._reactions.raised(_invalid(watch.id), "medium", _unjudged(watch), self._seen(watch))
-            if watch.broken and _broken(watch.id) not in active:
-                self._reactions.raised(_broken(watch.id), "critical", f"guard {watch.id} does not work", {})
             watch.active = watch.active or watch.id in active
             watch.acted = False
 
     def standing(self) -> list[tuple[str, Priority, str, dict[str, Any]]]:
         """Return the alarms that are active: id, priority, text, what is seen."""
-        return [(w.id, w.priority, w.text, self._seen(w)) for w in self._watches if w.active]
+        found: list[tuple[str, Priority, str, dict[str, Any]]] = []
+        for watch in self._watches:
+            if watch.active:
+                found.append((watch.id, watch.priority, watch.text, self._seen(watch)))
+            if watch.invalid:
+                found.append((_invalid(watch.id), "medium", _unjudged(watch), self._seen(watch)))
+            if watch.broken:
+                found.append((_broken(watch.id), "critical", _works_not(watch), {}))
+        return found
 
     def _seen(self, watch: Watch) -> dict[str, Any]:
         try:
@@ -201,6 +211,8 @@ class GuardBoard:
         if not watch.active:
             self._design(watch)  # first: what is suppressed when it comes is never announced
             watch.active = True
+            watch.came.append(now)
+            watch.chatters = len(watch.came) == CHATTERS and now - watch.came[0] < CHATTERS_IN
             self._reactions.raised(watch.id, watch.priority, watch.text, self._seen(watch))
 
     def _unknown(self, watch: Watch, now: float) -> None:
@@ -216,7 +228,8 @@ class GuardBoard:
             self._clear(watch)
             return
         watch.false_since = now if watch.false_since is None else watch.false_since
-        if now - watch.false_since >= watch.off_delay:
+        # Invariant: what chatters stays an alarm until it is steady, or it would fill the record.
+        if now - watch.false_since >= (max(watch.off_delay, STEADY_FOR) if watch.chatters else watch.off_delay):
             self._clear(watch)
 
     def _design(self, watch: Watch) -> None:
@@ -247,6 +260,10 @@ class GuardBoard:
 
 def _unjudged(watch: Watch) -> str:
     return f"{watch.id} cannot be judged: {watch.text}"
+
+
+def _works_not(watch: Watch) -> str:
+    return f"guard {watch.id} does not work"
 
 
 def _invalid(watch: str) -> str:

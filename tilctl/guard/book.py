@@ -38,7 +38,7 @@ class Alarm:
     latching: bool = False
     group: str = ""
     by: str = ""  # who acknowledged it
-    announced: datetime | None = None  # last raised, acknowledged, announced anew or no longer set aside: dues count on
+    announced: datetime | None = None  # dues count on from here: it began to wait, was acknowledged, announced anew
     over: datetime | None = None  # when its condition was over
     escalated: int = 0
     aside: dict[str, SetAside] = field(default_factory=dict[str, SetAside])
@@ -118,10 +118,14 @@ class AlarmBook:
     def _raised(self, event: ev.AlarmRaised, known: Alarm | None, t: datetime, seq: int) -> None:
         if known is not None and known.active:
             return  # Invariant: raised twice is one alarm, with the moment of the first
+        # Invariant: who has not been answered waits on; what comes and goes would never reach the next person.
+        waits = known if known is not None and known.state in WAITING else None
+        announced, escalated = (t, 0) if waits is None else (waits.announced, waits.escalated)
         self._keep(
             Alarm(
                 event.alarm, event.priority, event.text, t, event.path, AlarmState.UNACKNOWLEDGED, seq, event.latching,
-                event.group, "", t, None, 0, {} if known is None else known.aside, dict(event.help), dict(event.values),
+                event.group, "", announced, None, escalated, {} if known is None else known.aside, dict(event.help),
+                dict(event.values),
             )
         )  # fmt: skip
 

@@ -15,7 +15,7 @@ from typing import Any
 from devices.clock import Clock
 from tilctl.guard.alarm import WAITING, AlarmState
 from tilctl.guard.board import Watch
-from tilctl.guard.book import Alarm, AlarmBook
+from tilctl.guard.book import Alarm, AlarmBook, SetAside
 from tilctl.guard.catalog import RE_ALARM_S, Details, blinded_by, built_in
 from tilctl.guard.fluid_rules import rule_of
 from tilctl.journal import alarms as ev
@@ -27,6 +27,7 @@ ESCALATE_S = 1800.0
 """s that an alarm of these priorities may wait for a person before the next one is told (engineering default)."""
 ESCALATIONS = 5  # how often
 BY_DESIGN, BY_CLOCK = "design", "clock"
+STEPPED_S = 60.0  # s by which the clock has to be set back for what it says to be no measure any more
 RETRY_S = 300.0  # s until what is due is noted again, where the record did not take it
 
 
@@ -46,6 +47,19 @@ class Desk:
         self._due: datetime | None = None
         self._seeing: asyncio.Handle | None = None
         self._closed = False
+        self._last: dict[str, bool] = {}  # alarm -> whether it was raised (or ended) last; its commit may be under way
+
+    def stands(self, alarm: str) -> bool:
+        """Return whether an alarm is active, by what was noted last.
+
+        Invariant: not by the book, which is behind while a commit is under way; what ends and comes again meanwhile
+        would be lost.
+        """
+        return self._last.get(alarm, alarm in self.book.active)
+
+    def standing(self) -> list[str]:
+        """Return the alarms that are active, by what was noted last."""
+        return [alarm for alarm in dict.fromkeys((*self.book.active, *self._last)) if self.stands(alarm)]
 
     def known(self, watches: Iterable[Watch]) -> None:
         """Learn which alarms there may be, and how they behave."""
@@ -73,8 +87,9 @@ class Desk:
         self, alarm: str, priority: ev.Priority, text: str, path: str = "", values: Mapping[str, Any] | None = None
     ) -> None:
         """Raise an alarm, once while it is active."""
-        if alarm in self.book.active:
+        if self.stands(alarm):
             return
+        self._last[alarm] = True
         about = self.details(alarm)
         self._note(
             ev.AlarmRaised(
@@ -84,11 +99,13 @@ class Desk:
 
     def clear(self, alarm: str) -> None:
         """End an alarm: its condition is over."""
+        self._last[alarm] = False
         self._note(ev.AlarmCleared(alarm, self.unit))
 
     def hand_over(self, alarm: str, to: str) -> None:
         """End an alarm here, for it goes on at another desk, which announces it."""
         known = self.book.get(alarm)
+        self._last[alarm] = False
         self._note(ev.AlarmAcknowledged(alarm, to, self.unit))
         self._note(ev.AlarmCleared(alarm, self.unit))
         if known is not None and known.latching:
@@ -107,9 +124,16 @@ class Desk:
 
         What only a recipe knows stays behind: it is another alarm in the next batch.
         """
+        self.set_aside_as(other)
+        other.gone_over(self)
+
+    def set_aside_as(self, other: Desk, alone: str = "") -> None:
+        """Set aside here too what is set aside at another desk; `alone` is the only alarm that is, "" for all."""
         for alarm in list(other.book):
+            if alone not in ("", alarm.id):
+                continue
             for how, flag in alarm.aside.items():
-                if flag.by == FIRST_OUT or not self._knows(alarm.id):
+                if flag.by == FIRST_OUT or not self.knows(alarm.id):
                     continue
                 mine = self.book.get(alarm.id)
                 if mine is None or how not in mine.aside:
@@ -119,13 +143,21 @@ class Desk:
                             alarm.id, _aside(how), flag.by, flag.reason, until, flag.once, flag.work_order, self.unit
                         )
                     )  # fmt: skip
-                other.let_go(alarm.id, _aside(how), self.unit or "batch")
 
-    def let_go(self, alarm: str, how: ev.Aside, to: str) -> None:
-        """End here what sets an alarm aside: it goes on at another desk."""
-        self._note(ev.AlarmSetBack(alarm, how, to, "it goes on there", self.unit))
+    def gone_over(self, to: Desk, alone: str = "") -> None:
+        """End here what sets alarms aside: it goes on at another desk, where what is active has to go first.
 
-    def _knows(self, alarm: str) -> bool:
+        Invariant: what is active and set back is announced, be it for a moment.
+        """
+        for alarm in list(self.book):
+            if alone in ("", alarm.id) and to.knows(alarm.id):
+                for how, flag in alarm.aside.items():
+                    if flag.by != FIRST_OUT:
+                        reason = "it goes on there"
+                        self._note(ev.AlarmSetBack(alarm.id, _aside(how), to.unit or "batch", reason, self.unit))
+
+    def knows(self, alarm: str) -> bool:
+        """Return whether an alarm is one of those that there may be here."""
         return bool({alarm, alarm.removesuffix("-invalid"), alarm.removeprefix("internal-error-")} & {*self.declared})
 
     def changed(self) -> None:
@@ -174,7 +206,8 @@ class Desk:
         return found
 
     def _plan(self) -> None:
-        self._wake_at(min((when for alarm in self.book if (when := self._when(alarm)) is not None), default=None))
+        now = self._clock.now()
+        self._wake_at(min((when for alarm in self.book if (when := self._when(alarm, now)) is not None), default=None))
 
     def _wake_at(self, due: datetime | None) -> None:
         if due == self._due and self._timer is not None:
@@ -192,7 +225,7 @@ class Desk:
     def _on_time(self, now: datetime) -> None:
         noted = False
         for alarm in list(self.book):
-            when = self._when(alarm)
+            when = self._when(alarm, now)
             if when is not None and when <= now:
                 noted = True
                 for event in self._overdue(alarm, now):
@@ -202,19 +235,20 @@ class Desk:
         else:  # a timer of the system may fire a hair early
             self._plan()
 
-    def _when(self, alarm: Alarm) -> datetime | None:
-        """Return when something is due of an alarm."""
-        found = [flag.until for flag in alarm.aside.values() if flag.until is not None]
+    def _when(self, alarm: Alarm, now: datetime) -> datetime | None:
+        """Return when something is due of an alarm, seen from now."""
+        found = [until for flag in alarm.aside.values() if (until := _end(flag, now)) is not None]
         if not alarm.aside and alarm.announced is not None:
             again = self._again(alarm)
             if alarm.state is AlarmState.ACKNOWLEDGED and again is not None:
-                found.append(alarm.announced + timedelta(seconds=again))
+                found.append(_due(alarm.announced, again, now))
             elif self._escalates(alarm):
-                found.append(alarm.announced + timedelta(seconds=self.escalate_s))
+                found.append(_due(alarm.announced, self.escalate_s, now))
         return min(found, default=None)
 
     def _overdue(self, alarm: Alarm, now: datetime) -> list[ev.AlarmEvent]:
-        over = [how for how, flag in alarm.aside.items() if flag.until is not None and flag.until <= now]
+        ends = {how: _end(flag, now) for how, flag in alarm.aside.items()}
+        over = [how for how, until in ends.items() if until is not None and until <= now]
         if over:
             return [ev.AlarmSetBack(alarm.id, _aside(how), BY_CLOCK, "its time is over", self.unit) for how in over]
         why = "re_alarm" if alarm.state is AlarmState.ACKNOWLEDGED else "escalated"
@@ -227,6 +261,20 @@ class Desk:
 
     def _escalates(self, alarm: Alarm) -> bool:
         return alarm.state in WAITING and alarm.priority in ESCALATES and alarm.escalated < ESCALATIONS
+
+
+def _set_back(since: datetime, now: datetime) -> bool:
+    """Return whether the clock was set back since: what lies in the future has begun all the same."""
+    return since - now > timedelta(seconds=STEPPED_S)
+
+
+def _due(since: datetime, seconds: float, now: datetime) -> datetime:
+    return now if _set_back(since, now) else since + timedelta(seconds=seconds)
+
+
+def _end(flag: SetAside, now: datetime) -> datetime | None:
+    """Return when something ends that sets an alarm aside; at once where the clock was set back to before it began."""
+    return now if flag.until is not None and _set_back(flag.since, now) else flag.until
 
 
 def _aside(how: str) -> ev.Aside:
