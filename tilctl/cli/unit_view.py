@@ -39,7 +39,7 @@ def _status(unit: str, data: Fields) -> Iterator[str]:
         yield "  record   FAILED: nothing is recorded any more, look at the disk"
     if data.get("path"):
         yield f"  step     {one_line(data['path'])}"
-    for title, entries in (("waits", _each(data, "waits")), ("alarms", _each(data, "alarms"))):
+    for title, entries in (("waits", _each(data, "waits")), ("alarms", _shown(data))):
         write = _wait if title == "waits" else _alarm
         for index, line in enumerate(line for entry in entries for line in write(entry)):
             yield f"  {title if index == 0 else '':8} {line}"
@@ -61,6 +61,11 @@ def _wait(wait: Fields) -> Iterator[str]:
         value = _amount(operand.get("value"), str(operand.get("unit") or ""))
         wanted = f", wanted {one_line(operand['limit'])}" if operand.get("limit") else ""
         yield f"  {one_line(operand.get('name'))} = {value}{wanted} ({one_line(operand.get('quality'))}{seen})"
+
+
+def _shown(data: Fields) -> list[Fields]:
+    """Return the alarms that are announced: what is shelved, suppressed or out of service is in `tilctl alarm list`."""
+    return [alarm for alarm in _each(data, "alarms") if not alarm.get("aside")]
 
 
 def _alarm(alarm: Fields) -> Iterator[str]:

@@ -23,6 +23,7 @@ from tilctl.journal.store import Journal
 
 SHELVE_AT_MOST_S: Mapping[str, float] = {"critical": 0.0, "high": 1800.0, "medium": 8 * 3600.0, "low": 24 * 3600.0}
 """s for which an alarm may be shelved, by priority; a critical one may not (recommendation after ISA-18.2)."""
+SHELVE_AT_LEAST_S = 60.0  # s; less is over before anybody has looked (engineering default)
 ALL = "*"
 VERBS = ("ack", "alarm-reset", "shelve", "unshelve", "out-of-service", "in-service")
 
@@ -143,8 +144,9 @@ def _shelve(desk: Desk, name: str, alarm: Alarm | None, command: Command, now: d
         seconds = parse_as(text, "s")
     except QuantityError as error:
         raise Refused("malformed", f"for: {error}") from None
-    if not 0 < seconds <= most:
-        raise Refused("not_shelvable", f"{name} is {priority}: at most {most / 60:g} min, not {text}")
+    if not SHELVE_AT_LEAST_S <= seconds <= most:
+        least = SHELVE_AT_LEAST_S / 60
+        raise Refused("not_shelvable", f"{name} is {priority}: {least:g} to {most / 60:g} min, not {text}")
     if alarm is not None and "shelved" in alarm.aside:
         raise Refused("illegal_state", f"{name} is shelved already, by {alarm.aside['shelved'].by}: unshelve it first")
     until = format_time(now + timedelta(seconds=seconds))

@@ -24,7 +24,8 @@ def of_an_alarm(event: ev.AlarmEvent) -> str:
         case ev.AlarmSetAside():
             until = f" until {event.until}" if event.until else ""
             order = f", work order {event.work_order}" if event.work_order else ""
-            return f"{alarm} {ASIDE[event.how]} by {event.by}{until}: {event.reason}{order}"
+            by = "" if event.by == "design" else f" by {event.by}"
+            return f"{alarm} {ASIDE[event.how]}{by}{until}: {event.reason}{order}"
         case ev.AlarmSetBack():
             return f"{alarm} no longer {ASIDE[event.how]}, by {event.by}" + (
                 f": {event.reason}" if event.reason else ""
