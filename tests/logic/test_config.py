@@ -153,7 +153,6 @@ def test_everything_wrong_is_reported_together_with_its_line(tmp_path: Path):
     lines = text.splitlines()
     found = [diagnostic for diagnostic in caught.value.diagnostics if "station." not in diagnostic.message]
     assert len(found) == 2
-    assert len(caught.value.diagnostics) == 4, "and the conditions that read a tag of what is not there"
     for diagnostic, word in zip(found, ("oven", "nothing"), strict=True):
         assert word in lines[diagnostic.line - 1]
 
