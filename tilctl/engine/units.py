@@ -291,6 +291,7 @@ class Units:
 
     def _scanned(self, device: str, readings: Mapping[str, Reading]) -> None:
         self._tell((self.interlocking.rules.scanned,), device, readings)  # first, and whoever owns the device
+        self._tell((self.interlocking.records.note_lost,))
         self._tell(self._looks)  # what breaks there keeps no guard from being judged
         self._alarms.judge(device)
         named = self.suite.image.named(device, readings)
@@ -362,7 +363,7 @@ class Units:
                 self._log.error("record_failed", error=str(error))
             except Exception:  # noqa: BLE001 - Invariant: the sign of life goes on, whatever breaks beside it
                 self._log.exception("internal_error")
-            self._tell((self.interlocking.rules.look,))
+            self._tell((self.interlocking.rules.look, self.interlocking.records.note_lost))
             self._alarms.judge()  # Invariant: also where nothing is read any more
             for slot in self._slots.values():
                 await self._look_after(slot, hourly=hourly)

@@ -50,12 +50,19 @@ class JudgedInterlock(Judged):
     true_since: float | None = None  # monotonic s
     false_since: float | None = None
     failing: dict[str, str] = field(default_factory=dict[str, str])
+    owed: set[str] = field(default_factory=set[str])
+    """Instruments that are to be off until its reset, and may not be: what was done to them is done again."""
 
     def take(self, kept: Kept) -> None:
         """Take over what a record says.  Invariant: what was tripped is so until a good reading says it is over."""
         self.bypass = kept.bypass
         if kept.since is not None:
             self.phase, self.since, self.text = Phase.TRIPPED, kept.since, kept.text
+            self.owe()
+
+    def owe(self) -> None:
+        """Do not take it for granted any more that its outputs are off."""
+        self.owed.update(output.device for output in self.rule.outputs)
 
     def kept(self) -> Kept:
         """Return what a record has to say of it."""

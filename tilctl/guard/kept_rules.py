@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from types import MappingProxyType
 
 from tilctl.journal import interlock_events as ev
 from tilctl.journal.chain import Record
@@ -41,11 +42,12 @@ def kept_of(unit: str, records: Iterable[Record]) -> dict[str, Kept]:
     for record in sorted(records, key=_time):
         event = record.event
         if isinstance(event, ev.InterlockEvent) and event.unit in ("", unit):
-            found[event.interlock] = _after(found.get(event.interlock, Kept()), event, _time(record))
+            found[event.interlock] = after(found.get(event.interlock, Kept()), event, _time(record))
     return {name: kept for name, kept in found.items() if kept != Kept()}
 
 
-def _after(kept: Kept, event: ev.InterlockEvent, t: datetime) -> Kept:
+def after(kept: Kept, event: ev.InterlockEvent, t: datetime) -> Kept:
+    """Return what stands of a rule after an event."""
     match event:
         case ev.InterlockTripped():
             return replace(kept, since=kept.since or t, text=event.text)
@@ -65,9 +67,17 @@ def _time(record: Record) -> datetime:
     return datetime.fromisoformat(record.t).astimezone(UTC)
 
 
-def events_of(unit: str, kept: Mapping[str, Kept], why: str) -> list[ev.InterlockEvent]:
-    """Return what has to be put on another record so that it says the same."""
+def events_of(
+    unit: str, kept: Mapping[str, Kept], why: str, before: Mapping[str, Kept] = MappingProxyType({})
+) -> list[ev.InterlockEvent]:
+    """Return what has to be put on another record, which says `before`, so that it says the same."""
     told: list[ev.InterlockEvent] = []
+    for name, old in before.items():
+        now = kept.get(name, Kept())
+        if old.since is not None and now.since is None:
+            told.append(ev.InterlockReset(name, "", f"it was reset before ({why})", unit))
+        if old.bypass is not None and now.bypass is None:
+            told.append(ev.BypassEnded(name, "", f"it was ended before ({why})", unit))
     for name, each in kept.items():
         if each.since is not None:
             told.append(ev.InterlockTripped(name, f"{each.text} ({why})", {}, unit))
