@@ -94,6 +94,31 @@ async def test_a_latch_outlives_a_record_that_stays_dead(tmp_path: Path, monkeyp
         assert "set_temperature" not in heard
 
 
+async def test_a_latch_outlives_a_disk_that_takes_no_event(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with suite_of(tmp_path, site(tmp_path, RULE.format(limit=39, reset="manual"))) as suite:
+        suite.announced = {"record_failed", "event_not_on_record", "internal_error"}
+        suite.check_ledger = False
+        await waiting(suite)
+        await suite.do("hold")  # on record
+        for journal in (suite.runner.batch.journal, suite.controller.journal):
+            monkeypatch.setattr(vars(journal)["_file"], "write", lost)
+        await tripped(suite)
+        await over(suite)
+        await suite.pass_time(10.0)
+        heard = orders(suite)
+        suite.kill()
+        await suite.bury()
+        with suite.plant.change() as t:
+            suite.plant.climate.set_temperature(t, 20.0)  # its target is lost while nobody looks
+        await suite.boot()
+        await suite.pass_time(30.0)
+        assert one(suite).phase is Phase.LATCHED
+        assert "set_temperature" not in heard
+        assert suite.events("interlock_tripped")
+        await suite.power_cut()
+        assert one(suite).phase is Phase.LATCHED, "the mark is gone, the record says it"
+
+
 async def test_an_alarm_ends_with_its_rule(tmp_path: Path) -> None:
     async with suite_of(tmp_path, site(tmp_path, RULE.format(limit=39, reset="manual"))) as suite:
         await waiting(suite)

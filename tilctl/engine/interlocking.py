@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import structlog
@@ -15,6 +15,7 @@ from tilctl.config.interlock import SITE, Interlock, Rules, differences, read_ru
 from tilctl.engine.interlock_records import InterlockRecords
 from tilctl.engine.machine import FAULT
 from tilctl.engine.runner import Runner
+from tilctl.engine.state import parse_time
 from tilctl.guard.catalog import blinded_by
 from tilctl.guard.interlocks import Interlocks
 from tilctl.guard.judged import Either, JudgedInterlock
@@ -22,6 +23,7 @@ from tilctl.guard.kept_rules import Kept, kept_of
 from tilctl.journal import interlock_events as ev
 from tilctl.journal.chain import Record
 from tilctl.journal.events import AlarmRaised
+from tilctl.journal.mark import Mark
 from tilctl.journal.store import Journal
 from tilctl.plant.suite import Suite
 
@@ -64,6 +66,7 @@ class Interlocking:
         self._shown = shown
         self._clock = clock
         self._kept: dict[str, dict[str, Kept]] = {}
+        self._marked: list[tuple[str, str]] = []  # unit and rule that only a mark says is tripped
         self.records = InterlockRecords(runners, journal, clock)
         self._standing: dict[tuple[str, str], Standing] = {}
         self.on_idle_alarm: Callable[[Standing, bool], None] = lambda _alarm, _raised: None
@@ -88,13 +91,25 @@ class Interlocking:
             {rule.name: rule for rule in found if not isinstance(rule, Interlock)},
         )
 
-    def restore(self, site: Iterable[Record], batches: Mapping[str, Iterable[Record]]) -> None:
-        """Take over what stands by the records: those of the site, and of every batch found, by its unit."""
+    def restore(
+        self, site: Iterable[Record], batches: Mapping[str, Iterable[Record]], marks: Mapping[str, Mark]
+    ) -> None:
+        """Take over what stands by the records: those of the site, and of every batch found, by its unit.
+
+        `marks` are those of batches whose records were dead: what was latched then is on no record.
+        """
         known = list(site)
         for unit in (*self._site.units, SITE):
             mine = [r for r in known if isinstance(r.event, ev.InterlockEvent) and r.event.unit == unit]
             self.records.found(unit, kept_of(unit, mine))
             self._kept[unit] = kept_of(unit, [*mine, *batches.get(unit, ())])
+            mark = marks.get(unit)
+            for name in () if mark is None else mark.latched:
+                old = self._kept[unit].get(name, Kept())
+                if mark is not None and old.since is None:
+                    since = parse_time(mark.t)
+                    self._kept[unit][name] = replace(old, since=since, text="it tripped while the record was dead")
+                    self._marked.append((unit, name))
             self.rules.restore(unit, self._kept[unit])
 
     def tell(self) -> None:
@@ -140,6 +155,8 @@ class Interlocking:
             if isinstance(judged, JudgedInterlock) and judged.since is None and alarm.id.startswith("interlock-"):
                 judged.take(Kept(alarm.since, alarm.text, judged.bypass))
         self.installed(runner)
+        for _, name in [each for each in self._marked if each[0] == unit]:
+            self.records.note(unit, ev.InterlockTripped(name, self._kept[unit][name].text))
         for alarm, texts, priority, more in (
             (EDITED, told, "high", "what the batch has frozen is in force until its unit is freed"),
             (IMPOSSIBLE, runner.unsound, "critical", "mend the site file or the instruments, then restart"),

@@ -250,7 +250,8 @@ class Units:
         found: dict[str, list[Record]] = {}
         for batch in self._found:
             found.setdefault(batch.plant.name, []).extend(batch.journal.records())
-        self.interlocking.restore(self.journal.records(), found)
+        marks = {batch.plant.name: mark for batch in self._found if (mark := batch.beside.mark) is not None}
+        self.interlocking.restore(self.journal.records(), found, marks)
 
     def _running(self) -> dict[str, Runner]:
         return {name: slot.runner for name, slot in self._slots.items() if slot.runner is not None}
