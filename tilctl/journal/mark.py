@@ -74,7 +74,8 @@ def found(path: Path, batch: str) -> Mark | None:
     try:
         words = json.loads(data)
         latched = tuple(str(name) for name in words.get("latched", ()))
-        mark = Mark(*(str(words[key]) for key in ("batch", "state", "t", "text")), latched)
+        whose, state, t, text = (str(words[key]) for key in ("batch", "state", "t", "text"))
+        mark = Mark(whose, state, t, text, latched)
     except (ValueError, TypeError, KeyError) as error:
         return Mark(batch, "held", "", f"{path.name} cannot be read ({error!r:.100})")
     return mark if mark.batch == batch else None
