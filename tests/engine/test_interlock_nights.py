@@ -188,3 +188,54 @@ async def test_a_latch_that_was_reset_in_a_batch_does_not_come_back_after_it(tmp
         await suite.do("reset")
         await suite.power_cut()
         assert one(suite).phase is Phase.NORMAL
+
+
+async def test_a_bypass_ends_where_nobody_knows_how_long_the_outage_was(tmp_path: Path) -> None:
+    async with suite_of(tmp_path, site(tmp_path, RULE.format(limit=39, reset="restart"))) as suite:
+        suite.machine = "one"
+        await suite.power_cut()
+        await waiting(suite)
+        await suite.do("bypass", bypass(lasts="1 h"), **ANNA)
+        suite.kill()
+        await suite.bury()
+        await suite.pass_time(4 * 3600.0)
+        suite.machine = "two"
+        suite.time_server = False
+        suite.wall_off -= 6 * 3600.0  # its battery is empty
+        await suite.boot()
+        assert one(suite).bypass is None
+        assert "bypass-too_hot" not in suite.state.alarms
+        warm(suite, 41.0)
+        await suite.when(lambda: suite.plant.climate.heater_cut, "it acts", within=10.0)
+
+
+async def test_a_clock_that_was_set_back_does_not_bring_back_a_bypass_that_was_ended(tmp_path: Path) -> None:
+    async with suite_of(tmp_path, site(tmp_path, RULE.format(limit=39, reset="manual"))) as suite:
+        await suite.pass_time(7200.0)
+        await suite.do("bypass", bypass(lasts="8 h"), **ANNA)
+        suite.step_clock(-3600.0)
+        await suite.pass_time(60.0)
+        await suite.do("unbypass", {"interlock": "too_hot"})
+        await suite.power_cut()
+        assert one(suite).bypass is None
+
+
+async def test_a_clock_that_was_set_back_before_a_batch_does_not_either(tmp_path: Path) -> None:
+    async with suite_of(tmp_path, site(tmp_path, RULE.format(limit=39, reset="manual"))) as suite:
+        await suite.pass_time(7200.0)
+        await suite.do("bypass", bypass(lasts="8 h"), **ANNA)
+        suite.step_clock(-3600.0)
+        await suite.pass_time(60.0)
+        await waiting(suite)
+        await suite.do("unbypass", {"interlock": "too_hot"})
+        await suite.power_cut()
+        assert one(suite).bypass is None
+
+
+async def test_a_bypass_lasts_no_longer_for_a_clock_that_was_set_back(tmp_path: Path) -> None:
+    async with suite_of(tmp_path, site(tmp_path, RULE.format(limit=39, reset="manual"))) as suite:
+        await suite.pass_time(7200.0)
+        await suite.do("bypass", bypass(lasts="30 min"), **ANNA)
+        suite.step_clock(-7000.0)
+        await suite.pass_time(1900.0)
+        assert one(suite).bypass is None

@@ -16,14 +16,14 @@ from tilctl.config.interlock import SITE
 from tilctl.engine.interlocking import Interlocking
 from tilctl.engine.port import Command, Outcome
 from tilctl.engine.state import format_time, parse_time
-from tilctl.guard.judged import Either, JudgedInterlock, Phase
+from tilctl.guard.judged import LONGEST_BYPASS_S, Either, JudgedInterlock, Phase
 from tilctl.guard.kept_rules import Bypass
 from tilctl.journal import events as ev
 
 VERBS = ("interlock-reset", "bypass", "unbypass")
 MAY_BYPASS = ("process_engineer", "quality")
 """Roles that may set an interlock aside, both persons each (engineering default)."""
-LONGEST = timedelta(hours=8)  # of one bypass: a shift (engineering default)
+LONGEST = timedelta(seconds=LONGEST_BYPASS_S)
 
 
 class InterlockCommands:

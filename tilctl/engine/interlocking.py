@@ -100,9 +100,8 @@ class Interlocking:
         """
         known = list(site)
         for unit in (*self._site.units, SITE):
-            mine = [r for r in known if isinstance(r.event, ev.InterlockEvent) and r.event.unit == unit]
-            self.records.found(unit, kept_of(unit, mine))
-            self._kept[unit] = kept_of(unit, [*mine, *batches.get(unit, ())])
+            self.records.found(unit, kept_of(unit, known))
+            self._kept[unit] = kept_of(unit, known, batches.get(unit, ()))
             mark = marks.get(unit)
             for name in () if mark is None else mark.latched:
                 old = self._kept[unit].get(name, Kept())
@@ -112,8 +111,15 @@ class Interlocking:
                     self._marked.append((unit, name))
             self.rules.restore(unit, self._kept[unit])
 
-    def tell(self) -> None:
-        """Alarm of what was restored."""
+    def tell(self, uncertain: str = "") -> None:
+        """Alarm of what was restored; `uncertain` says why nobody knows how long the outage was, "" where it is known.
+
+        Invariant: unknown is no permission: then no bypass is known to last still.
+        """
+        for judged in self.rules if uncertain else ():
+            if judged.bypass is not None:
+                judged.bypass = None
+                self.bypass_ended(judged, "", f"whether its time is over is not known: {uncertain}")
         for unit, kept in self._kept.items():
             if unit not in self._runners():
                 self._gone(unit, kept.keys() - self.rules.of(unit).keys())

@@ -128,7 +128,7 @@ class Units:
             if not over(batch):
                 self._install(batch)
         self._alarms.watch(self._slots)
-        self.interlocking.tell()
+        self.interlocking.tell(self.clock.uncertain)
         for step in self._stepped:
             self._tell_step(step)
         self.mode = "recovering"

@@ -19,7 +19,7 @@ from devices.reading import Reading
 from tilctl.config.interlock import Interlock, Output, Permissive, Rules
 from tilctl.guard.board import INVALID_AFTER
 from tilctl.guard.conditions import TagCondition
-from tilctl.guard.judged import Either, JudgedInterlock, JudgedPermissive, Phase, broken_row
+from tilctl.guard.judged import LONGEST_BYPASS_S, Either, JudgedInterlock, JudgedPermissive, Phase, broken_row
 from tilctl.guard.kept_rules import Kept
 from tilctl.plant.image import ProcessImage
 from tilctl.plant.outputs import OutputGate
@@ -258,7 +258,13 @@ class Interlocks:
             self._reactions.unknown(judged, told=told)
 
     def _end_bypass(self, judged: Either) -> None:
-        if judged.bypass is not None and not judged.bypassed(self._clock.now()):
+        if judged.bypass is None:
+            return
+        now = self._clock.monotonic()
+        if judged.until is None or judged.until[0] != judged.bypass:
+            lasts = (judged.bypass.until - self._clock.now()).total_seconds()
+            judged.until = judged.bypass, now + min(lasts, LONGEST_BYPASS_S)
+        if not judged.bypassed(self._clock.now()) or now >= judged.until[1]:
             judged.bypass = None
             self._reactions.bypass_over(judged)
             self.in_force_again(judged)

@@ -13,6 +13,8 @@ from tilctl.guard.conditions import TagCondition
 from tilctl.guard.kept_rules import Bypass, Kept
 
 NEVER = float("-inf")
+LONGEST_BYPASS_S = 8 * 3600.0
+"""Of one bypass: a shift (engineering default)."""
 
 
 class Phase(StrEnum):
@@ -30,6 +32,7 @@ class Judged:
     unit: str
     condition: TagCondition
     bypass: Bypass | None = None
+    until: tuple[Bypass, float] | None = None  # the bypass, and when it ends (monotonic s): the time may be set back
     unknown_since: float | None = None  # monotonic s
     unknown_told: bool = False
     broken: bool = False

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from heapq import merge
 from types import MappingProxyType
 
 from tilctl.journal import interlock_events as ev
 from tilctl.journal.chain import Record
+from tilctl.journal.lifecycle import BatchCreated
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +35,19 @@ class Kept:
     bypass: Bypass | None = None
 
 
-def kept_of(unit: str, records: Iterable[Record]) -> dict[str, Kept]:
-    """Return what stands of each rule of a unit (or of `site`), from its batches' records and the site's together.
+def kept_of(unit: str, site: Iterable[Record], batch: Iterable[Record] = ()) -> dict[str, Kept]:
+    """Return what stands of each rule of a unit (or of `site`), from the site's record and its batches' together.
 
-    A batch does not repeat what stood before it, so both are read, by their time: the record's time never jumps.
+    A batch does not repeat what stood before it, so both are read.
+
+    Invariant: each record in its own order, for the time of a site without a batch may be set back.  What the site's
+    said when the batch began comes first, by the head that the batch has kept; from there on time orders the two.
     """
+    known, mine = list(site), list(batch)
+    heads = {record.event.site_head for record in mine if isinstance(record.event, BatchCreated)}
+    begun = next((index + 1 for index, record in enumerate(known) if record.hash in heads), 0)
     found: dict[str, Kept] = {}
-    for record in sorted(records, key=_time):
+    for record in (*known[:begun], *merge(known[begun:], mine, key=_time)):
         event = record.event
         if isinstance(event, ev.InterlockEvent) and event.unit in ("", unit):
             found[event.interlock] = after(found.get(event.interlock, Kept()), event, _time(record))

@@ -20,7 +20,7 @@ from tilctl.guard.conditions import TagCondition
 from tilctl.guard.judged import moment
 from tilctl.guard.kept_rules import Kept, kept_of
 from tilctl.journal.chain import Record
-from tilctl.journal.events import BatchClosed, BatchCreated, InterlockEvent
+from tilctl.journal.events import BatchClosed, BatchCreated
 from tilctl.journal.mark import found as marked
 from tilctl.journal.mark import mark_path
 from tilctl.journal.verify import read
@@ -74,8 +74,7 @@ def in_force(site: Site) -> list[InForce]:
     own = {name: unit.rules for name, unit in site.units.items()} | {SITE: site.rules} | frozen
     found: list[InForce] = []
     for unit, rules in own.items():
-        mine = [r for r in known if isinstance(r.event, InterlockEvent) and r.event.unit == unit]
-        kept = kept_of(unit, [*mine, *batches.get(unit, ())])
+        kept = kept_of(unit, known, batches.get(unit, ()))
         if unit in batches and (mark := marked(mark_path(site.data, unit), names[unit])) is not None:
             kept |= {name: Kept(datetime.fromisoformat(mark.t), mark.text) for name in mark.latched}
         found.append(InForce(unit, rules, kept, unit in batches))
