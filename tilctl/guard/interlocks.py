@@ -19,11 +19,13 @@ from devices.reading import Reading
 from tilctl.config.interlock import Interlock, Output, Permissive, Rules
 from tilctl.guard.board import INVALID_AFTER
 from tilctl.guard.conditions import TagCondition
-from tilctl.guard.judged import LONGEST_BYPASS_S, Either, JudgedInterlock, JudgedPermissive, Phase, broken_row
+from tilctl.guard.judged import LONGEST_BYPASS_S, NEVER, Either, JudgedInterlock, JudgedPermissive, Phase, broken_row
 from tilctl.guard.kept_rules import Kept
 from tilctl.plant.image import ProcessImage
 from tilctl.plant.outputs import OutputGate
 from tilctl.plant.unit import PINCH_AFTER
+
+AGAIN_S = 5.0  # s between tries to cut off what has not taken it, once the condition is over; as for a held batch
 
 
 class Reactions(Protocol):
@@ -166,9 +168,11 @@ class Interlocks:
             self._judge_tripped(judged)
         else:
             self._judge_untripped(judged)
-        # Invariant: until its reset its outputs are off: what has not taken that, or may have lost it, gets it again at
-        # each scan, also when its condition is over or not known.
-        if judged.owed and judged.phase is not Phase.NORMAL and not judged.bypassed(self._clock.now()):
+        # Invariant: until its reset its outputs are off: what has not taken that, or may have lost it, gets it again,
+        # also when its condition is over or not known; not at each scan, since one that is silent may be so for days.
+        owes = judged.owed and judged.phase is not Phase.NORMAL and not judged.bypassed(self._clock.now())
+        if owes and (now := self._clock.monotonic()) >= judged.again:
+            judged.again = now + AGAIN_S
             self._act(judged, judged.owed)
 
     def _judge_tripped(self, judged: JudgedInterlock) -> None:
@@ -227,6 +231,7 @@ class Interlocks:
         judged.true_since = judged.false_since = None
         judged.failing.clear()
         judged.owed.clear()
+        judged.again = NEVER
         self._reactions.was_reset(judged, by, why, restarting=restarting)
 
     def restarted(self, rules: Iterable[Either], by: str) -> None:

@@ -55,6 +55,7 @@ class JudgedInterlock(Judged):
     failing: dict[str, str] = field(default_factory=dict[str, str])
     owed: set[str] = field(default_factory=set[str])
     """Instruments that are to be off until its reset, and may not be: what was done to them is done again."""
+    again: float = NEVER  # monotonic s, from when on that is done next where its condition does not hold
 
     def take(self, kept: Kept) -> None:
         """Take over what a record says.  Invariant: what was tripped is so until a good reading says it is over."""
