@@ -239,3 +239,15 @@ async def test_a_bypass_lasts_no_longer_for_a_clock_that_was_set_back(tmp_path: 
         suite.step_clock(-7000.0)
         await suite.pass_time(1900.0)
         assert one(suite).bypass is None
+
+
+async def test_an_instrument_that_was_without_power_is_cut_off_again(tmp_path: Path) -> None:
+    async with suite_of(tmp_path, site(tmp_path, RULE.format(limit=39, reset="manual"))) as suite:
+        suite.announced = {"scan_failed", "protective_write_failed"}
+        await waiting(suite)
+        await tripped(suite)
+        await over(suite)
+        injector = Injector([suite.plant], suite.servers, suite.plant.clock)
+        injector.apply(Fault("incubator", "power_cut", for_s=20.0))
+        await suite.when(lambda: not suite.plant.climate.heater_cut, "it has forgotten", within=60.0)
+        await suite.when(lambda: suite.plant.climate.heater_cut, "it is cut off again", within=60.0)

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import structlog
 
 from devices.clock import Clock
-from devices.reading import Reading
+from devices.reading import Quality, Reading
 from tilctl.config.interlock import Interlock, Output, Permissive, Rules
 from tilctl.guard.board import INVALID_AFTER
 from tilctl.guard.conditions import TagCondition
@@ -129,8 +129,12 @@ class Interlocks:
 
     # --- judging --------------------------------------------------------------------------------------------------
 
-    def scanned(self, device: str, _readings: Mapping[str, Reading]) -> None:
+    def scanned(self, device: str, readings: Mapping[str, Reading]) -> None:
         """Judge what reads an instrument, on the image that has just taken its readings; act where it has to be."""
+        if readings and all(reading.quality is Quality.BAD for reading in readings.values()):
+            for judged in self:  # it may have been without power, and forgotten that it was cut off
+                if isinstance(judged, JudgedInterlock) and judged.phase is not Phase.NORMAL:
+                    judged.owed.update({device} & {output.device for output in judged.rule.outputs})
         for judged in self._at.get(device, ()):
             self._bordered(judged)
 
