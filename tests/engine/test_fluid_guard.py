@@ -270,3 +270,22 @@ async def test_a_scale_that_is_silent_neither_trips_nor_clears_and_says_so(suite
     assert suite.runner.state == "running"
     suite.faults("scales").silent = False
     await suite.when(lambda: "fluid-scales-invalid" not in alarms(suite), "judged again", 300.0)
+
+
+@pytest.mark.parametrize("port", [1, 7])
+async def test_nothing_is_pumped_to_or_from_where_nothing_hangs(suite: Story, port: int) -> None:
+    await suite.start("small", first="100 mL", second="200 mL")
+    await suite.until("fill/between", "acting")
+    taken = suite.plant.place(port)
+    assert taken is not None
+    suite.bench_of(UNIT).call("take", {"port": port})
+    begun = len(suite.pump("pump_media").log)
+    await suite.until_state("held", within=7200.0)
+    assert len(suite.pump("pump_media").log) == begun, "not a drop"
+    assert "put it back" in suite.state.held_for
+    with suite.plant.change():
+        suite.plant.fluidics.at[port] = taken
+    if suite.state.open_intents():
+        suite.hands.look()
+    await suite.do("restart")
+    await suite.until_state("complete")

@@ -81,7 +81,7 @@ async def test_a_bypass_that_cannot_be_put_on_record_is_none(suite: Story, monke
     async def lost(*_: Any) -> None:
         raise JournalError("the disk takes nothing")
 
-    monkeypatch.setattr(suite.controller.interlocking, "record", lost)
+    monkeypatch.setattr(suite.controller.interlocking.records, "record", lost)
     assert (await suite.do("bypass", bypass(), expect="failed", **ANNA)).code == "journal_failed"
     assert one(suite).bypass is None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -176,3 +177,15 @@ async def test_nothing_is_corrected_while_a_dose_is_about_to_be_booked(suite: St
     await suite.until_flowed("pump_media", 10.0)
     assert "wait for its end" in (await corrected(suite, container="flask", volume="10 mL")).text
     await suite.until_state("complete")
+
+
+@pytest.mark.parametrize("suite", [""], indirect=True)
+async def test_two_corrections_at_once_are_booked_one_after_the_other(suite: Story) -> None:
+    await filled(suite)
+    both = await asyncio.gather(
+        *(corrected(suite, number=n, container="flask", volume="48 mL") for n in ("c-1", "c-2"))
+    )
+    flask = suite.state.ledger.get("flask")
+    assert flask is not None
+    assert flask.volume_ml == approx(48.0, abs=0.01), both
+    await suite.do("abort")

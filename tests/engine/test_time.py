@@ -343,3 +343,29 @@ async def test_the_time_of_a_step_is_told_from_the_record(suite: Story, capsys: 
     assert main(["journal", "times", str(suite.file()), "--path", "stay/one", "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
     assert shown == {"path": "stay/one", "total": round(one.total, 3), **asdict(one)}
+
+
+async def test_what_trips_while_the_time_is_waited_for_is_not_restarted_by_the_time(suite: Story) -> None:
+    await unsynchronised(suite, "still", -590.0, wait="2 h")
+    await suite.until_state("held")
+    with suite.plant.change() as t:
+        suite.plant.climate.temperature.jump(t, 45.0)
+    await suite.when(lambda: "interlock-too_hot" in suite.state.alarms, "it trips", within=120.0)
+    with suite.plant.change() as t:
+        suite.plant.climate.temperature.jump(t, 36.0)
+    await asyncio.sleep(120.0)
+    suite.clock.server = True
+    suite.step_clock(590.0)
+    await asyncio.sleep(120.0)
+    assert suite.runner.state == "held"
+    assert not suite.events("state_changed", to_state="restarting")
+
+
+async def test_a_leak_that_shows_while_the_time_is_waited_for_waits_for_a_person(suite: Story) -> None:
+    await unsynchronised(suite, "still", -590.0, wait="2 h")
+    await suite.until_state("held")
+    suite.runner.alarm("leak", "critical", "the containers lose weight")
+    suite.clock.server = True
+    suite.step_clock(590.0)
+    await asyncio.sleep(120.0)
+    assert suite.runner.state == "held"

@@ -18,6 +18,7 @@ async def correct(runner: Runner | None, command: Command) -> Outcome:
     if runner is None or runner.state is State.IDLE:
         return Outcome("refused", "illegal_state", "there is no batch whose ledger could be corrected")
     batch = runner.batch
+    await batch.at_rest()  # Invariant: from here to the booking nothing is waited for, so that none is reckoned twice
     if command.id in batch.state.corrected:
         return Outcome("already", "", "it is booked already")
     container = batch.state.ledger.get(str(command.args.get("container", "")))
@@ -88,7 +89,11 @@ def _unsigned(command: Command) -> str:
     first, second = command.actor.rpartition(" (")[0].strip(), str(command.args["second"]["user"]).strip()
     if not first:
         return "a correction needs the person who makes it (`actor`)"
-    return "the second person must be another one" if first.casefold() == second.casefold() else ""
+    return "the second person must be another one" if _plain(first) == _plain(second) else ""
+
+
+def _plain(user: str) -> str:
+    return "".join(user.casefold().split())
 
 
 def _under_way(batch: Batch, container: Container) -> str:

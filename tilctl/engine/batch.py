@@ -99,6 +99,13 @@ class Batch:
         if self._last is not None:
             await asyncio.shield(self._last)
 
+    async def at_rest(self) -> None:
+        """Wait until the state says all that was put on the record, also meanwhile.  Raises JournalError."""
+        while (last := self._last) is not None:
+            await asyncio.shield(last)
+            if last is self._last:
+                return
+
     def note(self, event: Event) -> asyncio.Future[Record] | None:
         """Put an event on the record without waiting and without ever raising (protective paths)."""
         try:

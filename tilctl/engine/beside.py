@@ -39,6 +39,8 @@ class Beside:
         self._clock = clock
         self._disk = Disk(clock)
         self._wanted: Mark | None = None
+        self._came_to: tuple[str, str, str] | None = None  # the last state that was lost, when, and why
+        self._latched: dict[str, None] = {}  # interlocks whose trip was lost
         self._writing: asyncio.Task[None] | None = None
         self._log = structlog.get_logger("beside").bind(batch=name)
 
@@ -64,12 +66,25 @@ class Beside:
                 if event.alarm in self.aside or len(self.aside) < ALARMS_KEPT:
                     self.aside[event.alarm] = event
             case ev.StateChanged() if event.path == "" and event.to_state in _COMES_TO:
-                now = format_time(self._clock.now())
-                self._wanted = Mark(self._name, _COMES_TO[State(event.to_state)].value, now, event.reason)
-                if self._writing is None or self._writing.done():
-                    self._writing = asyncio.create_task(self._leave(), name=f"mark:{self._name}")
+                state = _COMES_TO[State(event.to_state)].value
+                self._came_to = state, format_time(self._clock.now()), event.reason
+                self._want()
+            case ev.InterlockTripped():
+                self._latched[event.interlock] = None
+                self._came_to = self._came_to or ("held", format_time(self._clock.now()), event.text)
+                self._want()
+            case ev.InterlockReset() if event.interlock in self._latched:
+                del self._latched[event.interlock]
+                self._want()
             case _:
                 pass
+
+    def _want(self) -> None:
+        if self._came_to is None:
+            return
+        self._wanted = Mark(self._name, *self._came_to, tuple(self._latched))
+        if self._writing is None or self._writing.done():
+            self._writing = asyncio.create_task(self._leave(), name=f"mark:{self._name}")
 
     async def settled(self) -> None:
         """Wait until the mark that is wanted is on the disk, or cannot be; at most for the disk's deadline."""
@@ -88,7 +103,8 @@ class Beside:
         await self.settled()
         try:
             await self._disk.run(partial(self._wipe, self._path))
-            self.mark, self.marked = None, False
+            self.mark, self.marked, self._came_to = None, False, None
+            self._latched.clear()
         except OSError as error:
             self._log.warning("mark_stays", path=str(self._path), why=str(error))
 

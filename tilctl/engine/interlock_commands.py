@@ -16,14 +16,14 @@ from tilctl.config.interlock import SITE
 from tilctl.engine.interlocking import Interlocking
 from tilctl.engine.port import Command, Outcome
 from tilctl.engine.state import format_time, parse_time
-from tilctl.guard.judged import Either, JudgedInterlock, Phase
+from tilctl.guard.judged import LONGEST_BYPASS_S, Either, JudgedInterlock, Phase
 from tilctl.guard.kept_rules import Bypass
 from tilctl.journal import events as ev
 
 VERBS = ("interlock-reset", "bypass", "unbypass")
 MAY_BYPASS = ("process_engineer", "quality")
 """Roles that may set an interlock aside, both persons each (engineering default)."""
-LONGEST = timedelta(hours=8)  # of one bypass: a shift (engineering default)
+LONGEST = timedelta(seconds=LONGEST_BYPASS_S)
 
 
 class InterlockCommands:
@@ -83,11 +83,13 @@ class InterlockCommands:
             name, bypass.by, bypass.role, bypass.second, bypass.second_role, bypass.reason, format_time(until), renewed
         )
         # Invariant: what takes a protection away is on disk before it does.
-        await self._interlocking.record(judged, event)
+        await self._interlocking.records.record(judged, event)
         judged.bypass = bypass
         text = f"{name} is bypassed until {format_time(until)}"
         both = f"{bypass.by} ({bypass.role}) and {bypass.second} ({bypass.second_role})"
-        self._interlocking.note(judged, ev.ExceptionRaised("bypass", f"{text} by {both}: {bypass.reason}", ""))
+        self._interlocking.records.note(
+            judged.unit, ev.ExceptionRaised("bypass", f"{text} by {both}: {bypass.reason}", "")
+        )
         self._interlocking.tell_bypass(judged)
         return Outcome("done", "", text)
 
@@ -112,6 +114,7 @@ class InterlockCommands:
             return Outcome("already", "", f"{judged.rule.name} is not bypassed")
         judged.bypass = None
         self._interlocking.bypass_ended(judged, _who(command), command.reason or "ended by a person")
+        self._interlocking.rules.in_force_again(judged)
         return Outcome("done", "", f"{judged.rule.name} is in force")
 
 

@@ -12,16 +12,18 @@ from devices.clock import Clock
 from devices.equipment.spec import parts_of
 from tilctl.config import Site
 from tilctl.config.interlock import SITE, Interlock, Rules, differences, read_rules
+from tilctl.engine.interlock_records import InterlockRecords
 from tilctl.engine.machine import FAULT
 from tilctl.engine.runner import Runner
+from tilctl.engine.state import parse_time
 from tilctl.guard.catalog import blinded_by
 from tilctl.guard.interlocks import Interlocks
 from tilctl.guard.judged import Either, JudgedInterlock
-from tilctl.guard.kept_rules import Kept, events_of, kept_of
+from tilctl.guard.kept_rules import Kept, kept_of
 from tilctl.journal import interlock_events as ev
 from tilctl.journal.chain import Record
-from tilctl.journal.events import ExceptionRaised
-from tilctl.journal.store import Journal, JournalError
+from tilctl.journal.mark import Mark
+from tilctl.journal.store import Journal
 from tilctl.plant.suite import Suite
 
 EDITED = "interlocks-edited"
@@ -60,10 +62,11 @@ class Interlocking:
         self._site = site
         self._suite = suite
         self._runners = runners
-        self._journal = journal
         self._shown = shown
         self._clock = clock
         self._kept: dict[str, dict[str, Kept]] = {}
+        self._marked: list[tuple[str, str]] = []  # unit and rule that only a mark says is tripped
+        self.records = InterlockRecords(runners, journal, clock)
         self._standing: dict[tuple[str, str], Standing] = {}
         self.on_idle_alarm: Callable[[Standing, bool], None] = lambda _alarm, _raised: None
         """The one hook for alarms of units without a batch: the alarm, and whether it is raised (else it is over)."""
@@ -87,16 +90,38 @@ class Interlocking:
             {rule.name: rule for rule in found if not isinstance(rule, Interlock)},
         )
 
-    def restore(self, site: Iterable[Record], batches: Mapping[str, Iterable[Record]]) -> None:
-        """Take over what stands by the records: those of the site, and of every batch found, by its unit."""
+    def restore(
+        self, site: Iterable[Record], batches: Mapping[str, Iterable[Record]], marks: Mapping[str, Mark]
+    ) -> None:
+        """Take over what stands by the records: those of the site, and of every batch found, by its unit.
+
+        `marks` are those of batches whose records were dead: what was latched then is on no record.
+        """
         known = list(site)
         for unit in (*self._site.units, SITE):
-            mine = [r for r in known if isinstance(r.event, ev.InterlockEvent) and r.event.unit == unit]
-            self._kept[unit] = kept_of(unit, [*mine, *batches.get(unit, ())])
+            self.records.found(unit, kept_of(unit, known))
+            self._kept[unit] = kept_of(unit, known, batches.get(unit, ()))
+            mark = marks.get(unit)
+            for name in () if mark is None else mark.latched:
+                old = self._kept[unit].get(name, Kept())
+                if mark is not None and old.since is None:
+                    since = parse_time(mark.t)
+                    self._kept[unit][name] = replace(old, since=since, text="it tripped while the record was dead")
+                    self._marked.append((unit, name))
             self.rules.restore(unit, self._kept[unit])
 
-    def tell(self) -> None:
-        """Alarm of what was restored."""
+    def tell(self, uncertain: str = "") -> None:
+        """Alarm of what was restored; `uncertain` says why nobody knows how long the outage was, "" where it is known.
+
+        Invariant: unknown is no permission: then no bypass is known to last still.
+        """
+        for judged in self.rules if uncertain else ():
+            if judged.bypass is not None:
+                judged.bypass = None
+                self.bypass_ended(judged, "", f"whether its time is over is not known: {uncertain}")
+        for unit, kept in self._kept.items():
+            if unit not in self._runners():
+                self._gone(unit, kept.keys() - self.rules.of(unit).keys())
         for judged in self.rules:
             self._tell_what_stands(judged)
 
@@ -135,6 +160,8 @@ class Interlocking:
             if isinstance(judged, JudgedInterlock) and judged.since is None and alarm.id.startswith("interlock-"):
                 judged.take(Kept(alarm.since, alarm.text, judged.bypass))
         self.installed(runner)
+        for _, name in [each for each in self._marked if each[0] == unit]:
+            self.records.note(unit, ev.InterlockTripped(name, self._kept[unit][name].text))
         for alarm, texts, priority, more in (
             (EDITED, told, "high", "what the batch has frozen is in force until its unit is freed"),
             (IMPOSSIBLE, runner.unsound, "critical", "mend the site file or the instruments, then restart"),
@@ -181,20 +208,38 @@ class Interlocking:
                 self._alarm(runner, standing)
 
     def left(self, unit: str) -> list[ev.InterlockEvent]:
-        """Return what the site's record has to say of a unit whose batch is put away."""
+        """Return what the site's record has to say of a unit whose batch is put away.
+
+        Invariant: also what it says of a time before the batch and is over: the batch's record is not read any more.
+        """
         kept = {name: judged.kept() for name, judged in self.rules.of(unit).items()}
-        return events_of(unit, kept, "it stood when the batch was put away")
+        return self.records.left(unit, kept)
 
     def freed(self, unit: str) -> None:
         """Put the site file's rules in force again for a unit without a batch."""
-        self.rules.enforce(unit, self._site.units[unit].rules)
-        if not self._runners():
-            self.rules.enforce(SITE, self._site.rules)
+        for name in (unit, SITE) if not self._runners() else (unit,):
+            before = self.rules.of(name).keys()
+            self.rules.enforce(name, self._site.rules if name == SITE else self._site.units[name].rules)
+            self._gone(name, before - self.rules.of(name).keys())
+            for judged in self.rules.of(name).values():  # an alarm that stands ends by what is judged now
+                judged.unknown_told = (name, _invalid(judged)) in self._standing
+                judged.broken = (name, f"internal-error-{judged.rule.name}") in self._standing
         self.rules.look()
         for standing in list(self._standing.values()):
             if standing.unit == unit:
                 self.on_idle_alarm(standing, True)
         self._shown(unit)
+
+    def _gone(self, unit: str, names: Iterable[str]) -> None:
+        """End what stands of rules that the site file does not have any more; nobody could end it otherwise."""
+        for name in sorted(names):
+            why = "the site file has it no more"
+            self.records.put_on_site(unit, ev.InterlockReset(name, "", why))
+            self.records.put_on_site(unit, ev.BypassEnded(name, "", why))
+            known = {key for key, standing in self._standing.items() if key[0] == unit and standing.rule == name}
+            for _, alarm in known | {(unit, f"{kind}-{name}") for kind in ("interlock", "not-cut-off", "bypass")}:
+                standing = self._standing.pop((unit, alarm), None) or Standing(unit, name, alarm, "low", "")
+                self.on_idle_alarm(standing, False)
 
     def restarted(self, runner: Runner, by: str) -> None:
         """Reset what the restart of a batch by a person resets."""
@@ -215,7 +260,7 @@ class Interlocking:
         if runner is not None:
             runner.fire(FAULT, text)
         if first:
-            self.note(judged, ev.InterlockTripped(judged.rule.name, text, judged.condition.operands()))
+            self.records.note(judged.unit, ev.InterlockTripped(judged.rule.name, text, judged.condition.operands()))
         self._raise(judged, f"interlock-{judged.rule.name}", judged.rule.priority, text, judged.condition.operands())
         if first:
             self._show(judged)
@@ -237,7 +282,7 @@ class Interlocking:
         """Put it on record, and end its alarms; the cells get their targets back, which a restart does itself."""
         if not restarting and (runner := self._runner_of(judged)) is not None:
             runner.standing.write_again({output.device for output in judged.rule.outputs})
-        self.note(judged, ev.InterlockReset(judged.rule.name, by, why))
+        self.records.note(judged.unit, ev.InterlockReset(judged.rule.name, by, why))
         for alarm in (f"interlock-{judged.rule.name}", f"not-cut-off-{judged.rule.name}"):
             self._over(judged, alarm)
         self._show(judged)
@@ -248,7 +293,7 @@ class Interlocking:
 
     def bypass_ended(self, judged: Either, by: str, why: str) -> None:
         """Put it on record that a rule is in force again, and end the alarm."""
-        self.note(judged, ev.BypassEnded(judged.rule.name, by, why))
+        self.records.note(judged.unit, ev.BypassEnded(judged.rule.name, by, why))
         self._over(judged, f"bypass-{judged.rule.name}")
         self._show(judged)
 
@@ -285,31 +330,6 @@ class Interlocking:
         return self._runner_of(judged) is not None
 
     # --- alarms and records ---------------------------------------------------------------------------------------
-
-    async def record(self, judged: Either, event: ev.InterlockEvent) -> None:
-        """Put it on the record, on disk when this returns; raises JournalError."""
-        runner = None if judged.unit == SITE else self._runners().get(judged.unit)
-        if runner is not None:
-            await runner.batch.record(event)
-            return
-        journal = self._journal()
-        if journal is None or journal.failed:
-            raise JournalError("the site's record takes nothing")
-        await journal.record(replace(event, unit=judged.unit))
-
-    def note(self, judged: Either, event: ev.InterlockEvent | ExceptionRaised) -> None:
-        """Put it on the record of the unit's batch, or on the site's where there is none; never raises."""
-        runner = None if judged.unit == SITE else self._runners().get(judged.unit)
-        if runner is not None:
-            runner.batch.note(event)
-            return
-        journal = self._journal()
-        try:
-            if journal is not None and not journal.failed:
-                own = event if isinstance(event, ExceptionRaised) else replace(event, unit=judged.unit)
-                journal.append(own)
-        except JournalError as error:
-            self._log.error("record_failed", error=str(error))
 
     def _runner_of(self, judged: Either) -> Runner | None:
         """Return what runs where a rule acts: of shared equipment the batch that has it."""

@@ -33,6 +33,7 @@ from tilctl.engine.standing import TARGET_OFF
 from tilctl.engine.state import Node, StepStatus, bare_path, format_time, parse_time
 from tilctl.engine.steady import NOT_SYNCHRONISED, SET_BACK
 from tilctl.engine.verbs.set_target import write_target
+from tilctl.guard.fluid_rules import rule_of
 from tilctl.journal import events as ev
 from tilctl.journal.chain import Record
 from tilctl.plant.suite import Suite
@@ -170,6 +171,8 @@ async def synchronised(runner: Runner) -> None:
         return
     if batch.state.held_for != _held_for(report["holds"]):
         return  # Invariant: what a person, a guard or a step holds is not for the clock to undo
+    if any(rule_of(alarm) is not None or alarm.startswith("interlock-") for alarm in batch.state.alarms):
+        return  # it was found while the batch was held already, and waits for a person as well
     if [text for text in report["holds"] if not str(text).startswith(NOT_SYNCHRONISED)]:
         return
     seconds = (batch.clock.now() - parse_time(outage.from_t)).total_seconds()

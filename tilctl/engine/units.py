@@ -128,7 +128,7 @@ class Units:
             if not over(batch):
                 self._install(batch)
         self._alarms.watch(self._slots)
-        self.interlocking.tell()
+        self.interlocking.tell(self.clock.uncertain)
         for step in self._stepped:
             self._tell_step(step)
         self.mode = "recovering"
@@ -250,7 +250,8 @@ class Units:
         found: dict[str, list[Record]] = {}
         for batch in self._found:
             found.setdefault(batch.plant.name, []).extend(batch.journal.records())
-        self.interlocking.restore(self.journal.records(), found)
+        marks = {batch.plant.name: mark for batch in self._found if (mark := batch.beside.mark) is not None}
+        self.interlocking.restore(self.journal.records(), found, marks)
 
     def _running(self) -> dict[str, Runner]:
         return {name: slot.runner for name, slot in self._slots.items() if slot.runner is not None}
@@ -291,6 +292,7 @@ class Units:
 
     def _scanned(self, device: str, readings: Mapping[str, Reading]) -> None:
         self._tell((self.interlocking.rules.scanned,), device, readings)  # first, and whoever owns the device
+        self._tell((self.interlocking.records.note_lost,))
         self._tell(self._looks)  # what breaks there keeps no guard from being judged
         self._alarms.judge(device)
         named = self.suite.image.named(device, readings)
@@ -362,7 +364,7 @@ class Units:
                 self._log.error("record_failed", error=str(error))
             except Exception:  # noqa: BLE001 - Invariant: the sign of life goes on, whatever breaks beside it
                 self._log.exception("internal_error")
-            self._tell((self.interlocking.rules.look,))
+            self._tell((self.interlocking.rules.look, self.interlocking.records.note_lost))
             self._alarms.judge()  # Invariant: also where nothing is read any more
             for slot in self._slots.values():
                 await self._look_after(slot, hourly=hourly)

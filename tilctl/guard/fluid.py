@@ -95,7 +95,20 @@ class FluidGuard:
             return ""
         for scale in self._scales:
             self.scanned(scale)
-        return next((f"{alarm}: {text}" for alarm, text in self._tripped.items() if text), "")
+        standing = next((f"{alarm}: {text}" for alarm, text in self._tripped.items() if text), "")
+        return standing or self._missing(device)
+
+    def _missing(self, pump: str) -> str:
+        """Return which end of a dose that is about to begin has been taken off its scale, "" where none has.
+
+        Its mass cannot tell of one that weighed as little when it was mounted.
+        """
+        for flow in self._picture().flows:
+            for held in (flow.source, flow.destination) if flow.pump == pump else ():
+                mass = self._number(held.scale)
+                if mass is not None and held.lifted(mass) and not held.lifted(held.mass_g):
+                    return f"{held.name} is not at {held.place}, which weighs {mass:.0f} g: put it back, then restart"
+        return ""
 
     async def close(self) -> None:
         """End what is under way."""

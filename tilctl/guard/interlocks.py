@@ -15,15 +15,17 @@ from typing import Any, Protocol
 import structlog
 
 from devices.clock import Clock
-from devices.reading import Reading
+from devices.reading import Quality, Reading
 from tilctl.config.interlock import Interlock, Output, Permissive, Rules
 from tilctl.guard.board import INVALID_AFTER
 from tilctl.guard.conditions import TagCondition
-from tilctl.guard.judged import Either, JudgedInterlock, JudgedPermissive, Phase, broken_row
+from tilctl.guard.judged import LONGEST_BYPASS_S, NEVER, Either, JudgedInterlock, JudgedPermissive, Phase, broken_row
 from tilctl.guard.kept_rules import Kept
 from tilctl.plant.image import ProcessImage
 from tilctl.plant.outputs import OutputGate
 from tilctl.plant.unit import PINCH_AFTER
+
+AGAIN_S = 5.0  # s between tries to cut off what has not taken it, once the condition is over; as for a held batch
 
 
 class Reactions(Protocol):
@@ -83,6 +85,7 @@ class Interlocks:
         self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._log = structlog.get_logger("interlocks")
         gate.bar(self.barred)
+        gate.over.append(self._written)
 
     def enforce(self, unit: str, rules: Rules) -> None:
         """Put the rules of a unit in force instead of those before; what stands of one of the same name stays."""
@@ -126,8 +129,12 @@ class Interlocks:
 
     # --- judging --------------------------------------------------------------------------------------------------
 
-    def scanned(self, device: str, _readings: Mapping[str, Reading]) -> None:
+    def scanned(self, device: str, readings: Mapping[str, Reading]) -> None:
         """Judge what reads an instrument, on the image that has just taken its readings; act where it has to be."""
+        if readings and all(reading.quality is Quality.BAD for reading in readings.values()):
+            for judged in self:  # it may have been without power, and forgotten that it was cut off
+                if isinstance(judged, JudgedInterlock) and judged.phase is not Phase.NORMAL:
+                    judged.owed.update({device} & {output.device for output in judged.rule.outputs})
         for judged in self._at.get(device, ()):
             self._bordered(judged)
 
@@ -160,10 +167,17 @@ class Interlocks:
             if permits is not judged.permits:
                 judged.permits = permits
                 self._reactions.changed(judged)
-        elif judged.phase is Phase.TRIPPED:
+            return
+        if judged.phase is Phase.TRIPPED:
             self._judge_tripped(judged)
         else:
             self._judge_untripped(judged)
+        # Invariant: until its reset its outputs are off: what has not taken that, or may have lost it, gets it again,
+        # also when its condition is over or not known; not at each scan, since one that is silent may be so for days.
+        owes = judged.owed and judged.phase is not Phase.NORMAL and not judged.bypassed(self._clock.now())
+        if owes and (now := self._clock.monotonic()) >= judged.again:
+            judged.again = now + AGAIN_S
+            self._act(judged, judged.owed)
 
     def _judge_tripped(self, judged: JudgedInterlock) -> None:
         holds = judged.condition.goes_on()
@@ -220,6 +234,8 @@ class Interlocks:
         judged.phase, judged.since, judged.text = Phase.NORMAL, None, ""
         judged.true_since = judged.false_since = None
         judged.failing.clear()
+        judged.owed.clear()
+        judged.again = NEVER
         self._reactions.was_reset(judged, by, why, restarting=restarting)
 
     def restarted(self, rules: Iterable[Either], by: str) -> None:
@@ -251,9 +267,23 @@ class Interlocks:
             self._reactions.unknown(judged, told=told)
 
     def _end_bypass(self, judged: Either) -> None:
-        if judged.bypass is not None and not judged.bypassed(self._clock.now()):
-            self._reactions.bypass_over(judged)
+        if judged.bypass is None:
+            return
+        now = self._clock.monotonic()
+        if judged.until is None or judged.until[0] != judged.bypass:
+            lasts = (judged.bypass.until - self._clock.now()).total_seconds()
+            judged.until = judged.bypass, now + min(lasts, LONGEST_BYPASS_S)
+        if not judged.bypassed(self._clock.now()) or now >= judged.until[1]:
             judged.bypass = None
+            self._reactions.bypass_over(judged)
+            self.in_force_again(judged)
+
+    def in_force_again(self, judged: Either) -> None:
+        """Take note that a bypass has ended: what stays off until its reset may have been switched on meanwhile."""
+        if isinstance(judged, JudgedInterlock) and judged.phase is not Phase.NORMAL:
+            judged.owe()
+            self._act(judged)  # Actuate first, report second.
+            self._reactions.tripped(judged, first=False)
 
     # --- the gate -------------------------------------------------------------------------------------------------
 
@@ -274,9 +304,20 @@ class Interlocks:
 
     # --- acting ---------------------------------------------------------------------------------------------------
 
-    def _act(self, judged: JudgedInterlock) -> None:
+    def _written(self, device: str, command: str) -> None:
+        """Undo what was on its way to an instrument already when an interlock tripped, or may have been."""
+        now = self._clock.now()
+        for judged in self:
+            if isinstance(judged, JudgedInterlock) and _covers(judged, device, command) and not judged.bypassed(now):
+                judged.owed.add(device)
+                self._act(judged, judged.owed)
+
+    def _act(self, judged: JudgedInterlock, only: Iterable[str] | None = None) -> None:
+        """Make its outputs safe, `only` those of some instruments."""
         for output in judged.rule.outputs:
             key = (output.device, output.command)
+            if only is not None and output.device not in only:
+                continue
             if key in self._tasks:  # the one before is bounded, and this comes again with the next scan
                 continue
             task = asyncio.create_task(self._send(judged, output), name=f"interlock:{output.device}")
@@ -287,9 +328,13 @@ class Interlocks:
         pumps = [task for (device, _), task in self._tasks.items() if device in output.after]
         if pumps:  # valves close when the pumps of their lines stand still, and in any case soon
             await asyncio.wait(pumps, timeout=PINCH_AFTER)
+        judged.owed.discard(output.device)  # before it is sent: what is written meanwhile owes it anew
         protected = await self._gate.protect(output.device, output.command)
+        if judged.phase is Phase.NORMAL:  # it was reset meanwhile
+            return
         if protected.error:
             judged.failing[output.device] = protected.error
+            judged.owed.add(output.device)
         else:
             judged.failing.pop(output.device, None)
         self._reactions.acted(judged)

@@ -13,6 +13,8 @@ from tilctl.guard.conditions import TagCondition
 from tilctl.guard.kept_rules import Bypass, Kept
 
 NEVER = float("-inf")
+LONGEST_BYPASS_S = 8 * 3600.0
+"""Of one bypass: a shift (engineering default)."""
 
 
 class Phase(StrEnum):
@@ -30,6 +32,7 @@ class Judged:
     unit: str
     condition: TagCondition
     bypass: Bypass | None = None
+    until: tuple[Bypass, float] | None = None  # the bypass, and when it ends (monotonic s): the time may be set back
     unknown_since: float | None = None  # monotonic s
     unknown_told: bool = False
     broken: bool = False
@@ -50,12 +53,20 @@ class JudgedInterlock(Judged):
     true_since: float | None = None  # monotonic s
     false_since: float | None = None
     failing: dict[str, str] = field(default_factory=dict[str, str])
+    owed: set[str] = field(default_factory=set[str])
+    """Instruments that are to be off until its reset, and may not be: what was done to them is done again."""
+    again: float = NEVER  # monotonic s, from when on that is done next where its condition does not hold
 
     def take(self, kept: Kept) -> None:
         """Take over what a record says.  Invariant: what was tripped is so until a good reading says it is over."""
         self.bypass = kept.bypass
         if kept.since is not None:
             self.phase, self.since, self.text = Phase.TRIPPED, kept.since, kept.text
+            self.owe()
+
+    def owe(self) -> None:
+        """Do not take it for granted any more that its outputs are off."""
+        self.owed.update(output.device for output in self.rule.outputs)
 
     def kept(self) -> Kept:
         """Return what a record has to say of it."""

@@ -17,12 +17,16 @@ _TEXT = 600  # characters of the text, so that all of it has room
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """What `batch` came to (a state, `held` or graver) at `t`, and in words; not on its record."""
+    """What `batch` came to (a state, `held` or graver) at `t`, and in words; not on its record.
+
+    `latched` are the interlocks that tripped meanwhile and were not reset.
+    """
 
     batch: str
     state: str
     t: str
     text: str
+    latched: tuple[str, ...] = ()
 
 
 def mark_path(data: Path, unit: str) -> Path:
@@ -40,7 +44,8 @@ def lay(path: Path) -> None:
 def leave(path: Path, mark: Mark) -> None:
     """Write a mark over what was there, through to the medium.  Raises OSError.  Blocking."""
     words = asdict(mark)
-    for length in (_TEXT, _TEXT // 6):  # where every character is escaped
+    # Less text where every character is escaped, or many are latched; at the worst none.
+    for length in (_TEXT, _TEXT // 6, 0):
         data = json.dumps(words | {"text": mark.text[:length]}).encode("ascii")
         if len(data) <= SIZE:
             break
@@ -68,7 +73,9 @@ def found(path: Path, batch: str) -> Mark | None:
         return None
     try:
         words = json.loads(data)
-        mark = Mark(*(str(words[key]) for key in ("batch", "state", "t", "text")))
+        latched = tuple(str(name) for name in words.get("latched", ()))
+        whose, state, t, text = (str(words[key]) for key in ("batch", "state", "t", "text"))
+        mark = Mark(whose, state, t, text, latched)
     except (ValueError, TypeError, KeyError) as error:
         return Mark(batch, "held", "", f"{path.name} cannot be read ({error!r:.100})")
     return mark if mark.batch == batch else None

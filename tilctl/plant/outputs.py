@@ -96,6 +96,9 @@ class OutputGate:
         self._permits: list[Permit] = []
         self._bars: list[Bar] = []
         self.observers: list[Observer] = []  # told just before each write; must return at once
+        self.over: list[
+            Callable[[str, str], None]
+        ] = []  # told (device, command) when a write is over, whatever it came to
         self._complaints = Complaints()
         self._log = structlog.get_logger("outputs")
 
@@ -186,6 +189,8 @@ class OutputGate:
                 f"no end within {ACT_WITHIN:g} s" if isinstance(error, TimeoutError) else f"its driver broke: {error!r}"
             )
             raise OutcomeUnknown(device, f"{command}: {what}", "look at the instrument", {}) from error
+        finally:
+            self._ended(device, command)
         self._seen(device, readings)
         return readings
 
@@ -229,6 +234,14 @@ class OutputGate:
             except Exception:  # noqa: BLE001 - whoever looks on keeps nothing from being stopped
                 self._log.exception("observer_failed", device=act.device, command=act.command)
 
+    def _ended(self, device: str, command: str) -> None:
+        """Tell that a write is over.  Invariant: one that an interlock overtook does not outlast it."""
+        for observer in self.over:
+            try:
+                observer(device, command)
+            except Exception:  # noqa: BLE001 - what breaks here does not change what became of the write
+                self._log.exception("observer_failed", device=device, command=command)
+
     async def protect(self, device: str, command: str, args: Mapping[str, Any] | None = None) -> Protected:
         """Write a protective output (stop, close), at once, whoever owns the device; never raises, always bounded."""
         self._tell(Act(self._owners.get(device, ""), device, command, args or {}, None, protective=True))
@@ -240,6 +253,7 @@ class OutputGate:
             await asyncio.wait((work,), timeout=PROTECT_WITHIN)
         finally:
             work.cancel()
+            self._ended(device, command)
         error = work.result() if work.done() and not work.cancelled() else f"no answer within {PROTECT_WITHIN:g} s"
         self._complain(device, command, error, loop.time())
         return Protected(device, command, error, loop.time() - began)

@@ -20,7 +20,9 @@ from tilctl.guard.conditions import TagCondition
 from tilctl.guard.judged import moment
 from tilctl.guard.kept_rules import Kept, kept_of
 from tilctl.journal.chain import Record
-from tilctl.journal.events import BatchClosed, BatchCreated, InterlockEvent
+from tilctl.journal.events import BatchClosed, BatchCreated
+from tilctl.journal.mark import found as marked
+from tilctl.journal.mark import mark_path
 from tilctl.journal.verify import read
 from tilctl.plant.image import ProcessImage
 
@@ -54,6 +56,7 @@ def in_force(site: Site) -> list[InForce]:
     known = _site_records(site)
     frozen: dict[str, Rules] = {}
     batches: dict[str, list[Record]] = {}
+    names: dict[str, str] = {}
     for path in sorted((site.data / "batches").glob("*.db")):
         records, verdict = read(path)
         created = records[0].event if records else None
@@ -62,6 +65,7 @@ def in_force(site: Site) -> list[InForce]:
         if any(isinstance(record.event, BatchClosed) for record in records):
             continue
         batches[created.unit] = records
+        names[created.unit] = created.batch
         try:
             for unit, key in ((created.unit, "unit"), (SITE, SITE)) if created.interlocks is not None else ():
                 frozen[unit] = read_rules((created.interlocks or {})[key])
@@ -70,8 +74,10 @@ def in_force(site: Site) -> list[InForce]:
     own = {name: unit.rules for name, unit in site.units.items()} | {SITE: site.rules} | frozen
     found: list[InForce] = []
     for unit, rules in own.items():
-        mine = [r for r in known if isinstance(r.event, InterlockEvent) and r.event.unit == unit]
-        found.append(InForce(unit, rules, kept_of(unit, [*mine, *batches.get(unit, ())]), unit in batches))
+        kept = kept_of(unit, known, batches.get(unit, ()))
+        if unit in batches and (mark := marked(mark_path(site.data, unit), names[unit])) is not None:
+            kept |= {name: Kept(datetime.fromisoformat(mark.t), mark.text) for name in mark.latched}
+        found.append(InForce(unit, rules, kept, unit in batches))
     return found
 
 
