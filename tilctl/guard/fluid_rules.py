@@ -24,6 +24,7 @@ LEFT_ML, LEFT_SHARE = 10.0, 0.05  # mL and share of the order by which an empty 
 OFF_ML, OFF_SHARE, OFF_S = 5.0, 0.05, 60.0  # mass against count: more than max(5 mL, 5 %) in 60 s (P, S41)
 FLOOR_ML = 5.0  # mL that a container may be below what was to be left in it (P)
 LEAK_ML, LEAK_S = 20.0, 600.0  # mL that all containers together may lose in so many s without a transfer (P)
+SEEP_ML, SEEP_S = 60.0, 4 * 3600.0  # mL in so many s: a leak too slow for the rule above; more than scales creep (P)
 PRIMED_S = 10.0  # s of flow in which the named source has to fall (P; the check itself: S43)
 HAND_G = 10.0  # g in one step, or a place that is emptier than its container: a hand, no leak (P)
 INVALID_S = 30.0  # s that an instrument may say nothing before that is an alarm (P)
