@@ -53,13 +53,22 @@ def typed(*words: str | Path) -> tuple[int, str]:
         return main([*map(str, words)]), said.getvalue()
 
 
+GIVEN: set[int] = set()
+
+
 def free_port() -> int:
-    """Return a port that is free, below those that the system gives to whoever connects: nobody takes it meanwhile."""
+    """Return a port that is free, below those that the system gives to whoever connects: nobody takes it meanwhile.
+
+    Each process of a parallel run has a range of its own, and none is given twice.
+    """
+    first = 20_000 + 1_500 * (int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 8)
     while True:
-        port = random.SystemRandom().randrange(20_000, 32_000)
+        port = random.SystemRandom().randrange(first, first + 1_500)
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
-            return port
+            if port not in GIVEN:
+                GIVEN.add(port)
+                return port
 
 
 class Cell:
