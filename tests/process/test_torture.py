@@ -46,7 +46,10 @@ def test_the_page_carries_the_time_from_one_loop_to_the_next(tmp_path: Path) -> 
     assert live(10.0) == 1000.0
 
 
-@pytest.mark.parametrize("site", ["demo-site", "lab-watlow", pytest.param("lab-eurotherm", marks=pytest.mark.slow)])
+LABS = ("lab-watlow", "lab-eurotherm")
+
+
+@pytest.mark.parametrize("site", ["demo-site", *(pytest.param(lab, marks=pytest.mark.slow) for lab in LABS)])
 def test_a_batch_that_is_killed_at_random_instants(site: str, tmp_path: Path) -> None:
     status, said = torture("--kills", "12", "--jobs", "1", "--site", site, "--out", str(tmp_path / "out"))
     assert said["findings"] == []

@@ -44,17 +44,6 @@ def test_a_shakedown_runs_unchanged_on_instruments_that_can_be_bought(lab: str, 
     assert result.commanded >= 10
 
 
-def test_til_22d_runs_unchanged_on_a_lab_whose_pumps_do_not_count(tmp_path: Path):
-    """Looked at less often than the site file says, which is nothing to the recipe; `slow` runs it as it is shipped."""
-    text = site_for("lab-eurotherm").read_text("utf-8")
-    seldom = text.replace("scan: {active: 2 s, quiet: 120 s, ", "scan: {active: 4 s, quiet: 600 s, ")
-    assert seldom != text
-    (tmp_path / "site.yaml").write_text(seldom, "utf-8")
-    result = told(tmp_path, recipe="til-22d", site=tmp_path / "site.yaml")
-    assert (result.outcome, result.violations, result.held_s) == ("complete", [], 0.0)
-    assert result.commanded >= 25
-
-
 def on_a_serial_port(folder: Path, port: Path) -> Path:
     """Write the site of the second lab with its flow controllers on a serial port."""
     lines = site_for("lab-watlow").read_text("utf-8").splitlines()
