@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tilctl.gateway.notify_plan import GROUP_S, Message, Plan, Recipient, Standing, standing
@@ -40,6 +40,33 @@ def test_it_is_told_at_once_and_once() -> None:
     assert (message.kind, said(message), message.count) == ("raised", [("raised", "warm")], {"high": 1})
     assert plan.look(11.0, [alarm()]) is None
     assert plan.due == 10.0 + REPEAT
+
+
+@given(at=st.floats(0.0, 3e6), repeat=st.floats(GROUP_S, 86_400.0))
+def test_at_the_moment_that_is_due_it_is_said(at: float, repeat: float) -> None:
+    """To the last bit of the moment: one that is due and not said would be looked at without end."""
+    plan = Plan(Recipient("shift", ALL), repeat)
+    plan.look(at, [alarm()])
+    assert plan.due is not None
+    assert said(plan.look(plan.due, [alarm()])) == [("repeated", "warm")]
+
+
+@given(at=st.floats(0.0, 3e6))
+@example(at=84.472)  # (84.472 + 60) - 84.472 is less than 60
+def test_what_waits_for_its_minute_is_said_at_its_end(at: float) -> None:
+    plan = Plan(Recipient("shift", ALL), REPEAT)
+    plan.look(at, [alarm()])
+    assert plan.look(at + 1.0, [alarm(), alarm("b")]) is None
+    assert plan.due is not None
+    assert said(plan.look(plan.due, [alarm(), alarm("b")])) == [("raised", "b")]
+
+
+def test_one_that_is_his_no_more_is_not_due() -> None:
+    plan = shift(frozenset({"high"}))
+    plan.look(1.0, [alarm()])
+    assert plan.look(2 * REPEAT, [alarm(priority="low")]) is None
+    assert plan.due is None
+    assert said(plan.look(3 * REPEAT, [])) == [("over", "warm")], "who was told of it hears of its end"
 
 
 def test_only_what_concerns_a_person() -> None:

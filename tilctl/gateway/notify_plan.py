@@ -117,15 +117,17 @@ class Plan:
         if not self._began:
             stands: Why = "stands"
             said = [(stands, alarm) for alarm in mine]
-        if any(now - told.at >= self._repeat_s for told in self._told.values()):
+        # Invariant: compared as sums, as `due` is one: at that moment something is done, or it would be due for ever.
+        if any(now >= told.at + self._repeat_s for told in self._told.values()):
             news = {alarm.key for _, alarm in said}  # all of it at once, so that later ones come together too
             said.extend(("repeated", a) for a in mine if a.waiting and a.key in self._told and a.key not in news)
-        if said and self._last is not None and now - self._last < GROUP_S:
+        if said and self._last is not None and now < self._last + GROUP_S:
             self._due = self._last + GROUP_S
             return None
         self._began = True
         message = self._say(now, said, mine) if said else None
-        self._due = min((told.at + self._repeat_s for told in self._told.values()), default=None)
+        repeated = {alarm.key for alarm in mine}  # one whose priority is his no more is told again only when it is over
+        self._due = min((t.at + self._repeat_s for key, t in self._told.items() if key in repeated), default=None)
         return message
 
     def _concerns(self, alarm: Standing) -> bool:
