@@ -177,22 +177,12 @@ class Alarms:
 
     def take(self, record: Record) -> None:
         """Take in what the site's record says of an alarm."""
-        match record.event:
-            case (
-                ev.AlarmRaised()
-                | ev.AlarmCleared()
-                | ev.AlarmAcknowledged()
-                | ev.AlarmReset()
-                | ev.AlarmAgain()
-                | ev.AlarmSetAside()
-                | ev.AlarmSetBack()
-            ) as event if event.unit in self.desks:
-                desk = self.desks[event.unit]
-                desk.book.apply(event, parse_time(record.t), record.seq)
-                if self._board is not None:  # not while the record is being read
-                    desk.changed()
-            case _:
-                pass
+        event = record.event
+        if isinstance(event, ev.AlarmEvent) and event.unit in self.desks:
+            desk = self.desks[event.unit]
+            desk.book.apply(event, parse_time(record.t), record.seq)
+            if self._board is not None:  # not while the record is being read
+                desk.changed()
 
     def close(self) -> None:
         """Wait for nothing any more."""

@@ -212,15 +212,7 @@ class BatchState:
             case ev.Moved():
                 self.ledger.moved(event.from_container, event.to_container, event.volume_ml)
                 self.sampled.add(event.path)
-            case (
-                ev.AlarmRaised()
-                | ev.AlarmCleared()
-                | ev.AlarmAcknowledged()
-                | ev.AlarmReset()
-                | ev.AlarmAgain()
-                | ev.AlarmSetAside()
-                | ev.AlarmSetBack()
-            ):
+            case _ if isinstance(event, ev.AlarmEvent):
                 self.book.apply(event, t, record.seq)
             case ev.CommandReceived():
                 self.commands[event.command_id] = event

@@ -36,19 +36,9 @@ class Transitions:
 
     def told(self, unit: str, journal: str, record: Record) -> tuple[str, dict[str, Any]] | None:
         """Take in a record; return whose alarm it is about and what is told of it, None where of no alarm."""
-        match record.event:
-            case (
-                ev.AlarmRaised()
-                | ev.AlarmCleared()
-                | ev.AlarmAcknowledged()
-                | ev.AlarmReset()
-                | ev.AlarmAgain()
-                | ev.AlarmSetAside()
-                | ev.AlarmSetBack()
-            ) as event:
-                pass
-            case _:
-                return None
+        event = record.event
+        if not isinstance(event, ev.AlarmEvent):
+            return None
         whose = event.unit or unit
         book = self._books.setdefault((unit, whose), AlarmBook())
         before = book.get(event.alarm)
