@@ -232,6 +232,36 @@ async def test_what_is_not_known_does_not_trip(suite: Story, quality: Quality, t
     assert (suite.runner.state == "running") is not trips
 
 
+async def test_what_came_while_nobody_weighed_it_is_no_other_bag(suite: Story) -> None:
+    """It was full of what flowed, and the scale said nothing meanwhile: that is an overfill, not a hand."""
+    await suite.start(variant(suite, ("since(day0) >= 1 min", "since(day0) >= 5 h")))
+    await suite.until("empty/static", "acting")
+    image = suite.plant_suite.image
+    judged, mass, quality = image.before, 240.0, Quality.GOOD
+
+    def shown(device: str, readings: Mapping[str, Reading]) -> Mapping[str, Reading]:
+        readings = readings if judged is None else judged(device, readings)
+        if device != "scales":
+            return readings
+        return {**readings, "mass_1": replace(readings["mass_1"], value=mass, quality=quality)}
+
+    image.before = shown
+    with suite.plant_suite.scanner.active("scales"):
+        await suite.pass_time(3.0)
+        quality = Quality.STALE
+        await suite.pass_time(10.0)
+        mass, quality = 800.0, Quality.GOOD
+        await suite.when(lambda: "overfill-flask" in alarms(suite), "an overfill", within=5.0)
+        await suite.until_state("held")
+        quality = Quality.STALE
+        await suite.pass_time(3.0)
+        await suite.do("restart")
+        assert "overfill-flask" in alarms(suite), "a person cannot take as it is what nobody weighs"
+        fluids = suite.controller._slots[UNIT].fluids
+        assert fluids is not None
+        assert "flask" in fluids.refuses("pump_media", "dispense")
+
+
 async def test_an_overfill_is_stopped_with_a_dead_disk_and_again_when_it_goes_on(sharp: Story) -> None:
     sharp.announced |= TROUBLE
     await overfilled(sharp)
@@ -257,6 +287,29 @@ async def test_a_leak_is_stopped_while_nothing_is_walked(suite: Story) -> None:
     await suite.do("restart")
     await suite.when(lambda: "leak" not in suite.state.alarms, "taken by a person", 60.0)
     await tripped(suite, "leak", 1200.0)
+
+
+async def test_a_pump_that_says_nothing_for_a_moment_hides_no_leak_and_for_long_says_so(suite: Story) -> None:
+    await suite.start(variant(suite, ("since(day0) >= 1 min", "since(day0) >= 5 h")))
+    await suite.until("empty/static", "acting")
+    image = suite.plant_suite.image
+    judged, begun = image.before, suite.loop.time()
+    for_good = False
+
+    def loses(device: str, readings: Mapping[str, Reading]) -> Mapping[str, Reading]:
+        """Lose the word of one pump, at every fifth minute and then for good."""
+        readings = readings if judged is None else judged(device, readings)
+        if device != "pump_waste" or not (for_good or (suite.loop.time() - begun) % 300.0 < 60.0):
+            return readings
+        return {**readings, "running": replace(readings["running"], quality=Quality.STALE)}
+
+    image.before = loses
+    await suite.pass_time(700.0)
+    befalls(suite, "scales", "leak", port=7, rate=4.0)
+    await tripped(suite, "leak", 1200.0)
+    for_good = True
+    await suite.when(lambda: "fluid-pump_waste-invalid" in alarms(suite), "not judged", 600.0)
+    assert "whether it turns" in suite.state.alarms["fluid-pump_waste-invalid"].text
 
 
 async def test_a_scale_that_is_silent_neither_trips_nor_clears_and_says_so(suite: Story) -> None:

@@ -146,6 +146,25 @@ async def test_with_no_batch_to_restart_it_is_reset_when_it_is_over(tmp_path: Pa
         assert kept_of(UNIT, site_records(suite)) == {}
 
 
+async def test_what_is_not_known_meanwhile_is_not_over(tmp_path: Path) -> None:
+    rule = "too_hot: {when: station.temperature > 39 degC, off_delay: 60 s, then: {station: cut}, reset: auto}"
+    async with suite_of(tmp_path, site(tmp_path, rule)) as suite:
+        suite.announced = {"scan_failed"}
+        await waiting(suite)
+        await tripped(suite)
+        warm(suite, 37.0)
+        await suite.pass_time(5.0)
+        blind = Fault("incubator", "nan", args={"point": "temperature"})
+        injector = Injector([suite.plant], suite.servers, suite.plant.clock)
+        injector.apply(blind)
+        await suite.pass_time(120.0)
+        injector.end(blind)
+        await suite.pass_time(30.0)
+        assert one(suite).phase is Phase.TRIPPED, "it was known to be over for 35 s, and not at a stretch"
+        assert suite.plant.climate.heater_cut
+        await suite.when(lambda: one(suite).phase is Phase.NORMAL, "it is over", within=40.0)
+
+
 async def test_an_on_delay_and_an_off_delay_are_kept(tmp_path: Path) -> None:
     rule = "too_hot: {when: station.temperature > 39 degC, for: 10 s, off_delay: 60 s, then: {station: cut}}"
     async with suite_of(tmp_path, site(tmp_path, rule)) as suite:

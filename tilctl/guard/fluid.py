@@ -40,7 +40,7 @@ class FluidGuard:
         self._since: dict[str, float] = {}  # alarm -> time (s) of the reading from which its condition holds
         self._tripped = {alarm: "" for alarm in active if rule_of(alarm) is not None}  # alarm -> its text
         self._accepted: dict[str, float] = {}  # container -> mL above which it is overfilled anew: a person took it so
-        self._levels: dict[str, float] = {}  # container -> mL by its mass, when it was last weighed
+        self._levels: dict[str, float] = {}  # container -> mL at its last weighing, where all pumps stood by then
         self._unknown: dict[str, float] = {}  # instrument -> since when (s) it says nothing of what it should
         self._invalid = {alarm for alarm in active if alarm.startswith("fluid-") and alarm.endswith("-invalid")}
         self._cutting: dict[str, asyncio.Task[Any]] = {}
@@ -63,26 +63,32 @@ class FluidGuard:
         self._look_for_silence(picture, masses)
         if device not in self._scales:
             return
-        for held in picture.containers:
-            if held.name in masses and held.scale.startswith(f"{device}."):
+        here = [held for held in picture.containers if held.scale.startswith(f"{device}.")]
+        for held in here:
+            if held.name in masses:
                 self._judge_level(held, masses[held.name])
+            else:
+                self._levels.pop(held.name, None)
         self._follow(picture, masses, device)
-        if not picture.flows and self._all_stand():
-            if any(held.scale.startswith(f"{device}.") for held in picture.containers):
-                self._judge_leak(picture, masses)
-        else:
+        turning = self._turning()
+        if picture.flows or True in turning.values():
             self._leak.forget()
             self._since.pop("leak", None)
+        elif here and None not in turning.values():  # Invariant: a pump that says nothing ends no look for a leak
+            self._judge_leak(picture, masses)
 
     def rearm(self) -> None:
         """Take what is there as it is: a person has seen to it and restarts.  What gets worse acts anew."""
+        unknown: dict[str, str] = {}
         for held in self._picture().containers:
-            mass = self._number(held.scale)
-            if f"overfill-{held.name}" in self._tripped and mass is not None:
+            alarm, mass = f"overfill-{held.name}", self._number(held.scale)
+            if alarm in self._tripped and mass is not None:
                 self._accepted[held.name] = held.volume(mass) + GAINED_ML
-        for alarm in list(self._tripped):
+            elif alarm in self._tripped:  # Invariant: unknown is not false: nobody knows what would be taken as it is
+                unknown[alarm] = self._tripped[alarm] or f"what {held.name} weighs is not known"
+        for alarm in self._tripped.keys() - unknown.keys():
             self._reactions.cleared(alarm)
-        self._tripped.clear()
+        self._tripped = unknown
         self._since.clear()
         self._leak.forget()
 
@@ -120,9 +126,10 @@ class FluidGuard:
 
     def _judge_level(self, held: Held, mass: float) -> None:
         volume = held.volume(mass)
-        before = self._levels.get(held.name, volume)
-        self._levels[held.name] = volume
-        if held.lifted(mass) or (volume - before > SWAP_ML and self._all_stand()):
+        before = self._levels.pop(held.name, volume)
+        if stand := self._all_stand():  # Invariant: only what is known of the moment before tells a hand from a pump
+            self._levels[held.name] = volume
+        if held.lifted(mass) or (volume - before > SWAP_ML and stand):
             # Another bag, or the same one put back: what was not pumped in here is not overfilled here.
             self._accepted[held.name] = volume + GAINED_ML
         limit = max(FULL_SHARE * held.limit_ml, self._accepted.get(held.name, 0.0), held.mounted_ml + GAINED_ML)
@@ -208,9 +215,10 @@ class FluidGuard:
         for held in picture.containers:
             if held.name not in masses:
                 silent.setdefault(held.scale.partition(".")[0], []).append(f"the mass of {held.name}")
-        for flow in picture.flows:
-            if self._counted(flow) is None:
-                silent.setdefault(flow.pump, []).append("whether it turns")
+        unknown = {pump for pump, turns in self._turning().items() if turns is None}
+        unknown |= {flow.pump for flow in picture.flows if self._counted(flow) is None}
+        for pump in unknown:
+            silent.setdefault(pump, []).append("whether it turns")
         for device in self._unknown.keys() - silent.keys():
             del self._unknown[device]
         for alarm in [name for name in self._invalid if name.removeprefix("fluid-")[: -len("-invalid")] not in silent]:
@@ -256,10 +264,17 @@ class FluidGuard:
             counted += flow.rate / 60.0 * (self._read_at(flow.source.scale) - running.at)
         return min(max(counted, 0.0), flow.volume_ml)
 
+    def _turning(self) -> dict[str, bool | None]:
+        """Return whether each pump turns, None where it does not say."""
+        readings = {pump: self._reading(f"{pump}.running") for pump in self._pumps}
+        return {
+            pump: reading.value if reading is not None and isinstance(reading.value, bool) else None
+            for pump, reading in readings.items()
+        }
+
     def _all_stand(self) -> bool:
         """Whether every pump is known to stand."""
-        readings = [self._reading(f"{line.pump}.running") for line in self._plant.site.lines]
-        return all(reading is not None and reading.value is False for reading in readings)
+        return set(self._turning().values()) <= {False}
 
 
 def _text(name: str, flow: Flow) -> str:

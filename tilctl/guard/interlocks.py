@@ -183,6 +183,7 @@ class Interlocks:
         holds = judged.condition.goes_on()
         self._known(judged, known=holds is not None)
         if holds is None:
+            judged.false_since = None  # Invariant: what is not known does not end it
             return
         if holds:
             judged.false_since = None
