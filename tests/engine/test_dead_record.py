@@ -303,3 +303,25 @@ async def test_what_the_design_wants_meanwhile_is_on_record_when_it_is_opened_ag
     await suite.do("restart", expect=None)
     await suite.settle()
     assert not suite.state.alarms["odd"].aside
+
+
+async def test_what_breaks_over_the_record_keeps_no_hold_and_no_guard_from_acting(
+    suite: Story, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suite.announced |= {"callback_failed"}
+    await suite.start("still", wait="9 h")
+    await suite.until("stay/one", "acting")
+
+    def breaks() -> None:
+        raise RuntimeError("a fault of the program")
+
+    controller = suite.controller
+    monkeypatch.setattr(controller._alarms, "note_lost", breaks)
+    monkeypatch.setattr(controller.interlocking.records, "note_lost", breaks)
+    judged: list[str] = []
+    slot = controller._slots[UNIT]
+    monkeypatch.setattr(slot, "scanned", lambda device, _named: judged.append(device))
+    await suite.plant_suite.image.next_scan("incubator")
+    await suite.when(lambda: "incubator" in judged, "its guards are asked", within=5.0)
+    await suite.do("hold")
+    await suite.until_state("held")

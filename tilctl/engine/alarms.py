@@ -160,7 +160,7 @@ class Alarms:
 
     def judge(self, device: str | None = None) -> None:
         """Judge what a reading of this device may change; everything where none is named."""
-        self.note_lost()
+        self._tell((self.note_lost,))
         for slot in self._slots.values():
             self._tell((slot.judged,), device)
         if self._board is not None:

@@ -106,9 +106,9 @@ class Controller(Units):
             )
         if command.verb in REOPENS and (why := await reopen_records(self.journal, slot.runner)):
             return Outcome("failed", "journal_failed", f"nothing was done: {why}")
-        self._alarms.note_lost()  # before a batch takes over what stands
-        self.interlocking.records.note_lost()  # before a restart resets what it is about
         early = self._protect(slot, command) if command.verb in _PROTECTIVE else None
+        # Actuate first, report second; but before a batch takes over, or a restart resets, what this is about.
+        self._tell((self._alarms.note_lost, self.interlocking.records.note_lost))
         if early is not None and too_many and early.status != "done":
             return early  # it was heard again; the record has enough of them
         journal: Journal = self.journal if slot.runner is None else slot.runner.batch.journal

@@ -15,7 +15,7 @@ from tilctl.guard.judged import Either
 from tilctl.guard.kept_rules import Kept, after, events_of
 from tilctl.journal import interlock_events as ev
 from tilctl.journal.chain import Record
-from tilctl.journal.events import ExceptionRaised
+from tilctl.journal.events import EventError, ExceptionRaised
 from tilctl.journal.store import Journal, JournalError
 
 _OF_A_BYPASS = (ev.InterlockBypassed, ev.BypassEnded)
@@ -87,7 +87,7 @@ class InterlockRecords:
                     self._on_record(unit, event)
                     self._site_says(unit, event)
                 return
-        except JournalError as error:
+        except (JournalError, EventError) as error:
             self._log.error("record_failed", error=str(error))
         if not isinstance(event, ExceptionRaised):
             self._unnoted[_about(unit, event)] = event
