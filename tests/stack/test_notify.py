@@ -199,6 +199,19 @@ def test_a_dead_way_neither_blocks_nor_grows() -> None:
         assert sender.counts["dropped"] >= 500 - notify_send.QUEUE - 1
 
 
+def test_one_that_is_never_taken_keeps_no_later_one_waiting(hook: Hook) -> None:
+    hook.status = 413
+    with Told(Webhook(hook.url, Login()), retry_s=60.0) as sender:
+        sender.put(body(1))
+        until(lambda: sender.counts["dropped"] == 1, "it is given up")
+        assert (sender.waiting, sender.why) == (0, "it answers HTTP 413")
+        assert sender.failing_s > 0, "the person was not told"
+        hook.status = 200
+        sender.put(body(2))
+        until(lambda: sender.counts["delivered"] == 1, "the next one is delivered at once")
+    assert [each["id"] for each in hook.bodies] == ["1", "2"]
+
+
 def test_what_is_too_old_is_given_up_and_the_way_stays_failing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(notify_send, "EXPIRES_S", 0.0)
     with Told(Webhook(f"http://127.0.0.1:{closed_port()}/x", Login())) as sender:

@@ -33,8 +33,18 @@ CLOSE_WITHIN_S = 2.0
 Body = Mapping[str, Any]
 
 
+REFUSED_HTTP = (400, 413, 422)  # what is wrong with these is the message: sent again, it is refused again
+
+
 class DeliveryError(Exception):
-    """A message was not taken; the text says why, without an address or a secret."""
+    """A message was not taken; the text says why, without an address or a secret.
+
+    `final`: this one never will be; the next one may.
+    """
+
+    def __init__(self, text: str, *, final: bool = False) -> None:
+        super().__init__(text)
+        self.final = final
 
 
 class Way(Protocol):
@@ -84,7 +94,7 @@ class Webhook:
         except (OSError, http.client.HTTPException, LoginError, ValueError) as error:
             raise DeliveryError(_why(error)) from error
         if not 200 <= status < 300:
-            raise DeliveryError(f"it answers HTTP {status}")
+            raise DeliveryError(f"it answers HTTP {status}", final=status in REFUSED_HTTP)
 
     def _connection(self) -> http.client.HTTPConnection:
         if self._parts.scheme == "http":  # to this machine itself, by the check of the site file
@@ -113,7 +123,8 @@ class EMail:
                     server.login(self._mail.login.user, password)
                 server.send_message(mail_of(body, self._mail.sender, self._to))
         except (OSError, LoginError, ValueError) as error:  # SMTPException is an OSError
-            raise DeliveryError(_why(error)) from error
+            final = isinstance(error, smtplib.SMTPDataError) and error.smtp_code >= 500
+            raise DeliveryError(_why(error), final=final) from error
 
     def _server(self) -> smtplib.SMTP:
         mail = self._mail
@@ -232,12 +243,14 @@ class Sender:
             try:
                 self.way.deliver(body)
             except Exception as error:  # noqa: BLE001 - whatever a library comes to, the next message is tried
-                why = str(error) if isinstance(error, DeliveryError) else type(error).__name__
-                self._log.warning("not_delivered", why=why, waiting=self.waiting)
-                self._failed(head, why)
+                known = isinstance(error, DeliveryError)
+                why, final = (str(error), error.final) if known else (type(error).__name__, False)
+                self._log.warning("not_delivered", why=why, waiting=self.waiting, final=final)
+                self._failed(head, why, final=final)
                 self._tell()
-                self._rest(pause)
-                pause = min(2 * pause, LONGEST_S)
+                if not final:  # one that is never taken keeps no later one waiting
+                    self._rest(pause)
+                    pause = min(2 * pause, LONGEST_S)
                 continue
             pause = self._retry_s
             with self._lock:
@@ -260,10 +273,13 @@ class Sender:
                 self._lock.wait()
             return None if self._closing and self._why else self._queue[0]
 
-    def _failed(self, head: tuple[float, Body], why: str) -> None:
+    def _failed(self, head: tuple[float, Body], why: str, *, final: bool) -> None:
         with self._lock:
             self._failing = head[0] if self._failing is None else self._failing
             self._why = why
+            if final:
+                self.counts["dropped"] += self._take(head)
+                return
             self.counts["retried"] += 1
             if time.monotonic() - head[0] >= EXPIRES_S and self._take(head):
                 self.counts["expired"] += 1
