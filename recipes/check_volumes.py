@@ -17,7 +17,7 @@ from recipes import steps as verbs
 from recipes.bounds import Bound, between, bound, either, exactly
 from recipes.expr import compile
 from recipes.findings import Findings
-from recipes.model import Recipe
+from recipes.model import FULL_SHARE, Recipe
 from recipes.ranges import Range, parse_range
 from recipes.steps import AnyVerb
 from recipes.syntax import ExprError
@@ -202,7 +202,7 @@ class VolumeCheck:
         if 0 < moved.high < UNPROVABLE_ML and not step.all:
             message = f"at most {show(moved.high, 'mL')} are moved, less than can be shown to have arrived"
             self._say("dose-unprovable", path, message, f"a scale shows {UNPROVABLE_ML:g} mL and more", warn=True)
-        self._fits(step.to, target, after, path, "would hold")
+        self._fits(step.to, target, after, path, "would hold", FULL_SHARE)
         self._keep(step.to, _at_most(after, self._limits[target]), state)
         self._keep(step.from_, self._left(step, held, moved, slack, state), state)
 
@@ -233,15 +233,16 @@ class VolumeCheck:
         except QuantityError:
             return 0.0
 
-    def _fits(self, name: str, family: str, volume: Bound, path: DataPath, what: str) -> None:
-        """Report a volume that is over the limit for certain (an error), or that may be (a warning)."""
+    def _fits(self, name: str, family: str, volume: Bound, path: DataPath, what: str, share: float = 1.0) -> None:
+        """Report what is over a share of the limit for certain (an error), or may be (a warning)."""
         limit = self._limits[family]
-        if volume.low > limit:
-            message = f"'{name}' {what} at least {show(volume.low, 'mL')}, its limit is {show(limit, 'mL')}"
+        said = f"its limit is {show(limit, 'mL')}" + (f", and pumps stop at {share:.0%} of it" if share < 1.0 else "")
+        if volume.low > share * limit:
+            message = f"'{name}' {what} at least {show(volume.low, 'mL')}, {said}"
             self._say("overfill", path, message, "move less, or declare a larger container")
-        elif volume.high > limit * (1 + 1e-9):
+        elif volume.high > share * limit * (1 + 1e-9):
             most = show(volume.high, "mL") if math.isfinite(volume.high) else "any volume"
-            message = f"'{name}' {what} up to {most} at worst, its limit is {show(limit, 'mL')}"
+            message = f"'{name}' {what} up to {most} at worst, {said}"
             self._say("overfill-possible", path, message, "bound it with min(...), or narrow the ranges", warn=True)
 
     def _need(self, text: str, state: State, path: DataPath) -> str | None:

@@ -28,6 +28,10 @@ class Equipment(Frozen):
     source: Text | None = None
 
 
+FULL_SHARE = 0.98
+"""Of its limit, from which a container is too full and pumps are stopped: what scale and line may be off (engineering)."""
+
+
 class Container(Frozen):
     """An account of the volume ledger; `limit` is the most it may hold.
 

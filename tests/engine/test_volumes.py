@@ -17,6 +17,7 @@ def nothing_moved(suite: Story) -> None:
     ("first", "words", "hint"),
     [
         ("600 mL", "flask would be over-full: it holds 0.0 mL, 600.0 mL would come, its limit is 500 mL", "mount"),
+        ("489 mL", "its limit is 500 mL, and at 98% of it pumps are stopped (2.0 mL more are within", "mount"),
         ("450 mL", "media holds 100.0 mL, 450.0 mL are wanted", "fuller"),
     ],
 )

@@ -226,6 +226,8 @@ BROKEN: list[tuple[str, str, list[tuple[str, str]], str]] = [
         "unmount",
     ),
     ("overfill", "error", [("volume: fill,", "volume: 1200 mL,")], "1000 mL"),
+    ("overfill-possible", "warning", [("volume: fill,", "volume: 970 mL,")], "pumps stop at 98% of it"),
+    ("overfill", "error", [("volume: fill,", "volume: 1050 mL,")], "pumps stop at 98% of it"),
     ("overfill-possible", "warning", [("range: 100..800 mL", "range: 100..980 mL")], "min(...)"),
     ("dose-unprovable", "warning", [("volume: share.volume", "volume: 2 mL")], "shown"),
     (

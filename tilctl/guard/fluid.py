@@ -14,9 +14,10 @@ from typing import Any
 import structlog
 
 from devices.reading import Quality, Reading
+from recipes.model import FULL_SHARE
 from tilctl.guard.board import Reactions
 from tilctl.guard.flow import FlowWatch
-from tilctl.guard.fluid_rules import FULL_SHARE, GAINED_ML, INVALID_S, RULES, SWAP_ML, Rule, rule_of
+from tilctl.guard.fluid_rules import GAINED_ML, INVALID_S, RULES, SWAP_ML, Rule, rule_of
 from tilctl.guard.fluid_view import Flow, Held, Picture
 from tilctl.guard.leak import LeakWatch
 from tilctl.plant.unit import UnitPlant

@@ -12,7 +12,6 @@ from types import MappingProxyType
 
 from tilctl.guard.board import Action, Priority
 
-FULL_SHARE = 0.98  # of the limit, from which a container is too full (P)
 GAINED_ML = 3.0  # mL; what is fuller than when it was mounted by less than this was not filled here (P)
 SWAP_ML = 50.0  # mL in one step with all pumps standing: a person has put up another bag (P)
 STILL_G = 0.5  # g that a source may move in STILL_S and stands still by that (P, GKU)

@@ -7,12 +7,12 @@ from typing import Any
 
 from devices.instrument import DeviceError
 from devices.quantity import parse
+from recipes.model import FULL_SHARE
 from recipes.steps import Transfer
 from tilctl.engine.context import Context
 from tilctl.engine.errors import InDoubt, StepError
 from tilctl.engine.intents import not_safe, resolve, settle, way_of
 from tilctl.engine.shield import finish
-from tilctl.guard.fluid_rules import FULL_SHARE
 from tilctl.journal import events as ev
 from tilctl.plant.control.dispense import dispense
 from tilctl.plant.evidence import LEAST_BY_MASS_ML, Evidence, gather_evidence
@@ -98,9 +98,9 @@ def _settle_order(context: Context, step: Transfer) -> dict[str, Any]:
         volume = context.number(step.up_to or "", "mL") - destination.volume_ml
     else:
         volume = source.volume_ml
-    _check_volume(context, source, destination, volume)
     tolerance = parse(step.tolerance)
     allowed = tolerance.value if tolerance.unit == "mL" else volume * tolerance.value / 100
+    _check_volume(context, source, destination, volume, 0.0 if step.all else max(0.0, allowed))
     return {
         "source": source.name,
         "destination": destination.name,
@@ -111,18 +111,19 @@ def _settle_order(context: Context, step: Transfer) -> dict[str, Any]:
     } | ({} if step.leave is None else {"least": round(max(0.0, context.number(step.leave, "mL") - allowed), 3)})
 
 
-def _check_volume(context: Context, source: Container, destination: Container, volume: float) -> None:
-    """Refuse what cannot be: more than there is, or more than fits."""
+def _check_volume(context: Context, source: Container, destination: Container, volume: float, more: float) -> None:
+    """Refuse what cannot be: more than there is, or more than fits; `more` mL may come by its tolerance."""
     if volume < -1.0:
         raise StepError(
             f"{context.path}: the volume to move is {volume:.1f} mL",
             f"check {source.name} ({source.volume_ml:.1f} mL) and {destination.name} ({destination.volume_ml:.1f} mL)",
         )
     limit = context.batch.limit_ml(destination.name)
-    if destination.volume_ml + volume > FULL_SHARE * limit:
+    if destination.volume_ml + volume + more > FULL_SHARE * limit:
         raise StepError(
             f"{context.path}: {destination.name} would be over-full: it holds {destination.volume_ml:.1f} mL, "
-            f"{volume:.1f} mL would come, its limit is {limit:.0f} mL, and at {FULL_SHARE:.0%} of it pumps are stopped",
+            f"{volume:.1f} mL would come, its limit is {limit:.0f} mL, and at {FULL_SHARE:.0%} of it pumps are stopped"
+            + (f" ({more:.1f} mL more are within the tolerance)" if more else ""),
             "mount an empty container or correct the recipe; nothing was moved",
         )
     if volume > source.volume_ml + max(3.0, 0.02 * source.volume_ml):
