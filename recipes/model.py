@@ -29,7 +29,7 @@ class Equipment(Frozen):
 
 
 FULL_SHARE = 0.98
-"""Of its limit, from which a container is too full and pumps are stopped: what scale and line may be off (engineering)."""
+"""Share of its limit at which a container is too full, and pumps are stopped (engineering default)."""
 
 
 class Container(Frozen):

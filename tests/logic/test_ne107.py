@@ -76,7 +76,6 @@ CASES: dict[str, tuple[Known, Ne107, str]] = {
     "worn out": (wearing(0, 1000), Ne107.FAILURE, "used up the memory"),
     "tripped": (replace(WELL, tripped=True), Ne107.MAINTENANCE, "own watchdog"),
     "disagree": (replace(WELL, disagree=True), Ne107.FAILURE, "two probes that disagree"),
-    "by hand": (replace(WELL, by_hand="ab calibrates"), Ne107.FUNCTION_CHECK, "hands (ab calibrates)"),
     "a part failed": (
         replace(WELL, parts={"heater": judge(having(Quality.BAD))}), Ne107.FAILURE, "has heater, which gives no value",
     ),
@@ -115,7 +114,6 @@ def _both(a: Known, b: Known) -> Known:
         written=(*a.written, *b.written),
         tripped=a.tripped or b.tripped,
         disagree=a.disagree or b.disagree,
-        by_hand=a.by_hand or b.by_hand,
     )
 
 

@@ -1,4 +1,4 @@
-"""The ways on which people are told: a webhook or a mail server, each with a thread and a short queue of its own.
+"""The ways on which people are told, webhooks and mail servers: each way to each person has a thread and a short queue.
 
 Nothing here is waited for by the core, and nothing raises into it.  Neither addresses of webhooks nor what their files
 hold is ever logged: whoever knows them can speak in our name.

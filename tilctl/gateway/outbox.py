@@ -330,7 +330,7 @@ class Outbox:
 
     @property
     def waiting(self) -> int:
-        """Return how much waits: answers, changed topics and undelivered events."""
+        """Return how much waits: answers, notices of alarms, changed topics and undelivered events."""
         with self._lock:
             posts = len(self._answers) + len(self._notices)
             return posts + len(self._changed) + sum(s.head - s.delivered for s in self._streams.values())

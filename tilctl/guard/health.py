@@ -67,9 +67,6 @@ class Health:
         """Stand in front of the image of a suite; by `clock` calibrations expire."""
         self.changed: list[Callable[[str], None]] = []
         """Told of a device whose reasons, communication or serial number changed; must not raise or block."""
-        self.by_hand: dict[str, str] = {}
-        """Device -> why a person has it.  Commissioning has instruments only while no controller runs, so nobody does
-        now; whoever lets a person have one beside a batch says so here."""
         self._suite = suite
         self._clock = clock
         self._log = structlog.get_logger("health")
@@ -190,7 +187,6 @@ class Health:
             tripped=dog is not None and _true(seen.get(dog.tripped)),
             disagree=_true(seen.get(_DISAGREE)),
             alarmed=_alarmed(each.instrument.profile),
-            by_hand=self.by_hand.get(each.name, ""),
             parts=dict(zip(each.parts, each.of_parts, strict=True)),
         )
 

@@ -100,8 +100,8 @@ class Known:
 
     `tried`: somebody has asked it.  `qualities` are those of what it measures, as its driver says, None where it was
     never read.  `signs` are what it shows of itself, with whether each stands (None: never seen).  `calibrations` are
-    those in force, with the points that they correct (None: all); `by_hand` says why a person has it; on the points and
-    bits `alarmed` its profile has alarms of its own.
+    those in force, with the points that they correct (None: all); on the points and bits `alarmed` its profile has
+    alarms of its own.
     """
 
     status: DeviceStatus
@@ -115,7 +115,6 @@ class Known:
     written: tuple[Written, ...] = ()
     tripped: bool = False
     disagree: bool = False
-    by_hand: str = ""
     alarmed: frozenset[str] = NOTHING
     parts: Mapping[str, Verdict] = field(default_factory=dict[str, Verdict])
 
@@ -165,9 +164,6 @@ def _answering(known: Known, unknown: list[str]) -> list[Reason]:
         }.get(status.state, "check power, cable and address")
         text = f"is {status.state.value}" + (f" ({status.text})" if status.text else "")
         found.append(Reason(Ne107.FAILURE, text, todo, EVERYTHING))
-    if known.by_hand:
-        todo = "let it go first"
-        found.append(Reason(Ne107.FUNCTION_CHECK, f"is in a person's hands ({known.by_hand})", todo, EVERYTHING))
     return found
 
 
