@@ -106,12 +106,11 @@ async def test_one_that_resets_by_itself_gives_the_cells_their_target_back(tmp_p
 
 async def test_without_a_batch_it_is_told_and_kept_by_the_site(tmp_path: Path) -> None:
     async with suite_of(tmp_path, site(tmp_path, RULE.format(limit=39, reset="manual"))) as suite:
-        told_idle: list[tuple[str, str, bool]] = []
-        suite.controller.interlocking.on_idle_alarm = lambda a, on: told_idle.append((a.unit, a.alarm, on))
         await tripped(suite)
         await over(suite)
-        assert told_idle == [(UNIT, "interlock-too_hot", True)]
         await suite.settle()
+        told = [each.event for each in site_records(suite) if getattr(each.event, "alarm", "") == "interlock-too_hot"]
+        assert [(each.kind, each.unit) for each in told] == [("alarm_raised", UNIT)]
         assert kept_of(UNIT, site_records(suite))["too_hot"].since is not None
         await suite.power_cut()
         assert one(suite).phase is Phase.LATCHED

@@ -90,13 +90,17 @@ class Alarms:
         for alarm, priority, text, values in self._board.standing():
             if not self.at(alarm).stands(alarm):
                 self._raise(alarm, priority, text, values)
-            runner = self._concerned(alarm)
-            for desk in self._elsewhere(alarm):
-                if desk.stands(alarm):
-                    desk.hand_over(alarm, "the site" if runner is None else f"batch {runner.batch.name}")
+            self.given_to(alarm, self._concerned(alarm))
         for alarm in alarms:
             for desk in self._elsewhere(alarm):
                 desk.gone_over(self.at(alarm), alarm)
+
+    def given_to(self, alarm: str, runner: Runner | None) -> None:
+        """Hand an alarm of shared equipment over to the batch that has it, None for the site, from everywhere else."""
+        here = self.desks[SITE] if runner is None else runner.desk
+        for desk in self._all():
+            if desk is not here and desk.stands(alarm):
+                desk.hand_over(alarm, "the site" if runner is None else f"batch {runner.batch.name}")
 
     def at(self, alarm: str) -> Desk:
         """Return where an alarm of the site or of shared equipment is noted now."""

@@ -70,6 +70,8 @@ class Interlocking:
         self._standing: dict[tuple[str, str], Standing] = {}
         self.on_idle_alarm: Callable[[Standing, bool], None] = lambda _alarm, _raised: None
         """The one hook for alarms of units without a batch: the alarm, and whether it is raised (else it is over)."""
+        self.on_given: Callable[[str, Runner | None], None] = lambda _alarm, _runner: None
+        """Told where an alarm of shared equipment stands now, a batch or the site: elsewhere it is handed over."""
         self._log = structlog.get_logger("interlocks")
         owners = {part: name for name, spec in site.equipment.items() for part in parts_of(spec)}
         self.rules = Interlocks(suite.image, suite.gate, clock, self, owners)
@@ -110,8 +112,10 @@ class Interlocking:
                     self._marked.append((unit, name))
             self.rules.restore(unit, self._kept[unit])
 
-    def tell(self, uncertain: str = "") -> None:
+    def tell(self, stands: Callable[[str, str], bool], uncertain: str = "") -> None:
         """Alarm of what was restored; `uncertain` says why nobody knows how long the outage was, "" where it is known.
+
+        `stands` tells whether an alarm of a unit without a batch, or of the site, stands on record.
 
         Invariant: unknown is no permission: then no bypass is known to last still.
         """
@@ -122,7 +126,13 @@ class Interlocking:
         for unit, kept in self._kept.items():
             if unit not in self._runners():
                 self._gone(unit, kept.keys() - self.rules.of(unit).keys())
-        for judged in self.rules:
+        for judged in self.rules:  # an alarm that stands ends by what is judged now
+            if stands(judged.unit, _invalid(judged)):
+                judged.unknown_told = True
+                self.unknown(judged, told=True)
+            if stands(judged.unit, f"internal-error-{judged.rule.name}"):
+                judged.broken = True
+                self._raise(judged, f"internal-error-{judged.rule.name}", "critical", "it did not work before a start")
             self._tell_what_stands(judged)
 
     def rows(self, unit: str) -> list[dict[str, Any]]:
@@ -193,19 +203,28 @@ class Interlocking:
         runner.judged_by = tuple(sorted(read & self._suite.instruments.keys()))
         runner.keeps = lambda alarm: (unit, alarm) in self._standing or (SITE, alarm) in self._standing
         for judged in self.rules:
-            if self._runner_of(judged) is runner:
+            if judged.unit in (unit, SITE):  # after a start a batch gets its shared equipment back only later
                 judged.unknown_told = judged.unknown_told or _invalid(judged) in alarms
+            if self._runner_of(judged) is runner:
                 self._tell_what_stands(judged)
         for standing in list(self._standing.values()):
             if standing.unit == unit:
                 self._alarm(runner, standing)
 
     def passed_on(self) -> None:
-        """Let the batch that has been given shared equipment know what stands of its rules."""
+        """Note what stands of the rules of shared equipment where it belongs now: with the batch that has it, or not.
+
+        Invariant: announced there first, and then handed over elsewhere: what stands is told by somebody at any time.
+        """
         for standing in list(self._standing.values()):
             judged = self.rules.of(SITE).get(standing.rule)
-            if standing.unit == SITE and judged is not None and (runner := self._runner_of(judged)) is not None:
+            if standing.unit != SITE or judged is None:
+                continue
+            if (runner := self._runner_of(judged)) is not None:
                 self._alarm(runner, standing)
+            else:
+                self.on_idle_alarm(standing, True)
+            self.on_given(standing.alarm, runner)
 
     def left(self, unit: str) -> list[ev.InterlockEvent]:
         """Return what the site's record has to say of a unit whose batch is put away.
@@ -228,6 +247,7 @@ class Interlocking:
         for standing in list(self._standing.values()):
             if standing.unit == unit:
                 self.on_idle_alarm(standing, True)
+        self.passed_on()  # of shared equipment that it had to the end
         self._shown(unit)
 
     def _gone(self, unit: str, names: Iterable[str]) -> None:
@@ -354,7 +374,8 @@ class Interlocking:
         self._standing[key] = standing
         if (runner := self._runner_of(judged)) is not None:
             self._alarm(runner, standing)
-        elif known is None:
+        elif known is None and not any(each.desk.stands(alarm) for each in self._concerned(judged)):
+            # After a start the batch has it on record, and its equipment back in a moment: nothing is announced anew.
             self._log.warning("alarm", unit=judged.unit, alarm=alarm, priority=priority, text=text)
             self.on_idle_alarm(standing, True)
 
@@ -367,8 +388,8 @@ class Interlocking:
         for runner in self._concerned(judged):
             if runner.desk.stands(alarm):
                 runner.clear(alarm)
-        if standing is not None and self._runner_of(judged) is None:
-            self.on_idle_alarm(standing, False)
+        # Whoever has the equipment now, and whoever raised it: it may stand there from before, or from before a start.
+        self.on_idle_alarm(standing or Standing(judged.unit, judged.rule.name, alarm, "low", ""), False)
 
     def _concerned(self, judged: Either) -> Iterator[Runner]:
         """Yield the batches that may have been told: of shared equipment also one that has given it back."""

@@ -82,6 +82,7 @@ class Units:
             lambda unit: self._tell(self.on_status, unit),
         )  # fmt: skip
         self.interlocking.on_idle_alarm = self._alarms.of_an_interlock
+        self.interlocking.on_given = self._alarms.given_to
         suite.gate.permit(self._permit)
         suite.image.watch(self._scanned)
         suite.sharing.changed.append(self._shared)
@@ -128,7 +129,7 @@ class Units:
             if not over(batch):
                 self._install(batch)
         self._alarms.watch(self._slots)
-        self.interlocking.tell(self.clock.uncertain)
+        self.interlocking.tell(lambda unit, alarm: self._alarms.desks[unit].stands(alarm), self.clock.uncertain)
         for step in self._stepped:
             self._tell_step(step)
         self.mode = "recovering"

@@ -262,7 +262,8 @@ class Interlocks:
             judged.unknown_since = None
         elif judged.unknown_since is None:
             judged.unknown_since = now
-        told = judged.unknown_since is not None and now - judged.unknown_since >= INVALID_AFTER
+        # Unknown ends nothing: what was told before a start stands until it is known.
+        told = not known and (judged.unknown_told or now - (judged.unknown_since or now) >= INVALID_AFTER)
         if told is not judged.unknown_told:
             judged.unknown_told = told
             self._reactions.unknown(judged, told=told)
