@@ -137,14 +137,15 @@ class ModbusDevice:
             raise CommandRefused(self.name, f"{self.profile.id} has no command {name}", f"its commands: {known}")
         urgent = priority is Priority.STOP
         try:
+            addr = command_address(command, args)
+            # Invariant: counted before anything is awaited: a stop outlasts all that was under way to its place.
+            self._stops[addr] = stops = self._stops.get(addr, 0) + urgent
             kept = await self._kept_words(command, priority)
-            addr, words = command_address(command, args), encode_command(command, args, kept)
-            proof, stops = self._proof(command, addr, words, args), self._stops.get(addr, 0)
+            proof = self._proof(command, addr, encode_command(command, args, kept), args)
         except ArgumentError as error:
             raise CommandRefused(self.name, str(error), "nothing was sent") from None
         if urgent:
-            self._stops[addr] = self._stops.get(addr, 0) + 1
-            return await self._carried_out(command, proof, priority, self._stops[addr])
+            return await self._carried_out(command, proof, priority, stops)
         async with self._turns.setdefault(name, asyncio.Lock()):  # intervals and budgets hold for all who want it
             return await self._carried_out(command, proof, priority, stops)
 
@@ -166,11 +167,7 @@ class ModbusDevice:
                     raise CommandRefused(self.name, f"{name} was not sent: {proof.shown(readings)} already", hint)
         except ReadFailed as error:
             raise CommandRefused(self.name, f"{name} was not sent: {error.what}", error.hint) from error
-        # Invariant: what was given before a stop is not sent after it.
-        if not urgent and self._stops.get(proof.addr, 0) != stops:
-            text = f"{name} was not sent: a stop was, to the same place, after it was given"
-            raise CommandRefused(self.name, text, "give it again, if it is still wanted")
-        lost = await self._write_once(proof, priority)
+        lost = await self._write_once(proof, priority, stops)
         return await proof.stands(
             self.name, lambda: self._evidence(proof, priority), self._clock, lost, 2 * self._bus.timeout
         )
@@ -394,11 +391,20 @@ class ModbusDevice:
             raise CommandRefused(self.name, f"{command.name} was not sent: {why}", hint)
         self._wrote[command.name] = self._clock.monotonic()
 
-    async def _write_once(self, proof: Proof, priority: Priority) -> str:
+    def _in_force(self, proof: Proof, priority: Priority, stops: int) -> None:
+        """Raise CommandRefused where a stop came after a command was given; a stop gives way to nothing."""
+        if priority is not Priority.STOP and self._stops.get(proof.addr, 0) != stops:
+            text = f"{proof.command.name} was not sent: a stop was, to the same place, after it was given"
+            raise CommandRefused(self.name, text, "give it again, if it is still wanted")
+
+    async def _write_once(self, proof: Proof, priority: Priority, stops: int) -> str:
         """Write; return "" when acknowledged, or why nobody knows. Invariant: sent to the wire at most once."""
         command = proof.command
-        self._count(command, priority)
-        for _ in range(3):
+        for tried in range(3):
+            # Invariant: what was given before a stop is not sent after it, however often it has to be tried.
+            self._in_force(proof, priority, stops)
+            if not tried:
+                self._count(command, priority)
             generation = None if priority is Priority.STOP else self._generation
             try:
                 return await self._send(proof, priority, generation)

@@ -508,6 +508,47 @@ async def test_an_instrument_that_said_it_is_another_is_asked_again_before_it_ge
     assert bench.device.executed == [(1, 0, [0, 0])]
 
 
+async def test_a_write_that_waited_for_a_check_after_a_loss_is_not_sent_after_a_stop(bench: Bench):
+    await bench.probe.read("state")
+    held: list[Exchange] = []
+    bench.device.once(state_read, held.append)
+    read = asyncio.create_task(bench.probe.read("state"))
+    await until(lambda: bool(held))
+    old = asyncio.create_task(bench.probe.command("select", {"suction": 7, "delivery": 3}))
+    await until(lambda: bench.bus.depth == 1)
+    asked: list[Exchange] = []
+    bench.device.once(lambda e: e.addr == 100, asked.append)
+    bench.device.hang_up()
+    with pytest.raises(ReadFailed):
+        await read
+    await until(lambda: bool(asked))  # the write found another connection, and who is there is asked first
+    stop = asyncio.create_task(bench.probe.command("close", {}, Priority.STOP))
+    await until(lambda: bench.bus.depth == 1)
+    asked[0].serve()
+    await stop
+    with pytest.raises(CommandRefused, match="select was not sent: a stop was"):
+        await old
+    assert bench.device.executed == [(1, 0, [0, 0])]
+
+
+async def test_a_stop_outlasts_a_command_that_still_reads_the_bits_it_keeps(bench: Bench):
+    drive = ModbusDevice("drive", load_profile("longer-l100"), bench.bus, 1, bench.clock)
+    await drive.read_all()
+    held: list[Exchange] = []
+    bench.device.once(lambda e: True, held.append)
+    read = asyncio.create_task(bench.bus.read(1, 3, 0, 4))
+    await until(lambda: bool(held))
+    old = asyncio.create_task(drive.command("start", {}))
+    await until(lambda: bench.bus.depth == 1)
+    stop = asyncio.create_task(drive.command("stop", {}, Priority.STOP))
+    await until(lambda: bench.bus.depth == 2)
+    held[0].serve()
+    await asyncio.gather(read, stop)
+    with pytest.raises(CommandRefused, match="start was not sent: a stop was"):
+        await old
+    assert bench.device.executed == [(1, 4, [0])]
+
+
 def test_a_stop_makes_a_bus_that_is_down_connect_now():
     async def story(clock: VirtualClock) -> tuple[float, float]:
         device = Responder()
