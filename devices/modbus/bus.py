@@ -16,7 +16,7 @@ import contextlib
 import os
 import random
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from devices.clock import Clock
@@ -171,15 +171,16 @@ class ModbusBus:
         *,
         priority: Priority = Priority.COMMAND,
         generation: int | None = None,
+        in_force: Callable[[], bool] | None = None,
     ) -> None:
-        """Write registers (or coils), once.
+        """Write registers (or coils), once, unless `in_force` says by then that it gave way to a stop (NotSentError).
 
         Raises ReconnectedError (not sent) when `generation` is given and the connection is another by now;
         NotSentError; NoReplyError or BadReplyError (the effect is unknown); ExceptionReplyError.
         """
         ask = Ask(unit, fc, addr, len(words), tuple(words))
         if self._at_once(ask, generation) is None:
-            await self._submit(ask, priority, generation)
+            await self._submit(ask, priority, generation, in_force)
 
     def _at_once(self, ask: Ask, generation: int | None) -> list[int] | None:
         """Serve a request here and now where the wire can and nobody else waits or is being served; else None."""
@@ -205,7 +206,9 @@ class ModbusBus:
             self.statistics.latency[0] += 1
         return registers
 
-    def _submit(self, ask: Ask, priority: Priority, generation: int | None) -> asyncio.Future[list[int]]:
+    def _submit(
+        self, ask: Ask, priority: Priority, generation: int | None, in_force: Callable[[], bool] | None = None
+    ) -> asyncio.Future[list[int]]:
         if self._down and (priority is not Priority.STOP or self._owner is None):
             raise NotSentError(self._down)
         known = 1 <= ask.count <= MOST.get(ask.fc, 0) and 0 <= ask.addr <= 0x10000 - ask.count
@@ -218,7 +221,7 @@ class ModbusBus:
             self._make_room(priority)
         future: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
         self._number += 1
-        self._queue.append(Request(priority, self._number, ask, generation, future))
+        self._queue.append(Request(priority, self._number, ask, generation, future, in_force))
         self._rouse()
         if self._pause is not None and not self._pause.done():
             self._pause.set_result(None)  # a stop while the bus is down: try to connect now
@@ -332,6 +335,9 @@ class ModbusBus:
                 continue  # the caller has gone: never sent
             if request.generation not in (None, self._generation):
                 reject(request, ReconnectedError(f"bus {self.name} has reconnected"))
+            elif request.in_force is not None and not request.in_force():
+                # Invariant: what waited while its instrument was made safe, anywhere in it, is not written after that.
+                reject(request, NotSentError(f"bus {self.name}: gave way to a stop"))
             elif await self._exchange(link, request):
                 good = True
         self._next_generation()  # before anyone who was told of the loss can ask again

@@ -7,6 +7,7 @@ command is written at most once and then proven by reading back; what cannot be 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import structlog
 
@@ -51,6 +52,8 @@ BUSY_AGAIN = 2
 BUSY_PAUSE_S = 0.15
 _ABSENT = frozenset({10, 11})
 """A gateway answers for a device that does not."""
+_Stops = tuple[int, int]
+"""Of one place, and of the whole instrument."""
 
 
 class ModbusDevice:
@@ -92,6 +95,7 @@ class ModbusDevice:
         self._wrote: dict[str, float] = {}  # command -> when it was written last (monotonic s)
         self._kept: dict[str, int] = {}  # point -> word, of which a command keeps bits
         self._stops: dict[int, int] = {}  # address -> how often a stop was written there
+        self._ends = 0  # how often the command came that makes the whole instrument safe
         self._turns: dict[str, asyncio.Lock] = {}  # command -> who carries it out
         self._generation = -1
         self._foreign = False
@@ -137,19 +141,25 @@ class ModbusDevice:
             raise CommandRefused(self.name, f"{self.profile.id} has no command {name}", f"its commands: {known}")
         urgent = priority is Priority.STOP
         try:
+            addr = command_address(command, args)
+            # Invariant: counted before anything is awaited: a stop outlasts all that was under way.
+            if urgent:
+                self._stops[addr] = self._stops.get(addr, 0) + 1
+                self._ends += name == self.profile.safe_command
+            stops = self._stopped(command, addr)
             kept = await self._kept_words(command, priority)
-            addr, words = command_address(command, args), encode_command(command, args, kept)
-            proof, stops = self._proof(command, addr, words, args), self._stops.get(addr, 0)
+            proof = self._proof(command, addr, encode_command(command, args, kept), args)
         except ArgumentError as error:
             raise CommandRefused(self.name, str(error), "nothing was sent") from None
         if urgent:
-            self._stops[addr] = self._stops.get(addr, 0) + 1
-            return await self._carried_out(command, proof, priority, self._stops[addr])
+            return await self._carried_out(command, proof, priority, stops)
         async with self._turns.setdefault(name, asyncio.Lock()):  # intervals and budgets hold for all who want it
             return await self._carried_out(command, proof, priority, stops)
 
-    async def _carried_out(self, command: Command, proof: Proof, priority: Priority, stops: int) -> dict[str, Reading]:
-        """Send a command and prove it; `stops`: how often a stop had written there when it was given."""
+    async def _carried_out(
+        self, command: Command, proof: Proof, priority: Priority, stops: _Stops
+    ) -> dict[str, Reading]:
+        """Send a command and prove it; `stops`: how often it had been stopped when it was given."""
         name, urgent = command.name, priority is Priority.STOP
         try:
             await self._ready(priority)
@@ -166,11 +176,7 @@ class ModbusDevice:
                     raise CommandRefused(self.name, f"{name} was not sent: {proof.shown(readings)} already", hint)
         except ReadFailed as error:
             raise CommandRefused(self.name, f"{name} was not sent: {error.what}", error.hint) from error
-        # Invariant: what was given before a stop is not sent after it.
-        if not urgent and self._stops.get(proof.addr, 0) != stops:
-            text = f"{name} was not sent: a stop was, to the same place, after it was given"
-            raise CommandRefused(self.name, text, "give it again, if it is still wanted")
-        lost = await self._write_once(proof, priority)
+        lost = await self._write_once(proof, priority, stops)
         return await proof.stands(
             self.name, lambda: self._evidence(proof, priority), self._clock, lost, 2 * self._bus.timeout
         )
@@ -394,14 +400,31 @@ class ModbusDevice:
             raise CommandRefused(self.name, f"{command.name} was not sent: {why}", hint)
         self._wrote[command.name] = self._clock.monotonic()
 
-    async def _write_once(self, proof: Proof, priority: Priority) -> str:
+    def _stopped(self, command: Command, addr: int) -> _Stops:
+        """Return how often a stop was written to a place, and the whole instrument was made safe.
+
+        The latter is nothing to a watchdog, which only ever ends something: one that was not disarmed would trip.
+        """
+        dog = self.profile.watchdog
+        return self._stops.get(addr, 0), 0 if dog is not None and command.name == dog.command else self._ends
+
+    async def _write_once(self, proof: Proof, priority: Priority, stops: _Stops) -> str:
         """Write; return "" when acknowledged, or why nobody knows. Invariant: sent to the wire at most once."""
         command = proof.command
-        self._count(command, priority)
-        for _ in range(3):
+
+        def in_force() -> bool:  # a stop gives way to nothing
+            return priority is Priority.STOP or self._stopped(command, proof.addr) == stops
+
+        for tried in range(3):
+            # Invariant: what was given before a stop is not sent after it, however often it has to be tried.
+            if not in_force():
+                text = f"{command.name} was not sent: a stop was, after it was given"
+                raise CommandRefused(self.name, text, "give it again, if it is still wanted")
+            if not tried:
+                self._count(command, priority)
             generation = None if priority is Priority.STOP else self._generation
             try:
-                return await self._send(proof, priority, generation)
+                return await self._send(proof, priority, generation, in_force)
             except ReconnectedError:  # never sent: check the instrument on the new connection, then try again
                 try:
                     await self._ready(priority)
@@ -409,7 +432,9 @@ class ModbusDevice:
                     raise CommandRefused(self.name, f"{command.name} was not sent: {error.what}", error.hint) from error
         raise DeviceOffline(self.name, f"{command.name} was not sent: the bus keeps reconnecting", "check the network")
 
-    async def _send(self, proof: Proof, priority: Priority, generation: int | None) -> str:
+    async def _send(
+        self, proof: Proof, priority: Priority, generation: int | None, in_force: Callable[[], bool] | None = None
+    ) -> str:
         """Send a write, here and nowhere else; return "" when acknowledged, or why nobody knows its outcome.
 
         Invariant: what the profile denies is never sent, whoever made the command and however it was checked before.
@@ -419,7 +444,9 @@ class ModbusDevice:
         if why := self.profile.denial(addr, len(words)):
             raise CommandRefused(self.name, f"{command.name} was not sent: {why}", "see `deny` of its profile")
         try:
-            await self._bus.write(self._unit, command.fc, addr, words, priority=priority, generation=generation)
+            await self._bus.write(
+                self._unit, command.fc, addr, words, priority=priority, generation=generation, in_force=in_force
+            )
         except ReconnectedError:
             raise
         except NotSentError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from devices.instrument import Priority
@@ -19,13 +20,17 @@ class Pace:
 
 @dataclass(slots=True)
 class Request:
-    """One of them; `number` says when it came, `generation` for which connection it is meant (None: for any)."""
+    """One of them; `number` says when it came, `generation` for which connection it is meant (None: for any).
+
+    `in_force` is asked just before it is sent, whether it still may be (None: it may).
+    """
 
     priority: Priority
     number: int
     ask: Ask
     generation: int | None
     future: asyncio.Future[list[int]]
+    in_force: Callable[[], bool] | None = None
     answered: bool = False
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 
 from pytest import approx
 from story import UNIT, Story
 from test_unlucky_doses import strike
 
+from tilctl.config.interlock import Permissive, Rules
 from tilctl.config.site import Safe
 
 
@@ -16,7 +18,7 @@ def goal(suite: Story) -> float:
     return suite.plant.climate.temperature.goal
 
 
-async def held_with_a_declared_value(suite: Story) -> None:
+async def held_with_a_declared_value(suite: Story, beforehand: Callable[[], None] = lambda: None) -> None:
     suite.kill()
     await suite.bury()
     site = suite._site
@@ -28,6 +30,7 @@ async def held_with_a_declared_value(suite: Story) -> None:
     await suite.start("still", wait="9 h")
     await suite.until("stay/one", "acting")
     assert goal(suite) == approx(36.0)
+    beforehand()
     await suite.do("hold")
     await suite.until_state("held")
 
@@ -89,6 +92,56 @@ async def test_a_declared_value_that_is_not_taken_is_tried_ever_more_seldom(suit
     await suite.when(lambda: abs(goal(suite) - 33.0) < 0.01, "it is tried on and on", 2 * 3600.0)
     tries = [entry["tries"] for entry in suite.logs.entries if entry["event"] == "protective_write_failed"]
     assert 10 < tries[-1] < 60, "not one each 5 s for four hours"
+
+
+async def test_a_declared_value_is_left_alone_once_taken_while_another_instrument_is_silent(suite: Story) -> None:
+    """What makes safe is sent whatever the budget of a memory that wears: only to whoever did not take it."""
+    suite.announced = {"protective_write_failed"}
+    suite.check_safe = False
+    sent: list[tuple[str, str]] = []
+
+    def beforehand() -> None:
+        suite.faults("pump_media").silent = True
+        suite.plant_suite.gate.observers.append(lambda act: sent.append((act.device, act.command)))
+
+    await held_with_a_declared_value(suite, beforehand)
+    await asyncio.sleep(600)
+    assert goal(suite) == approx(33.0)
+    assert sent.count(("incubator", "set_temperature")) == 1
+    assert sent.count(("valves_media", "close")) == sent.count(("pump_cells", "stop")) == 1
+    assert sent.count(("pump_media", "stop")) > 50, "it is stopped as soon as it answers"
+    suite.faults("pump_media").silent = False
+    await suite.when(lambda: "not-safe-pump_media" not in suite.state.alarms, "it is safe", within=60.0)
+
+
+async def test_a_declared_value_is_written_whatever_a_permissive_says_of_beginning(suite: Story) -> None:
+    def beforehand() -> None:
+        reads = {"station.temperature": "incubator.temperature"}
+        cool = Permissive("cool", "station.temperature < 10 degC", reads, forbids=(("incubator", "set_temperature"),))
+        suite.controller.interlocking.rules.enforce(UNIT, Rules({}, {"cool": cool}))
+        assert "cool does not permit it" in suite.plant_suite.gate.barred("incubator", "set_temperature")
+
+    await held_with_a_declared_value(suite, beforehand)
+    assert goal(suite) == approx(33.0)
+
+
+async def test_a_declared_value_that_is_not_taken_is_tried_as_seldom_while_another_is_silent(suite: Story) -> None:
+    suite.announced = {"protective_write_failed", "target_not_written"}
+    suite.check_safe = False
+    sent: list[tuple[str, str]] = []
+
+    def beforehand() -> None:
+        suite.faults("pump_media").silent = True
+        strike(suite, "incubator", "not_applied", 4 * 3600.0)
+        suite.plant_suite.gate.observers.append(lambda act: sent.append((act.device, act.command)))
+
+    await held_with_a_declared_value(suite, beforehand)
+    await suite.pass_time(3600.0)
+    assert "not-safe-incubator" in suite.state.alarms
+    assert sent.count(("incubator", "set_temperature")) <= 30, "not one each 5 s"
+    assert sent.count(("pump_media", "stop")) > 300
+    suite.faults("pump_media").silent = False
+    await suite.when(lambda: "not-safe-pump_media" not in suite.state.alarms, "it is safe", within=60.0)
 
 
 async def test_an_instrument_that_is_exchanged_while_the_batch_runs_holds_it(suite: Story) -> None:

@@ -508,6 +508,104 @@ async def test_an_instrument_that_said_it_is_another_is_asked_again_before_it_ge
     assert bench.device.executed == [(1, 0, [0, 0])]
 
 
+async def test_a_write_that_waited_for_a_check_after_a_loss_is_not_sent_after_a_stop(bench: Bench):
+    await bench.probe.read("state")
+    held: list[Exchange] = []
+    bench.device.once(state_read, held.append)
+    read = asyncio.create_task(bench.probe.read("state"))
+    await until(lambda: bool(held))
+    old = asyncio.create_task(bench.probe.command("select", {"suction": 7, "delivery": 3}))
+    await until(lambda: bench.bus.depth == 1)
+    asked: list[Exchange] = []
+    bench.device.once(lambda e: e.addr == 100, asked.append)
+    bench.device.hang_up()
+    with pytest.raises(ReadFailed):
+        await read
+    await until(lambda: bool(asked))  # the write found another connection, and who is there is asked first
+    stop = asyncio.create_task(bench.probe.command("close", {}, Priority.STOP))
+    await until(lambda: bench.bus.depth == 1)
+    asked[0].serve()
+    await stop
+    with pytest.raises(CommandRefused, match="select was not sent: a stop was"):
+        await old
+    assert bench.device.executed == [(1, 0, [0, 0])]
+
+
+async def test_a_stop_outlasts_a_command_that_still_reads_the_bits_it_keeps(bench: Bench):
+    drive = ModbusDevice("drive", load_profile("longer-l100"), bench.bus, 1, bench.clock)
+    await drive.read_all()
+    held: list[Exchange] = []
+    bench.device.once(lambda e: True, held.append)
+    read = asyncio.create_task(bench.bus.read(1, 3, 0, 4))
+    await until(lambda: bool(held))
+    old = asyncio.create_task(drive.command("start", {}))
+    await until(lambda: bench.bus.depth == 1)
+    stop = asyncio.create_task(drive.command("stop", {}, Priority.STOP))
+    await until(lambda: bench.bus.depth == 2)
+    held[0].serve()
+    await asyncio.gather(read, stop)
+    with pytest.raises(CommandRefused, match="start was not sent: a stop was"):
+        await old
+    assert bench.device.executed == [(1, 4, [0])]
+
+
+async def test_a_stop_outlasts_what_waits_to_be_written_elsewhere_in_its_instrument(bench: Bench):
+    neighbour = bench.unit(2)
+    await bench.probe.read("state")
+    await neighbour.read("state")
+    held: list[Exchange] = []
+    bench.device.once(state_read, held.append)
+    read = asyncio.create_task(bench.probe.read("state"))
+    await until(lambda: bool(held))
+    old, other = (asyncio.create_task(probe.command("beep", {})) for probe in (bench.probe, neighbour))
+    await until(lambda: bench.bus.depth == 2)
+    stops = [asyncio.create_task(bench.probe.command("close", {}, Priority.STOP)) for _ in range(2)]
+    await until(lambda: bench.bus.depth == 4)
+    held[0].serve()
+    await asyncio.gather(read, other, *stops)
+    with pytest.raises(DeviceOffline, match="gave way to a stop"):
+        await old
+    close = (1, 0, [0, 0])
+    assert bench.device.executed == [close, close, (2, 3, [1])], "no stop gives way to another"
+
+
+async def test_a_stop_outlasts_a_command_elsewhere_that_is_still_being_looked_into(bench: Bench):
+    await bench.probe.read("state")
+    held: list[Exchange] = []
+    bench.device.once(state_read, held.append)
+    old = asyncio.create_task(bench.probe.command("dose", {"sequence": 41}))  # is it so already?
+    await until(lambda: bool(held))
+    stop = asyncio.create_task(bench.probe.command("close", {}, Priority.STOP))
+    await until(lambda: bench.bus.depth == 1)
+    held[0].serve()
+    await stop
+    with pytest.raises(CommandRefused, match="dose was not sent: a stop was"):
+        await old
+    assert bench.device.executed == [(1, 0, [0, 0])]
+    await bench.probe.command("dose", {"sequence": 41})
+    assert bench.device.executed[1:] == [(1, 2, [41])], "what is given after it is sent"
+
+
+async def test_a_dispense_gives_way_to_the_stop_of_its_pump_and_what_disarms_its_watchdog_does_not(bench: Bench):
+    pump = ModbusDevice("pump", load_profile("sim-pump"), bench.bus, 1, bench.clock)
+    bench.device.registers = {100: 0x5102}
+    await pump.read_all()
+    held: list[Exchange] = []
+    bench.device.once(lambda e: True, held.append)
+    read = asyncio.create_task(bench.bus.read(1, 4, 0, 11))
+    await until(lambda: bool(held))
+    dose = asyncio.create_task(pump.command("dispense", {"sequence": 7, "rate": 50.0, "volume": 20.0}))
+    disarmed = asyncio.create_task(pump.command("set_watchdog", {"seconds": 0.0}, Priority.ALARM))
+    await until(lambda: bench.bus.depth == 2)
+    stop = asyncio.create_task(pump.command("stop", {}, Priority.STOP))
+    await until(lambda: bench.bus.depth == 3)
+    held[0].serve()
+    await asyncio.gather(read, stop, disarmed)
+    with pytest.raises(CommandRefused, match="dispense was not sent: a stop was"):
+        await dose
+    assert bench.device.executed == [(1, 6, [0]), (1, 7, [0])], "one that was not disarmed would trip"
+
+
 def test_a_stop_makes_a_bus_that_is_down_connect_now():
     async def story(clock: VirtualClock) -> tuple[float, float]:
         device = Responder()

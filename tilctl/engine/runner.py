@@ -225,14 +225,18 @@ class Runner:
         """Apply the declared outputs beside stopping the walk; neither waits for the other."""
         await asyncio.gather(self._safekeeper.make_safe(), self._stop_walk())
 
-    async def make_safe_again(self) -> None:
-        """Apply the declared outputs once more, in a state that has them already; never raises."""
-        while self.state in SAFE_STATES and not self._again.locked():  # who asks meanwhile is served by one more round
+    async def make_safe_again(self, only: set[tuple[str, str]] | None = None) -> None:
+        """Apply the declared outputs once more, in a state that has them already; never raises.
+
+        `only` those of these devices and commands, where given; who asks meanwhile is given all of them.
+        """
+        while self.state in SAFE_STATES and not self._again.locked():
             async with self._again:
                 self._asked_again = False
-                await self._safekeeper.make_safe()
+                await self._safekeeper.make_safe(only)
             if not self._asked_again:
                 return
+            only = None
         self._asked_again = True
 
     async def _holding(self, reason: str) -> None:

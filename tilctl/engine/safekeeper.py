@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from devices.instrument import DeviceState
 from tilctl.engine.batch import Batch
@@ -14,6 +15,17 @@ from tilctl.plant.outputs import Protected
 SAFE_AGAIN = 5.0  # s between tries to make a silent device safe
 SAFE_AGAIN_MOST = 900.0
 """s between tries to give a value to one that answers and does not take it: its memory may wear, 100 changes a day."""
+
+_Output = tuple[str, str]
+"""Device and command."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Again:
+    """When an output is tried again (monotonic s), and the pause (s) before that."""
+
+    at: float
+    pause: float
 
 
 class Safekeeper:
@@ -34,51 +46,70 @@ class Safekeeper:
         self._alarm = alarm
         self._clear = clear
         self._ended = ended
-        self._known: dict[str, str] = {}  # device -> error, as last put on the record
+        self._known: dict[_Output, str] = {}  # -> error, as last put on the record
+        self._failing: dict[_Output, _Again] = {}
 
-    async def make_safe(self) -> None:
-        """Apply the declared outputs; what a device did not take is tried again until it does, or it is not wanted."""
-        if await self._apply() and (self.task is None or self.task.done()):
+    async def make_safe(self, only: set[_Output] | None = None) -> None:
+        """Apply the declared outputs, `only` these where given.
+
+        What a device did not take is tried again until it does, or it is not wanted.
+        """
+        await self._apply(only)
+        if self._failing and (self.task is None or self.task.done()):
             self.task = asyncio.create_task(self._keep_trying(), name=f"make-safe:{self._batch.name}")
             self.task.add_done_callback(self._ended)
 
-    async def _apply(self) -> list[Protected]:
-        """Apply the declared outputs; return what could not be made safe."""
-        outcomes = await self._batch.plant.make_safe()
+    async def _apply(self, only: set[_Output] | None = None) -> None:
+        """Apply the declared outputs, `only` those where given; see what was not taken, and when to try that again."""
+        outcomes = await self._batch.plant.make_safe(only)
+        now = self._batch.clock.monotonic()
+        for output in (set(self._failing) if only is None else only) - {_of(each) for each in outcomes}:
+            self._failing.pop(output, None)  # an interlock has cut it off meanwhile, which is safer
+        for each in outcomes:
+            before = self._failing.pop(_of(each), None)
+            if each.error:
+                grown = before is not None and self._takes_no_value(each)
+                pause = min(2 * before.pause, SAFE_AGAIN_MOST) if before is not None and grown else SAFE_AGAIN
+                self._failing[_of(each)] = _Again(now + pause, pause)
         self._note(outcomes)
-        for protected in outcomes:
-            alarm = not_safe(protected.device)
-            if protected.error:
-                self._alarm(alarm, "critical", f"{protected.device} could not be made safe: {protected.error}")
-            elif alarm in self._batch.state.alarms:
+        failing = {device for device, _ in self._failing}
+        for each in outcomes:
+            alarm = not_safe(each.device)
+            if each.error:
+                self._alarm(alarm, "critical", f"{each.device} could not be made safe: {each.error}")
+            elif alarm in self._batch.state.alarms and each.device not in failing:
                 self._clear(alarm)
-        return [protected for protected in outcomes if protected.error]
 
     def _note(self, outcomes: list[Protected]) -> None:
         """Put it on the record, but not again while nothing has changed: a silent device is tried every 5 s."""
-        found = {each.device: each.error for each in outcomes}
-        if found != self._known or not any(found.values()):
+        found = {_of(each): each.error for each in outcomes}
+        if found.items() - self._known.items() or not any(found.values()):
             rows = [
                 {"device": each.device, "command": each.command, "error": each.error, "seconds": round(each.seconds, 3)}
                 for each in outcomes
             ]
             self._batch.note(ev.MadeSafe(rows))
-        self._known = found
+        self._known |= found
 
     async def _keep_trying(self) -> None:
-        """Invariant: Held means the declared outputs; a device that was silent gets them as soon as it answers."""
-        pause = SAFE_AGAIN
-        while self._wanted():
-            await self._batch.clock.sleep(pause)
-            if not self._wanted():
-                return
-            failed = await self._apply()
-            if not failed:
-                return
-            pause = min(2 * pause, SAFE_AGAIN_MOST) if all(map(self._takes_no_value, failed)) else SAFE_AGAIN
+        """Invariant: Held means the declared outputs; a device that was silent gets them as soon as it answers.
+
+        Each is tried for itself: one that is silent spends no memory of another that has what it should.
+        """
+        clock = self._batch.clock
+        while self._failing and self._wanted():
+            await clock.sleep(max(min(again.at for again in self._failing.values()) - clock.monotonic(), 0.0))
+            due = {output for output, again in self._failing.items() if again.at <= clock.monotonic()}
+            if due and self._wanted():
+                await self._apply(due)
+        self._failing.clear()
 
     def _takes_no_value(self, failed: Protected) -> bool:
         """Tell whether a device answers, and what it did not take is a value; a stop is tried again at once."""
         instrument = self._batch.plant.instruments[failed.device]
         command = instrument.profile.commands.get(failed.command)
         return instrument.status.state is DeviceState.ONLINE and command is not None and bool(command.args)
+
+
+def _of(protected: Protected) -> _Output:
+    return protected.device, protected.command

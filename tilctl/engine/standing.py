@@ -64,11 +64,12 @@ class Standing:
                     runner.clear(alarm)
                 continue
             # Invariant: what an interlock has cut off is not switched on again; its reset lets the target be written.
-            if self._batch.plant.gate.barred(device, f"set_{name}"):
+            gate = self._batch.plant.gate
+            if (gate.barred if safe is None else gate.cut_off)(device, f"set_{name}"):
                 continue
             if safe is not None:
                 if self._may_write(tag, float(value)):
-                    self._begin(self._safe_again(tag), tag)
+                    self._begin(self._safe_again(tag, {(device, f"set_{name}")}), tag)
             elif runner.watch_only:
                 text = f"{tag} stands at {now:g}, its standing target is {value:g}; safe mode writes nothing"
                 runner.alarm(alarm, "critical", text)
@@ -85,7 +86,9 @@ class Standing:
         for tag, (value, _unit) in state.targets.items():
             if self._batch.equipment.get(tag.partition(".")[0]) not in devices or tag in self._rewriting:
                 continue
-            if isinstance(value, (int, float)) and self.safe_value(tag) is None:
+            if not isinstance(value, (int, float)) or self.safe_value(tag) is not None:
+                continue
+            if self._may_write(tag, float(value)):  # else it is written as soon as it may, as one that is lost
                 self._begin(self._rewrite(tag, float(value), None), tag)
 
     def _may_write(self, tag: str, value: float) -> bool:
@@ -148,8 +151,8 @@ class Standing:
         finally:
             self._rewriting.discard(tag)
 
-    async def _safe_again(self, tag: str) -> None:
+    async def _safe_again(self, tag: str, output: set[tuple[str, str]]) -> None:
         try:
-            await self._runner.make_safe_again()
+            await self._runner.make_safe_again(output)
         finally:
             self._rewriting.discard(tag)

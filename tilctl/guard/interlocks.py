@@ -84,7 +84,7 @@ class Interlocks:
         self._at: dict[str, list[Either]] = {}
         self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._log = structlog.get_logger("interlocks")
-        gate.bar(self.barred)
+        gate.bar(self.barred, self.cut_off)
         gate.over.append(self._written)
 
     def enforce(self, unit: str, rules: Rules) -> None:
@@ -291,8 +291,15 @@ class Interlocks:
 
     def barred(self, device: str, command: str) -> str:
         """Return why a command must not go to an instrument now, "" where nothing is against it."""
+        return self._against(self, device, command)
+
+    def cut_off(self, device: str, command: str) -> str:
+        """Return why an interlock is against a command now, "" where none is."""
+        return self._against((each for each in self if isinstance(each, JudgedInterlock)), device, command)
+
+    def _against(self, rules: Iterable[Either], device: str, command: str) -> str:
         now = self._clock.now()
-        for judged in self:
+        for judged in rules:
             if not _covers(judged, device, command) or judged.bypassed(now):
                 continue
             try:

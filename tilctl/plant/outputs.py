@@ -95,6 +95,7 @@ class OutputGate:
         self._records: dict[str, _OwnersRecord] = {}
         self._permits: list[Permit] = []
         self._bars: list[Bar] = []
+        self._cuts: list[Bar] = []
         self.observers: list[Observer] = []  # told just before each write; must return at once
         self.over: list[
             Callable[[str, str], None]
@@ -106,19 +107,30 @@ class OutputGate:
         """Ask `permit(device, command, args)` before each unprotective write; a text refuses it, "" lets it pass."""
         self._permits.append(permit)
 
-    def bar(self, bar: Bar) -> None:
-        """Ask `bar(device, command)` before each unprotective write, first of all: an interlock refuses by a text."""
+    def bar(self, bar: Bar, cut: Bar) -> None:
+        """Ask `bar(device, command)` before each unprotective write, first of all: an interlock refuses by a text.
+
+        `cut` says the same of what an interlock has cut off only, without the permissives.
+        """
         self._bars.append(bar)
+        self._cuts.append(cut)
 
     def barred(self, device: str, command: str) -> str:
         """Return why an interlock or a permissive refuses a command now, "" where none does.
 
         Invariant: one that breaks permits nothing.
         """
-        for bar in self._bars:
+        return self._refusal(self._bars, device, command)
+
+    def cut_off(self, device: str, command: str) -> str:
+        """Return why an interlock keeps a command cut off; what makes safe gives way to that, and to no permissive."""
+        return self._refusal(self._cuts, device, command)
+
+    def _refusal(self, bars: list[Bar], device: str, command: str) -> str:
+        for bar in bars:
             try:
                 reason = bar(device, command)
-            except Exception as error:  # noqa: BLE001 - see above
+            except Exception as error:  # noqa: BLE001 - one that breaks permits nothing
                 self._log.exception("bar_failed", device=device, command=command)
                 return f"internal error in an interlock: {error!r:.200}"
             if reason:
@@ -270,9 +282,13 @@ class OutputGate:
 
     async def _protected(self, device: str, command: str, args: Mapping[str, Any]) -> str:
         try:
-            await self._instruments[device].command(command, args, Priority.STOP)
+            readings = await self._instruments[device].command(command, args, Priority.STOP)
         except DeviceError as failure:
             return str(failure)
         except Exception as failure:  # noqa: BLE001 - Invariant: what breaks here keeps no other device from being made safe
             return f"internal error: {failure!r}"
+        try:
+            self._seen(device, readings)  # or what was read before the write would pass for what stands now
+        except Exception:  # noqa: BLE001 - it is safe all the same
+            self._log.exception("observer_failed", device=device, command=command)
         return ""

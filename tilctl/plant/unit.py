@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -131,8 +131,10 @@ class UnitPlant:
         masses = {place: self.image.number(".".join(scale)) for place, scale in scales.items()}
         return {place: masses.get(place) for place in places}
 
-    async def make_safe(self) -> list[Protected]:
+    async def make_safe(self, only: Collection[tuple[str, str]] | None = None) -> list[Protected]:
         """Apply the declared outputs of the unit: each device at once, or as soon as its own line allows.
+
+        `only` names those to be tried again, by device and command; None: all of them.
 
         Pumps stop first; valves close when the pumps of their lines have stopped, and after 1 s in any case: a pump
         that cannot be stopped is pinched off.  No line waits for another.
@@ -140,13 +142,17 @@ class UnitPlant:
         Invariant: hold is not off.  What `culture_safe` keeps is not touched; a hung device delays nobody.
         """
         safe = self.site.culture_safe
+
+        def wanted(device: str, command: str) -> bool:
+            return only is None or (device, command) in only
+
         work: list[asyncio.Task[Protected]] = []
         stops: dict[str, asyncio.Task[Protected]] = {}
         if "pumps" in safe and safe["pumps"].action == "stop":
-            for pump in dict.fromkeys(line.pump for line in self.site.lines):
+            for pump in dict.fromkeys(line.pump for line in self.site.lines if wanted(line.pump, "stop")):
                 stops[pump] = _at_once(self.gate.protect(pump, "stop"))
         if "valves" in safe and safe["valves"].action == "closed":
-            for valves in dict.fromkeys(line.valves for line in self.site.lines):
+            for valves in dict.fromkeys(line.valves for line in self.site.lines if wanted(line.valves, "close")):
                 mine = [stops[line.pump] for line in self.site.lines if line.valves == valves and line.pump in stops]
                 work.append(_at_once(self._close_after(mine, valves)))
         for output, state in safe.items():
@@ -154,7 +160,8 @@ class UnitPlant:
                 continue
             role, _, tag = output.partition(".")
             device = self.site.roles[role].device
-            if self.gate.barred(device, f"set_{tag}"):  # what an interlock has cut off is safer than any value
+            # What an interlock has cut off is safer than any value; a permissive is about beginning, not about ending.
+            if not wanted(device, f"set_{tag}") or self.gate.cut_off(device, f"set_{tag}"):
                 continue
             work.append(_at_once(self.gate.protect(device, f"set_{tag}", {"value": state.value})))
         return list(await asyncio.gather(*stops.values(), *work))
