@@ -83,6 +83,7 @@ async def test_a_latch_outlives_a_record_that_stays_dead(tmp_path: Path, monkeyp
         await suite.when(lambda: suite.runner.state == "held", "the record is given up", within=60.0)
         await tripped(suite)
         await over(suite)
+        await suite.settle()  # the trip is on the site's record
         heard = orders(suite)
         suite.kill()
         await suite.bury()
