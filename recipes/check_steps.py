@@ -99,6 +99,8 @@ class StepCheck:
                 return self._choose(step, names, path)
             case verbs.ForEach():
                 self._for_each(step, names, path)
+            case verbs.Repeat():
+                return self._repeat(step, names, path)
             case verbs.Ask():
                 self._ask(step, names, path)
             case verbs.Set():
@@ -198,6 +200,18 @@ class StepCheck:
         del inner.loops[step.as_]
         names.join([inner])
 
+    def _repeat(self, step: verbs.Repeat, names: Names, path: DataPath) -> bool:
+        """Check a loop whose condition may read what its own turns bring, which is not there before the first."""
+        if step.every is not None:
+            expression(step.every, names, self._findings, (*path, "every"), "s")
+        inner = names.fork()
+        inner.turns = True
+        ended = self._steps(step.steps, inner, (*path, "steps"))
+        names.join([inner] if step.until is None else [inner, names.fork()])
+        if step.until is not None:
+            expression(step.until, names, self._findings, (*path, "until"), CONDITION)
+        return ended and step.until is None
+
     def _ask(self, step: verbs.Ask, names: Names, path: DataPath) -> None:
         check_expr.text(step.text, names, self._findings, (*path, "text"))
         if step.due is not None:
@@ -291,7 +305,7 @@ class StepCheck:
                 names.bring(f"{step.id}.{name}", kind, maybe=may_pass or name in step.deferred)
 
     def _mark(self, mark: str, step: AnyVerb, names: Names, path: DataPath) -> None:
-        if mark in names.marks or names.loops:
+        if mark in names.marks or names.loops or names.turns:
             message = f"the mark '{mark}' would be set more than once"
             self._findings.error("mark-duplicate", path, message, "a mark is set once in a batch, and never in a loop")
         names.set_mark(mark, maybe=step.when is not None)

@@ -63,6 +63,8 @@ class VolumeCheck:
                 return self._choose(step, state, path)
             case verbs.ForEach():
                 self._for_each(step, state, path)
+            case verbs.Repeat():
+                return self._repeat(step, state, path)
             case verbs.Ask():
                 for name, given in step.inputs.items():
                     state.values[f"{step.id}.{name}"] = _ranged(given.range, given.unit, f"{path}:{name}")
@@ -139,6 +141,22 @@ class VolumeCheck:
             whole = family == step.in_
             state.volumes[family] = volume if whole else either(entry.get(family, volume), volume)
         del state.loops[step.as_]
+
+    def _repeat(self, step: verbs.Repeat, state: State, path: DataPath) -> bool:
+        """Walk the body turn after turn; the state after is what holds for every number of turns that there can be."""
+        ends = [] if step.until is None else [state.fork()]
+        for turn in range(1, step.max + 1):
+            if not self._steps(step.steps, state, (*path, "steps")):
+                break
+            if step.until is not None or turn == step.max:
+                ends.append(state.fork())
+        if not ends:
+            return False
+        first, *rest = ends
+        first.join(rest)
+        state.values, state.volumes, state.mounted, state.at = first.values, first.volumes, first.mounted, first.at
+        state.members = first.members
+        return True
 
     def _mount(self, step: verbs.Mount, state: State, path: DataPath) -> None:
         for name in step.containers:

@@ -35,6 +35,7 @@ class Names:
     loops: dict[str, str] = field(default_factory=dict[str, str])
     maybe: set[str] = field(default_factory=set[str])
     acquired: frozenset[str] = frozenset()
+    turns: bool = False  # inside a `repeat`
     everywhen: bool = False
 
     def fork(self) -> Names:

@@ -15,6 +15,9 @@ from pydantic import AliasChoices, BeforeValidator, Field, model_validator
 
 from recipes.fields import SOME, Amount, Expr, Flag, Frozen, Id, Names, OnMissed, OnRestart, Span, Text
 
+MOST_TURNS = 500
+"""Of a `repeat` (engineering default): a look each hour for three weeks."""
+
 
 class Verb(Frozen):
     """What every step has.
@@ -181,6 +184,30 @@ class ForEach(Verb):
     on_restart: OnRestart = "resume"
 
 
+class Repeat(Verb):
+    """Walk the steps turn after turn: `max` times, or until a condition is true, which is judged before each turn.
+
+    `every`: from the begin of one turn to that of the next (biological time); absent: the next begins when one is
+    over.  The moments are counted from the first turn, so that nothing drifts; turns that are over a whole `every` late
+    (an outage, a hold) are passed over, with an exception on the record.  `on_max`: what becomes of the batch when the
+    condition has not come true after `max` turns.
+    """
+
+    verb: Literal["repeat"]
+    max: Annotated[int, Field(ge=1, le=MOST_TURNS)]
+    until: Expr | None = None
+    every: Expr | None = None
+    on_max: Literal["hold", "continue"] = "hold"
+    steps: Annotated[tuple[Step, ...], SOME]
+    on_restart: OnRestart = "resume"
+
+    @model_validator(mode="after")
+    def _on_max_of_what(self) -> Repeat:
+        if self.until is None and "on_max" in self.model_fields_set:
+            raise ValueError("on_max is for a repeat with until: without one there are `max` turns")
+        return self
+
+
 class Transfer(Verb):
     """Move liquid: exactly one of `volume`, `leave` (in the source), `up_to` (in the destination), `all`.
 
@@ -318,13 +345,13 @@ class Freeze(Verb):
 
 
 AnyVerb = (
-    Ask | Choose | Set | Wait | Mount | Unmount | ForEach | Transfer | Sample | Mark | Incubate | Note | End | Let
-    | Balance | Freeze
+    Ask | Choose | Set | Wait | Mount | Unmount | ForEach | Repeat | Transfer | Sample | Mark | Incubate | Note | End
+    | Let | Balance | Freeze
 )  # fmt: skip
 
 VERBS: tuple[str, ...] = (
-    "ask", "choose", "set", "wait", "mount", "unmount", "for_each", "transfer", "sample", "mark", "incubate", "note",
-    "end", "let", "balance", "freeze",
+    "ask", "choose", "set", "wait", "mount", "unmount", "for_each", "repeat", "transfer", "sample", "mark", "incubate",
+    "note", "end", "let", "balance", "freeze",
 )  # fmt: skip
 
 
@@ -351,3 +378,4 @@ Step = Annotated[Annotated[AnyVerb, Field(discriminator="verb")], BeforeValidato
 Case.model_rebuild()
 Choose.model_rebuild()
 ForEach.model_rebuild()
+Repeat.model_rebuild()

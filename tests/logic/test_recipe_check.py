@@ -331,3 +331,54 @@ def test_no_file_breaks_the_check(seed: int) -> None:
         checked += 1
         assert all(str(one).startswith("odd.yaml:") for one in check(document)[1])
     assert checked > 5
+
+
+# --- repeat -----------------------------------------------------------------------------------------------------------
+
+
+def repeated(fields: str, *steps: str) -> tuple[str, str]:
+    """Return the change that has a `repeat` of some steps before the pool is counted."""
+    inside = "".join(f"      - {step}\n" for step in steps)
+    count = "  - sample: {id: count, from: pool"
+    return (
+        count,
+        f"  - repeat:\n      {{id: turns, {fields}, steps: [\n{inside.replace('- ', '', 1)}      ], source: P}}\n{count}",
+    )
+
+
+def said(*findings: Diagnostic) -> list[tuple[str, str]]:
+    return [(each.code, each.severity.value) for each in findings]
+
+
+SEEN = "ask: {id: seen, text: How many?, inputs: {n: {range: 0..9}}, source: P}"
+TOP_UP = "transfer: {id: more, from: media, to: pool, volume: 100 mL, rate: 50 mL/min, source: P}"
+
+
+def test_what_turns_bring_may_be_missing_to_their_condition_and_is_there_after_a_number_of_them() -> None:
+    unguarded, guarded = "until: seen.n > 3, max: 4", "until: known(seen.n) and seen.n > 3, max: 4"
+    assert said(*found(repeated(unguarded, "{" + SEEN + "}"))) == [("name-maybe", "warning")]
+    assert found(repeated(guarded, "{" + SEEN + "}")) == []
+    after = ("count.tvc > 1e6 cells", "count.tvc > 1e6 cells and seen.n > 1")
+    assert found(repeated("max: 2", "{" + SEEN + "}"), after) == []
+    assert said(*found(repeated(guarded, "{" + SEEN + "}"), after)) == [("name-maybe", "warning")]
+
+
+def test_the_worst_number_of_turns_is_what_a_container_must_hold() -> None:
+    assert found(repeated("max: 2", "{" + TOP_UP + "}")) == []
+    for many in ("max: 9", "max: 9, until: day >= 3 d"):
+        findings = found(repeated(many, "{" + TOP_UP + "}"))
+        assert ("overfill-possible", "warning") in said(*findings), findings
+
+
+def test_a_loop_by_number_has_no_mark_and_no_strange_time_in_it() -> None:
+    assert said(*found(repeated("max: 2", "{mark: {id: again}}"))) == [("mark-duplicate", "error")]
+    assert said(*found(repeated("max: 2, every: 5 mL", "{" + SEEN + "}"))) == [("dimension", "error")]
+    assert said(*found(repeated("max: 2, until: day + 1 d", "{" + SEEN + "}"))) == [("kind", "error")]
+    for wrong in ("max: 0", "max: 501", "every: 1 h", "max: 2, on_max: continue"):
+        assert said(*found(repeated(wrong, "{" + SEEN + "}"))) == [("schema", "error")], wrong
+
+
+def test_a_batch_that_ends_in_its_turns_comes_to_nothing_after_them_unless_there_may_be_none() -> None:
+    end = "{end: {as: stopped, reason: enough}}"
+    assert ("unreachable", "error") in said(*found(repeated("max: 2", end)))
+    assert found(repeated("max: 2, until: day >= 3 d", end)) == []

@@ -148,6 +148,8 @@ class _Walk:
                     self._stay(step)
             case verbs.ForEach():
                 return self._loop(step, path, aliases)
+            case verbs.Repeat():
+                return self._turns(step, path, aliases)
             case verbs.Choose():
                 return self._choose(step, path, aliases)
             case _:
@@ -173,6 +175,16 @@ class _Walk:
             self.steps(step.steps, f"{path}/{number}", {**aliases, step.as_: name})
             for number, name in enumerate(members, start=1)
         )
+
+    def _turns(self, step: verbs.Repeat, path: str, aliases: Mapping[str, str]) -> bool:
+        """Walk the turns that are known to come: all of them, or the one under way where a condition ends them."""
+        node = self._batch.state.node(path)
+        turn = 1 if node is None or "turn" not in node.phases else int(node.phases["turn"][1]["number"])
+        if step.until is None:
+            return all(self.steps(step.steps, f"{path}/{n}", aliases) for n in range(turn, step.max + 1))
+        if node is not None and not self.steps(step.steps, f"{path}/{turn}", aliases):
+            return False
+        return not any(isinstance(each, _MOVES) for _, each in walk(step.steps, path))
 
     def _choose(self, step: verbs.Choose, path: str, aliases: Mapping[str, str]) -> bool:
         node = self._batch.state.node(path)

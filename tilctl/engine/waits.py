@@ -9,10 +9,11 @@ from typing import Any
 from devices.quantity import Quantity, show
 from recipes.expr import ExprError, Operand, Scope, compile, explain
 from recipes.limits import limits
-from recipes.steps import AnyVerb, ForEach, Freeze, Incubate, Transfer, Wait
+from recipes.steps import AnyVerb, ForEach, Freeze, Incubate, Repeat, Transfer, Wait
 from tilctl.engine.batch import Batch
 from tilctl.engine.scope import BatchScope
 from tilctl.engine.state import Intent, Node, bare_path, format_time
+from tilctl.engine.turns import Turn, awaited
 from tilctl.engine.waiting import seconds_until
 
 Entry = dict[str, Any]
@@ -30,6 +31,8 @@ def describe(batch: Batch, node: Node, step: AnyVerb, steps: Mapping[str, AnyVer
             return [_transfer(batch, node, step, scope)]
         case Freeze():
             return [_freeze(batch, node, step)]
+        case Repeat() if (turn := awaited(node, batch.clock.now())) is not None:
+            return [_turn(batch, node, step, scope, turn)]
         case _:
             return []
 
@@ -64,7 +67,7 @@ def _due(node: Node, amount: str, scope: Scope) -> Entry:
     return {"due": format_time(node.started + timedelta(seconds=span.value))}
 
 
-def _condition(batch: Batch, node: Node, step: Wait | Incubate, scope: Scope) -> Entry:
+def _condition(batch: Batch, node: Node, step: Wait | Incubate | Repeat, scope: Scope) -> Entry:
     text = step.until or "true"
     entry = _entry(node, f"{step.verb} until {text}")
     try:
@@ -79,6 +82,16 @@ def _condition(batch: Batch, node: Node, step: Wait | Incubate, scope: Scope) ->
         entry["text"] += f", at the latest {limit['due']}"
         entry["due"] = min(limit["due"], entry.get("due", limit["due"]))
     return entry
+
+
+def _turn(batch: Batch, node: Node, step: Repeat, scope: Scope, turn: Turn) -> Entry:
+    entry = _entry(node, f"turn {turn.number} of at most {step.max}")
+    entry["due"] = format_time(turn.due)
+    if step.until is None:
+        return entry
+    ends = _condition(batch, node, step, scope)
+    text = f"{entry['text']}, unless {step.until}"
+    return ends | {"text": text, "due": min(entry["due"], ends.get("due", entry["due"]))}
 
 
 def _operands(operands: Iterable[Operand], wanted: Mapping[str, str]) -> list[Entry]:
