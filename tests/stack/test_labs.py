@@ -98,7 +98,7 @@ def test_til_22d_runs_unchanged_on_each_lab(lab: str, tmp_path: Path):
 
 
 @pytest.mark.parametrize("lab", LABS)
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [pytest.param(1, marks=pytest.mark.slow), 2, pytest.param(3, marks=pytest.mark.slow)])
 def test_nothing_is_dosed_twice_among_faults(lab: str, seed: int, tmp_path: Path):
     job = Job("shakedown", tmp_path, profile="rough", steps=("culture/fill/first",), horizon_s=16_000.0, seed=seed)
     faults, cuts = job.befalls()
