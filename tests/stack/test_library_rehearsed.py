@@ -1,4 +1,4 @@
-"""The recipes of the library, each rehearsed whole on every suite of instruments: none takes under 4 s, so all are slow."""
+"""Library recipes on the simulated suite: whole batches of the real controller, with and without faults."""
 
 from __future__ import annotations
 
