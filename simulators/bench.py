@@ -17,6 +17,7 @@ from simulators.physics.fluid import CLASSES, Container
 from simulators.physics.freezing import FULL
 from simulators.physics.freezing import bag as freezing_bag
 from simulators.physics.noise import between, gauss, stream, uniform
+from simulators.physics.vessels import GAS_PERMEABLE
 from simulators.plant import STATION, WASTE, Plant
 from simulators.sight import BenchError, Place
 
@@ -373,4 +374,5 @@ class Bench:
         except ValueError as error:
             raise BenchError(str(error)) from error
         self.plant.aside.brought_ml += volume
-        return Container("", kind, tare, capacity, area, contents, fragments=fragments)
+        vessel = self.plant.vessels.get(known, GAS_PERMEABLE)
+        return Container("", kind, tare, capacity, area, contents, fragments=fragments, vessel=vessel, rpm=vessel.rpm)

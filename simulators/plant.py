@@ -25,6 +25,7 @@ from simulators.physics.freezing import Freezer
 from simulators.physics.kinetics import DEFAULTS, Kinetics
 from simulators.physics.noise import stream, uniform
 from simulators.physics.thermal import Climate, relax
+from simulators.physics.vessels import OF_CLASS, Vessel
 from simulators.timeline import Timeline
 from simulators.trace import Trace
 
@@ -77,19 +78,21 @@ class Plant:
         who: Donor | None = None,
         *,
         kinetics: Kinetics = DEFAULTS,
+        vessels: Mapping[str, Vessel] = OF_CLASS,
         suffix: str = "",
         room: Room | None = None,
     ) -> None:
         """Build the suite; the donor is drawn from `seed` unless given, and expands.
 
-        `kinetics` are other assumptions of the culture model, for a study; `suffix` ends the names of its instruments;
-        `room` is shared with other suites, else it has its own.
+        `kinetics`, and `vessels` by class of containers, are what the culture model assumes, for studies to change;
+        `suffix` ends the names of its instruments; `room` is shared with other suites, else it has its own.
         """
         self.clock = clock
         self.seed = seed
         self.suffix = suffix
         self.donor = who or donor(seed)
         self.kinetics = kinetics
+        self.vessels = vessels
         self.climate = Climate()
         slips = stream(seed, "pump slip")
         pumps = {f"{name}{suffix}": Pump(f"{name}{suffix}", uniform(slips, i, *SLIP)) for i, name in enumerate(PUMPS)}
@@ -217,7 +220,14 @@ class Plant:
             if c.alive or emigrants > 0.0:
                 stimulate(c)
                 warm = port in STATION
-                around = Surroundings(container.area, round(c.temperature, 2), co2 if warm else 5.0, emigrants)
+                around = Surroundings(
+                    container.area,
+                    round(c.temperature, 2),
+                    co2 if warm else 5.0,
+                    emigrants,
+                    container.vessel,
+                    container.rpm,
+                )
                 grow(c, self.donor, around, days, self.kinetics)
         if round(t / GRID) % TRACE_EVERY == 0:
             self.trace.record(t, ((port, c) for port, c in self.fluidics.at.items() if c is not None and port != WASTE))

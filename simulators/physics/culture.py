@@ -1,8 +1,9 @@
-"""Growth and metabolism of TIL in gas-permeable vessels: Monod kinetics with inhibition, activation and feeders.
+"""Growth and metabolism of TIL in culture vessels: Monod kinetics with inhibition, activation and feeders.
 
 All of it is illustrative: the defaults are engineering choices or unverified general knowledge, and uncalibrated.  They
 stand in `kinetics.Kinetics` and `donors.Donor`; what stands here shapes the factors of temperature, pH and tissue.
-Oxygen is taken as sufficient (gas-permeable floor); the density ceiling stands for what the floor can feed.
+Oxygen is taken as sufficient behind a gas-permeable floor or wall: the density ceiling stands for what it can feed.
+In vessels with a kLa it is a state: dO/dt = kLa (O* - O) - qO X/V, by the patient's cells alone, feeders left out.
 """
 
 from __future__ import annotations
@@ -11,16 +12,16 @@ import math
 from dataclasses import dataclass
 from itertools import pairwise
 
-from simulators.physics.contents import Contents
+from simulators.physics.contents import AIR, Contents
 from simulators.physics.donors import Donor
 from simulators.physics.kinetics import DEFAULTS, Kinetics
+from simulators.physics.vessels import GAS_PERMEABLE, Vessel
 
 DAY = 86_400.0  # s
 MIN_CELLS = 1.0
 
 # Standing of each number: [P] engineering default of this project, [GKU] general knowledge, unverified, [D] derived by
 # arithmetic from other values here, [L] read in the literature for other cells.
-CEILING = 30e6  # cells/cm2 of gas-permeable floor [GKU]
 FRAGMENT_WINDOW = (3.0, 7.0)  # d, when cells leave the fragments [GKU]
 STIMULATING_OKT3 = 5.0  # ng/mL [P]; recipes give 30
 
@@ -66,12 +67,18 @@ def leaving(age: float, per_day: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What a vessel gives its cells in a step: floor (cm2), temperature (degC), CO2 (%), emigrants (cells/d)."""
+    """What a vessel gives its cells in a step: floor (cm2), temperature (degC), CO2 (%), emigrants (cells/d).
+
+    `saturation` is the oxygen (mmol/L) in medium at rest with the gas above it, `rpm` how fast it is rocked or stirred.
+    """
 
     area: float
     temperature: float = 37.0
     co2: float = 5.0
     emigrants: float = 0.0
+    vessel: Vessel = GAS_PERMEABLE
+    rpm: float = 0.0
+    saturation: float = AIR
 
 
 def stimulate(contents: Contents) -> None:
@@ -94,6 +101,7 @@ def rates(c: Contents, who: Donor, around: Surroundings, k: Kinetics = DEFAULTS)
         peak, active = who.mu_rep, (0.0 if c.age < who.lag else math.exp(-k.decay * (c.age - who.lag)))
     glucose, lactate = c.glucose / litres, c.lactate / litres
     il2 = c.il2 / c.volume
+    vessel = around.vessel
     mu = (
         peak
         * active
@@ -103,8 +111,11 @@ def rates(c: Contents, who: Donor, around: Surroundings, k: Kinetics = DEFAULTS)
         / (1.0 + c.ammonia / litres / k.k_ammonia)
         * il2
         / (k.k_il2 + il2)
-        * max(0.0, 1.0 - c.viable / (CEILING * around.area))
+        * max(0.0, 1.0 - c.viable / (vessel.ceiling * (c.volume if vessel.by_volume else around.area)))
     )
+    if vessel.kla > 0.0:
+        oxygen = c.oxygen / litres
+        mu *= oxygen / (k.k_oxygen + oxygen)
     if around.temperature != 37.0:
         mu *= interpolate(TEMPERATURE_FACTOR, around.temperature)
     ph = acidity(lactate, around.co2)
@@ -126,6 +137,15 @@ def _flow(c: Contents, who: Donor, around: Surroundings, k: Kinetics) -> tuple[f
     per_cell = k.use_glucose * (k.resting * warm + (1.0 - k.resting) * mu / peak)
     use = (per_cell * c.viable + k.feeder_glucose * warm * c.feeders) * 1e-9
     return mu - death, death, use * glucose / (0.05 + glucose), k.il2_uptake * c.viable * warm * il2 / (300.0 + il2)
+
+
+def _aerated(c: Contents, viable: float, around: Surroundings, k: Kinetics, days: float) -> float:
+    """Return the dissolved oxygen (mmol) after `days` with `viable` cells; where there is none, none is used."""
+    litres = c.volume * 1e-3
+    per_day = 24.0 * around.vessel.transfer(around.rpm)
+    use = k.use_oxygen * viable * 1e-9 * interpolate(TEMPERATURE_FACTOR, around.temperature) / litres
+    goal = around.saturation - use / per_day
+    return max(0.0, goal + (c.oxygen / litres - goal) * math.exp(-per_day * days)) * litres
 
 
 def grow(c: Contents, who: Donor, around: Surroundings, days: float, k: Kinetics = DEFAULTS) -> None:
@@ -150,7 +170,12 @@ def grow(c: Contents, who: Donor, around: Surroundings, days: float, k: Kinetics
     middle.lactate += k.lactate_yield * use * half
     if middle.age is not None:
         middle.age += half
+    aerated = around.vessel.kla > 0.0
+    if aerated:
+        middle.oxygen = _aerated(c, c.viable, around, k, half)
     net, death, use, uptake = _flow(middle, who, around, k)
+    if aerated:
+        c.oxygen = _aerated(c, middle.viable, around, k, days)
     used = min(c.glucose, use * days)
     c.glucose -= used
     c.lactate += k.lactate_yield * used

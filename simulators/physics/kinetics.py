@@ -46,6 +46,10 @@ class Kinetics:
     il2_uptake: float = stated(
         1.4e-4, "IU/cell/d", 0.8e-4, 2.75e-4, "0.3 to 1 of 1.1 nM (275 IU/mL) a day at 1e6 cells/mL; default 0.5 [D]"
     )
+    use_oxygen: float = stated(1.0, "pmol/cell/d", 0.28, 2.0, "[GKU]; lower: resting lymphocytes [D]")
+    k_oxygen: float = stated(
+        0.004, "mmol/L", 0.001, 0.01, "2 % of air saturation [P], range [P]; 20..80 % change nothing in hybridoma [L]"
+    )
     emigrant_viability: float = stated(0.85, "1", 0.7, 0.95, "[P], range [P]")
 
 

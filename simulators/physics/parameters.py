@@ -1,7 +1,7 @@
 """Every uncertain number of the culture model by name, each to be given another value: for studies of what matters.
 
-The ranges are those that `kinetics` and `donors` state; most are engineering choices.  Uncalibrated: what such a study
-shows is how the model leans on its assumptions, not how cells do.
+The ranges are those that `kinetics`, `donors` and `vessels` state; most are engineering choices.  Uncalibrated: what
+such a study shows is how the model leans on its assumptions, not how cells do.
 """
 
 from __future__ import annotations
@@ -11,11 +11,15 @@ from typing import Any
 
 from simulators.physics.donors import TYPICAL, Donor
 from simulators.physics.kinetics import DEFAULTS, Kinetics
+from simulators.physics.vessels import GAS_PERMEABLE, Vessel
 
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """One number: `name` is `donor.FIELD` or `kinetics.FIELD`; `standing` says where default and range come from."""
+    """One number: `name` is `donor.FIELD`, `kinetics.FIELD`, `vessel.ceiling` or `vessel.kla`.
+
+    `standing` says where default and range come from.
+    """
 
     name: str
     unit: str
@@ -27,10 +31,11 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A whole set of assumptions: a donor and the kinetics; immutable."""
+    """A whole set of assumptions: donor, kinetics and vessel; immutable."""
 
     donor: Donor = TYPICAL
     kinetics: Kinetics = DEFAULTS
+    vessel: Vessel = GAS_PERMEABLE
 
     @property
     def parameters(self) -> tuple[Parameter, ...]:
@@ -42,6 +47,13 @@ class Setting:
                 if "low" in each.metadata:
                     value = float(getattr(owner, each.name))
                     found.append(Parameter(f"{part.name}.{each.name}", default=value, **each.metadata))
+        vessel = self.vessel
+        unit = "cells/mL" if vessel.by_volume else "cells/cm2"
+        room = (vessel.ceiling, vessel.ceiling_low, vessel.ceiling_high, vessel.standing)
+        found.append(Parameter("vessel.ceiling", unit, *room))
+        if vessel.kla > 0.0:
+            transfer = (vessel.kla, vessel.kla_low, vessel.kla_high, vessel.kla_standing)
+            found.append(Parameter("vessel.kla", "1/h", *transfer))
         return tuple(found)
 
     def given(self, name: str, value: float) -> Setting:

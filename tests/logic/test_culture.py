@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -161,6 +163,13 @@ def test_drawing_and_pouring_back_conserves_every_amount(volume, share, carry, c
     pour(parcel, c)
     for name in (*AMOUNTS, "volume", "temperature"):
         assert getattr(c, name) == pytest.approx(getattr(before, name), rel=1e-9, abs=1e-9)
+
+
+def test_a_copy_has_every_property_and_is_another():
+    c = Contents(*(float(i) for i, _ in enumerate(fields(Contents), start=1)))
+    twin = c.copy()
+    assert twin == c
+    assert twin is not c
 
 
 def test_mixing_by_volume():

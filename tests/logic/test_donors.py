@@ -12,6 +12,7 @@ from simulators.physics.culture import DAY, Surroundings, grow, rates, stimulate
 from simulators.physics.donors import FEEBLE, Donor, donor, population_donor
 from simulators.physics.kinetics import DEFAULTS, Kinetics
 from simulators.physics.parameters import Setting
+from simulators.physics.vessels import ROCKING
 
 SEEDS = range(2000)
 
@@ -109,7 +110,7 @@ def test_each_number_reaches_the_model(name):
         c = mixed(100.0, "cm1", {"cells": 1e8, "feeders": 1e8, "lysing": 1e8, "glucose": 4.0, "lactate": 5.0})
         c.ammonia, c.age = 0.1, 3.0
         for _ in range(3 * 72):
-            grow(c, Donor(), Surroundings(500.0), 1200.0 / DAY, kinetics)
+            grow(c, Donor(), Surroundings(0.0, vessel=ROCKING, rpm=10.0), 1200.0 / DAY, kinetics)
         return [c.viable, c.dead, c.lysing, c.feeders, c.glucose, c.lactate, c.ammonia, c.il2]
 
     (each,) = [p for p in Setting().parameters if p.name == f"kinetics.{name}"]
