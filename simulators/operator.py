@@ -8,7 +8,7 @@ repeated or late prompt gets the same answer.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, cast
@@ -49,6 +49,7 @@ FEEDERS = (5.6e9, 0.25e9, 5.1e9, 6.5e9)  # cells: mean, sigma, least, most; the 
 FEEDER_VOLUME = (120.0, 180.0)  # mL
 FRAGMENTS_A_FLASK = (40, 50)  # general knowledge, unverified
 FILLED = (0.93, 0.97)  # of the limit of a bag that holds something
+CHEMISTRY, MM = ("glucose", "lactate"), "mmol/L"
 HOLDS = (  # words of `holds`, and the liquid they mean
     ("dmso", "cs10"),
     ("okt3", "cm2"),
@@ -174,14 +175,28 @@ class Operator:
         sources = _sources(prompt)
         if drawn or not sources:
             return {}, "the laboratory reports"
-        counted = [name for name in _inputs(prompt) if name in ("tvc", "viability")]
+        counted = [name for name in _inputs(prompt) if name in ("tvc", "viability")] + _chemistry(prompt)
         seen: list[Mapping[str, Any]] = []
         for i, source in enumerate(sources if counted else sources[:1]):
             args = {"port": source["port"], "volume_ml": 2.0 if i == 0 else 0.0}
             seen.append(cast("Mapping[str, Any]", self._bench("sample", args | {"key": _key(prompt, i)})))
-        cells = sum(float(s["tvc"]) for s in seen)
-        viability = sum(float(s["tvc"]) * float(s["viability"]) for s in seen) / cells if cells > 0.0 else 0.0
-        return {"tvc": cells, "viability": viability}, f"sampled {len(seen)} containers"
+        return _read(seen), f"sampled {len(seen)} containers"
+
+    def _look(self, prompt: Prompt) -> dict[str, float]:
+        """Read glucose and lactate from a drop of what the prompt is about, else of the loop's vessel, else of all."""
+        seen: list[Mapping[str, Any]] = []
+        for name in [str(each["name"]) for each in _containers(prompt)] or self._vessels(prompt):
+            found = self._bench("find", {"name": name})
+            if found is not None and found["port"] is not None:
+                args = {"port": name, "volume_ml": 0.0, "key": _key(prompt, name)}
+                seen.append(cast("Mapping[str, Any]", self._bench("sample", args)))
+        return _read(seen)
+
+    def _vessels(self, prompt: Prompt) -> list[str]:
+        """Return the vessel with the index of the loop, else all vessels that stand in the station."""
+        index = next((part for part in reversed(str(prompt["path"]).split("/")) if part.isdigit()), None)
+        standing = cast("list[str]", self._bench("standing", {}))
+        return [n for n in standing if index is None or n.endswith(f"[{index}]")] or standing
 
     def _reconcile(self, prompt: Prompt) -> dict[str, Any]:
         """Say what really went over, as a person finds out with scale and bag."""
@@ -222,6 +237,8 @@ class Operator:
         if step == "store":
             self._do(prompt, "unload_freezer", {}, delay)
             return {}, "moved the bags to vapour"
+        if _chemistry(prompt):
+            return self._look(prompt), "read glucose and lactate from a drop"
         return {}, "looked, and it is so"
 
     def _cut(self, prompt: Prompt, text: str) -> dict[str, Any]:
@@ -235,11 +252,7 @@ class Operator:
 
     def _resuspend(self, prompt: Prompt, delay: float) -> str:
         """Swirl the containers of the prompt, else the vessel with the index of the loop, else all vessels."""
-        names = [str(c["name"]) for c in _containers(prompt)]
-        if not names:
-            index = next((part for part in reversed(str(prompt["path"]).split("/")) if part.isdigit()), None)
-            standing = cast("list[str]", self._bench("standing", {}))
-            names = [n for n in standing if index is None or n.endswith(f"[{index}]")] or standing
+        names = [str(c["name"]) for c in _containers(prompt)] or self._vessels(prompt)
         if names:
             self._do(prompt, "resuspend", {"port": names}, delay)
         return f"resuspended {', '.join(names) or 'nothing'}"
@@ -306,6 +319,25 @@ class Operator:
             args = args | {"at": moment.isoformat().replace("+00:00", "Z")}
         what = args.get("name") or args.get("port") or ""
         self._bench(name, args | {"key": _key(prompt, f"{name} {what}")})
+
+
+def _chemistry(prompt: Prompt) -> list[str]:
+    """Return the inputs that ask for glucose or lactate in the unit in which the laboratory reports them."""
+    asked = _inputs(prompt)
+    return [name for name in CHEMISTRY if asked.get(name, {}).get("canonical", asked.get(name, {}).get("unit")) == MM]
+
+
+def _read(seen: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Return what samples come to together: cells added up, viability by cells, concentrations by volume."""
+    cells = sum(float(s["tvc"]) for s in seen)
+    volume = sum(float(s["volume_ml"]) for s in seen)
+    known = {
+        "tvc": cells,
+        "viability": sum(float(s["tvc"]) * float(s["viability"]) for s in seen) / cells if cells > 0.0 else 0.0,
+    }
+    for name in CHEMISTRY if volume > 0.0 else ():
+        known[name] = sum(float(s[name]) * float(s["volume_ml"]) for s in seen) / volume
+    return known
 
 
 def _choice(prompt: Prompt, choices: list[str]) -> str:
