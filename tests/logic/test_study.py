@@ -142,7 +142,42 @@ def test_those_that_come_along_can_be_used() -> None:
     for name in shipped():
         study = load_study(name)
         assert study.study == name
-        assert study.donors >= 100
+        assert study.donors >= (100 if study.arms else 2)
+
+
+SENSITIVITY = """\
+study: which
+title: What decides
+question: Which?
+floor: 1e6 cells
+donors: 2
+source: P
+sensitivity: {recipe: til-22d, over: [donor.mu_rep, kinetics.k_il2]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (SENSITIVITY.replace("k_il2", "k_il3"), "kinetics.k_il3"),
+        (SENSITIVITY + "arms: [{name: a, recipe: til-22d}]\n", "either arms or a sensitivity"),
+        (SENSITIVITY.replace("recipe: til-22d, over", "recipe: til-23d, over"), "til-23d"),
+        (
+            STUDY.replace("recipe: short.yaml, set: {volume: 600 mL}", "recipe: short.yaml, assume: {donor.lag: 9}"),
+            "1 to 3",
+        ),
+        (
+            STUDY.replace("recipe: short.yaml, set: {volume: 600 mL}", "recipe: short.yaml, assume: {lag: 2}"),
+            "donor.lag",
+        ),
+        (STUDY.replace("recipe: short.yaml, set: {volume: 600 mL}", "recipe: short.yaml, assume: {donor.lag: x}"), "x"),
+    ],
+)
+def test_what_cannot_be_assumed_is_told(folder: Path, text: str, says: str) -> None:
+    (folder / "volumes.yaml").write_text(text, "utf-8")
+    with pytest.raises(DocumentError) as caught:
+        load_study(str(folder / "volumes.yaml"))
+    assert says in str(caught.value)
 
 
 # --- running ----------------------------------------------------------------------------------------------------------
@@ -186,6 +221,33 @@ def test_a_table_for_people_says_what_it_is_worth(folder: Path, capsys: pytest.C
     assert "reached 1e6 cells" in told
     assert main(["study", "list"]) == 0
     assert "cells-per-flask" in capsys.readouterr().out
+
+
+def test_a_sensitivity_shows_what_decides_first(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "which.yaml").write_text(SENSITIVITY, "utf-8")
+    out = folder / "out"
+    assert main(["study", "run", str(folder / "which.yaml"), "--jobs", "1", "--out", str(out)]) == 0
+    told = capsys.readouterr().out.splitlines()
+    rows = [line.split() for line in told if line.startswith(("donor", "kinetics"))]
+    assert [row[0] for row in rows] == ["donor.mu_rep", "kinetics.k_il2"], "growth decides more than IL-2 in excess"
+    low, high = (float(each.removeprefix("x")) for each in rows[0][-2:])
+    assert low < 0.7
+    assert high > 1.5
+    assert (out / "tornado.svg").read_text("utf-8").count("<svg") == 1
+
+
+def test_some_donors_of_a_population_do_not_expand_and_none_may_be_asked_for(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def reached(share: str) -> float:
+        text = STUDY.replace("source: P", f"source: P\nnon_expanders: {share}").replace("short.yaml", "til-22d")
+        path = folder / "shares.yaml"
+        path.write_text(text.replace(", set: {volume: 600 mL}", "").replace(", set: {volume: 100 mL}", ""), "utf-8")
+        found: float = ran(capsys, str(path), "--jobs", "1", "--donors", "8")["arms"][0]["cells"]["p10"]
+        return found
+
+    assert reached("0.0") > 3e9
+    assert reached("0.5") < 1e9
 
 
 @pytest.mark.parametrize(

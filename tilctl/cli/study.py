@@ -11,7 +11,7 @@ from pathlib import Path
 
 from devices.document import DocumentError
 from tilctl.cli.exits import CommandFailed, Exit
-from tilctl.cli.studying import plots, report
+from tilctl.cli.studying import plots, report, tornado
 from tilctl.cli.studying.lots import lots_of
 from tilctl.cli.studying.model import MOST_DONORS, Study, load_study, shipped
 from tilctl.cli.studying.telling import Progress
@@ -37,7 +37,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     running.add_argument(
         "--jobs", type=_jobs, default=os.cpu_count() or 1, metavar="J", help="processes (default: all cores)"
     )
-    running.add_argument("--out", type=Path, metavar="DIR", help="write lots.csv, study.json and cells.svg there")
+    running.add_argument("--out", type=Path, metavar="DIR", help="write lots.csv, study.json and a plot there")
     running.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -54,7 +54,7 @@ def _run(args: argparse.Namespace) -> int:
         _make(args.out)
     seeds = range(args.seed, args.seed + (args.donors or study.donors))
     began = time.monotonic()
-    with Progress(len(seeds) * len(study.arms)) as progress:
+    with Progress(len(seeds) * len(study.compared)) as progress:
         lots = lots_of(study, folder, seeds, args.jobs, progress.advance)
     arms = report.figures(study, lots, args.seed)
     wall = time.monotonic() - began
@@ -62,12 +62,15 @@ def _run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(data, allow_nan=False))
     else:
-        report.tell(study, arms, wall, sys.stdout)
+        (report if study.sensitivity is None else tornado).tell(study, arms, wall, sys.stdout)
     if args.out is not None:
         try:
             report.write_csv(args.out / "lots.csv", lots)
             (args.out / "study.json").write_text(json.dumps(data, allow_nan=False, indent=2) + "\n", "utf-8")
-            plots.cells(args.out / "cells.svg", study, arms, lots)
+            if study.sensitivity is None:
+                plots.cells(args.out / "cells.svg", study, arms, lots)
+            else:
+                tornado.draw(args.out / "tornado.svg", study, arms)
         except OSError as error:
             raise CommandFailed(Exit.UNAVAILABLE, f"--out: {error.filename}: {error.strerror}") from error
     return Exit.OK
@@ -77,14 +80,14 @@ def _list(*, as_json: bool) -> int:
     studies = [_study(str(path)) for path in shipped().values()]
     if as_json:
         rows = [
-            {"study": s.study, "title": s.title, "question": s.question, "arms": [a.name for a in s.arms]}
+            {"study": s.study, "title": s.title, "question": s.question, "arms": [a.name for a in s.compared]}
             for s in studies
         ]
         print(json.dumps({"studies": rows}))
         return Exit.OK
     for study in studies:
         print(f"{study.study:<24} {study.title}")
-        print(f"{'':<24} arms: {', '.join(arm.name for arm in study.arms)}; {study.donors} donors")
+        print(f"{'':<24} arms: {', '.join(arm.name for arm in study.compared[:6])}; {study.donors} donors")
     return Exit.OK
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from recipes.model import Recipe
-from simulators.physics.culture import Donor
+from simulators.physics.parameters import Setting
 from tilctl.cli.dryrun.walk import CONTROLLER, Course, Did, dry_run
 
 DAY_S = 86400.0
@@ -35,9 +35,9 @@ class Lot:
     exceptions: int
 
 
-def expand(recipe: Recipe, seed: int, parameters: Mapping[str, str], floor: float, who: Donor) -> Lot:
+def expand(recipe: Recipe, seed: int, parameters: Mapping[str, str], floor: float, setting: Setting) -> Lot:
     """Walk a recipe for a donor and measure the lot."""
-    course = dry_run(recipe, seed, parameters, who)
+    course = dry_run(recipe, seed, parameters, setting)
     done = course.ended == "complete"
     people = [did for did in course.did if did.who != CONTROLLER]
     return Lot(

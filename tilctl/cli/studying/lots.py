@@ -9,18 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recipes.model import Recipe
-from simulators.physics.culture import donor
 from tilctl.cli.studying.lot import Lot, expand
-from tilctl.cli.studying.model import Arm, Study, recipe_of
+from tilctl.cli.studying.model import Arm, Study, recipe_of, setting_of
 
 PORTION = 8  # donors that a process is given at once
 
 
 @dataclass(frozen=True, slots=True)
 class _Portion:
+    study: Study
     arm: Arm
     folder: Path
-    floor: float
     seeds: tuple[int, ...]
 
 
@@ -32,11 +31,11 @@ def lots_of(
     `folder`: where recipes beside the library lie.  Raises what a process raises: a lot that breaks is a fault.
     """
     portions = [
-        _Portion(arm, folder, study.floor_cells, tuple(seeds[i : i + PORTION]))
+        _Portion(study, arm, folder, tuple(seeds[i : i + PORTION]))
         for i in range(0, len(seeds), PORTION)
-        for arm in study.arms
+        for arm in study.compared
     ]
-    found: dict[str, list[Lot]] = {arm.name: [] for arm in study.arms}
+    found: dict[str, list[Lot]] = {arm.name: [] for arm in study.compared}
     for portion in portions if jobs == 1 else ():
         found[portion.arm.name] += _expand(portion)
         told(len(portion.seeds))
@@ -61,7 +60,8 @@ def _in_processes(
 
 def _expand(portion: _Portion) -> list[Lot]:
     recipe = _recipe(portion.arm.recipe, portion.folder, portion.arm)
-    return [expand(recipe, seed, portion.arm.set, portion.floor, donor(seed)) for seed in portion.seeds]
+    study, arm = portion.study, portion.arm
+    return [expand(recipe, seed, arm.set, study.floor_cells, setting_of(study, arm, seed)) for seed in portion.seeds]
 
 
 _loaded: dict[tuple[str, Path], Recipe] = {}

@@ -39,7 +39,7 @@ class ArmFigures:
 
 def figures(study: Study, lots: Mapping[str, Sequence[Lot]], seed: int) -> list[ArmFigures]:
     """Return the figures of each arm, in the order of the study."""
-    first = lots[study.arms[0].name]
+    first = lots[study.compared[0].name]
     return [_arm(name, own, first, study.floor_cells, seed) for name, own in lots.items()]
 
 
