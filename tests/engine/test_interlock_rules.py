@@ -104,6 +104,20 @@ async def test_one_that_resets_by_itself_gives_the_cells_their_target_back(tmp_p
         assert suite.runner.state == "held", "the batch waits for a person all the same"
 
 
+async def test_one_that_reads_what_it_stops_acts_once_for_each_scan(tmp_path: Path) -> None:
+    """What a stop reads back is no scan: two instruments would stop each other as fast as the buses carry it."""
+    when, then = "station.temperature > 39 degC and pump_media.running == false", "{station: cut, pump_media: stop}"
+    rule = f"both: {{when: {when}, then: {then}}}"
+    async with suite_of(tmp_path, site(tmp_path, rule)) as suite:
+        heard = orders(suite)
+        for name in ("incubator", "pump_media"):
+            suite.faults(name).delay_s = 0.02
+        warm(suite, 39.6)
+        await suite.pass_time(20.0)
+        assert suite.plant.climate.heater_cut
+        assert 15 < heard.count("cut_heater") < 30
+
+
 async def test_without_a_batch_it_is_told_and_kept_by_the_site(tmp_path: Path) -> None:
     async with suite_of(tmp_path, site(tmp_path, RULE.format(limit=39, reset="manual"))) as suite:
         await tripped(suite)
