@@ -263,6 +263,7 @@ class Runner:
             self.fire(FAULT, error.reason)
             return
         identity.accept(self.batch)
+        self.standing.restored()
         for alarm in list(self.batch.state.alarms):
             if alarm in CLEARED_BY_RESTART or (alarm.startswith(_RESTART_CLEARS) and not self.keeps(alarm)):
                 self.clear(alarm)
