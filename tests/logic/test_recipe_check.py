@@ -336,14 +336,10 @@ def test_no_file_breaks_the_check(seed: int) -> None:
 # --- repeat -----------------------------------------------------------------------------------------------------------
 
 
-def repeated(fields: str, *steps: str) -> tuple[str, str]:
-    """Return the change that has a `repeat` of some steps before the pool is counted."""
-    inside = "".join(f"      - {step}\n" for step in steps)
+def repeated(fields: str, step: str) -> tuple[str, str]:
+    """Return the change that has a `repeat` of a step before the pool is counted."""
     count = "  - sample: {id: count, from: pool"
-    return (
-        count,
-        f"  - repeat:\n      {{id: turns, {fields}, steps: [\n{inside.replace('- ', '', 1)}      ], source: P}}\n{count}",
-    )
+    return count, f"  - repeat: {{id: turns, {fields}, steps: [{step}], source: P}}\n{count}"
 
 
 def said(*findings: Diagnostic) -> list[tuple[str, str]]:

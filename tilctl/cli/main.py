@@ -20,6 +20,7 @@ from tilctl.cli.logs import configure
 COMMANDS = {
     "demo": "22 days of til-22d on a simulated suite, start to freezing, in under a minute",
     "rehearse": "thousands of whole batches in virtual time, with faults, judged at every step",
+    "study": "recipes and rules compared on the same simulated donors",
     "run": "run the controller of a site (a service)",
     "simulate": "run a site's instruments as simulators, in a process of their own",
     "operator": "answer the prompts of a simulated site as a person would",
