@@ -351,7 +351,7 @@ def test_findings_of_the_check_are_told_in_a_line_and_stop_nothing(capsys: pytes
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("nonsense", "there is: shakedown, til-22d"),
+        ("nonsense", "there is no recipe 'nonsense' (hint: there is: "),
         ("no.yaml", "no such file"),
         ("a\x1bb", r"a\x1bb"),
         ("x" * 5000, ""),
