@@ -152,8 +152,10 @@ class Bench:
 
         return self._do(at, act)
 
-    def sample(self, port: Place, volume_ml: float = 2.0) -> dict[str, Any]:
+    def sample(self, port: Place, volume_ml: float = 2.0, *, mix: bool = True) -> dict[str, Any]:
         """Mix, draw a sample now, and count it: cells of the whole container as the counter sees them, and in truth.
+
+        Without `mix` it is drawn from above the cells, which stay where they are.
 
         `tvc` (cells) and `viability` (%) are the patient's own cells, feeders gated out; `viability_total` (%) is
         without the gate; `glucose` and `lactate` (mmol/L) are the laboratory's; `true_...` are all without noise.
@@ -165,9 +167,9 @@ class Bench:
                 raise BenchError(f"nothing hangs on port {where}")
             c = container.contents
             before = c.copy()
-            container.disturbed = t
+            container.disturbed = t if mix else container.disturbed
             taken = min(volume_ml, c.volume)
-            draw(c, taken, 1.0)
+            draw(c, taken, container.carry(t))
             self.plant.aside.removed_ml += taken
             self._touch(where, t)
         self._samples += 1

@@ -7,6 +7,7 @@ repeated or late prompt gets the same answer.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -45,19 +46,29 @@ FOR_EACH_CONTAINER = 90.0  # s
 SETTLE_BEFORE = 10.0  # s between the last touch and the answer, so that scales have come to rest
 OF_DUE = {"@result": 0.995, "@mount": 0.8, "@sample": 0.8}  # share of the time to the deadline that is used at most
 GOOD = ("yes", "ok", "pass", "passed", "no_growth", "go", "continue", "accept", "true")
-FEEDERS = (5.6e9, 0.25e9, 5.1e9, 6.5e9)  # cells: mean, sigma, least, most; the recipe wants 5e9
-FEEDER_VOLUME = (120.0, 180.0)  # mL
-FRAGMENTS_A_FLASK = (40, 50)  # general knowledge, unverified
+AT_LEAST = re.compile(r"at least (\d+(?:\.\d+)?(?:e\+?\d+)?) cells")
+USUAL_FEEDERS = 5e9  # cells, where the question names no least number
+FEEDERS = (1.12, 0.05, 1.02, 1.3)  # of the least number that is wanted: mean, sigma, least, most
+SUSPENSION = (0.4, 0.6)  # of the most that the answer may be, mL
+USUAL_SUSPENSION = 300.0  # mL, where the question names no most
+TIL_VIABILITY = (84.0, 96.0)  # % (engineering default)
+FULL_FLASK = (0.8, 50)  # share of the most fragments that a flask may have, and how many that are where nobody says
 FILLED = (0.93, 0.97)  # of the limit of a bag that holds something
 CHEMISTRY, MM = ("glucose", "lactate"), "mmol/L"
 HOLDS = (  # words of `holds`, and the liquid they mean
     ("dmso", "cs10"),
     ("okt3", "cm2"),
     ("irradiated", "feeders"),
+    ("tumour-infiltrating", "til"),
     ("aim-v", "cm4"),
     ("serum", "cm1"),
     ("medium", "medium"),
 )
+STATED = {  # what `holds` may say of its liquid, and the property that it is
+    "il2": re.compile(r"il-2 (\d+(?:\.\d+)?) iu/ml"),
+    "okt3": re.compile(r"okt3 (\d+(?:\.\d+)?) ng/ml"),
+    "glucose": re.compile(r"glucose (\d+(?:\.\d+)?) mmol/l"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +97,7 @@ class Operator:
         self.habits = habits
         self._bench = bench_call
         self._fragments: dict[str, int] = {}  # batch -> tissue on hand, told when it was cut
+        self._counted: dict[tuple[str, str], tuple[float, float]] = {}  # batch, feeders or til -> cells and mL on hand
 
     def answer(self, prompt: Prompt) -> Answer:
         """Return the answer to a prompt; what is done with hands is announced to the bench for the right moment."""
@@ -112,7 +124,7 @@ class Operator:
 
     def _mount(self, prompt: Prompt, delay: float) -> tuple[dict[str, Any], str]:
         known: dict[str, Any] = {}
-        vessels = [str(c["name"]) for c in _containers(prompt) if _family(str(c["name"])) == "pre"]
+        vessels = [str(c["name"]) for c in _containers(prompt) if "fragments" in _holds(c)]
         for container in _containers(prompt):
             name = str(container["name"])
             content = self._content(container)
@@ -122,12 +134,14 @@ class Operator:
                 volume = float(container["volume_ml"])
             elif content["liquid"] == "empty":
                 volume = 0.0
-            elif content["liquid"] == "feeders":
-                volume = self._feeders()[1]
+            elif content["liquid"] in ("feeders", "til"):
+                volume = self._on_hand(prompt, content["liquid"])[1]
             else:
                 volume = float(round(self._draw(prompt, name, *FILLED) * float(container["limit_ml"])))
             if content.get("liquid") == "feeders" and volume > 0.0:
-                content["feeders"] = self._feeders()[0]
+                content["feeders"] = self._on_hand(prompt, "feeders")[0]
+            elif content.get("liquid") == "til":
+                content |= {"liquid": "medium", "cells": self._on_hand(prompt, "til")[0] if volume > 0.0 else 0.0}
             if name in vessels:
                 tissue = self._fragments.get(str(prompt.get("batch")), 45 * len(vessels))
                 index = vessels.index(name)
@@ -146,7 +160,7 @@ class Operator:
         return known, f"hung {len(_containers(prompt))} containers"
 
     def _content(self, container: Mapping[str, Any]) -> dict[str, Any]:
-        name, holds = _family(str(container["name"])), str(container.get("holds") or "").lower()
+        name, holds = _family(str(container["name"])), _holds(container)
         if name == "conc" and self._bench("find", {"name": "washed"}) is not None:
             return {"shelf": "washed"}
         liquid = "buffer" if holds else "empty"
@@ -154,8 +168,10 @@ class Operator:
             liquid = name
         elif holds:
             liquid = next((meant for word, meant in HOLDS if word in holds), liquid)
-        density = container.get("density")
-        return {"liquid": liquid} if density is None else {"liquid": liquid, "density": float(density)}
+        content: dict[str, Any] = {"liquid": liquid}
+        if container.get("density") is not None:
+            content["density"] = float(container["density"])
+        return content | {name: float(said[1]) for name, spoken in STATED.items() if (said := spoken.search(holds))}
 
     def _unmount(self, prompt: Prompt, delay: float) -> str:
         if "freezer" in str(prompt.get("text", "")).lower():
@@ -171,14 +187,20 @@ class Operator:
         return f"took {gone} containers away"
 
     def _sample(self, prompt: Prompt, *, drawn: bool) -> tuple[dict[str, Any], str]:
-        """Draw (unless the sample was drawn before) and count: every container that was sampled, added up."""
+        """Draw (unless the sample was drawn before) and analyse: every container that was sampled, put together.
+
+        Cells add up, viability is that of all cells, concentrations are those of all the liquid.  A sample without
+        cells among its results is drawn from above them, and stirs nothing up.
+        """
         sources = _sources(prompt)
         if drawn or not sources:
             return {}, "the laboratory reports"
-        counted = [name for name in _inputs(prompt) if name in ("tvc", "viability")] + _chemistry(prompt)
+        counted = [name for name in _inputs(prompt) if name in ("tvc", "viability")]
+        dissolved = _chemistry(prompt)
         seen: list[Mapping[str, Any]] = []
-        for i, source in enumerate(sources if counted else sources[:1]):
+        for i, source in enumerate(sources if counted or dissolved else sources[:1]):
             args = {"port": source["port"], "volume_ml": 2.0 if i == 0 else 0.0}
+            args |= {"mix": False} if dissolved and not counted else {}
             seen.append(cast("Mapping[str, Any]", self._bench("sample", args | {"key": _key(prompt, i)})))
         return _read(seen), f"sampled {len(seen)} containers"
 
@@ -188,7 +210,7 @@ class Operator:
         for name in [str(each["name"]) for each in _containers(prompt)] or self._vessels(prompt):
             found = self._bench("find", {"name": name})
             if found is not None and found["port"] is not None:
-                args = {"port": name, "volume_ml": 0.0, "key": _key(prompt, name)}
+                args = {"port": name, "volume_ml": 0.0, "mix": False, "key": _key(prompt, name)}
                 seen.append(cast("Mapping[str, Any]", self._bench("sample", args)))
         return _read(seen)
 
@@ -223,9 +245,8 @@ class Operator:
             return {"since_surgery": f"{self._draw(prompt, 'since', 12.0, 30.0):.1f} h"}, "took the tumour in"
         if step == "fragments":
             return self._cut(prompt, text), "cut fragments"
-        if step == "feeder_count":
-            cells, volume = self._feeders()
-            return {"cells": f"{cells:.3e} cells", "volume": f"{volume:g} mL"}, "thawed and counted the feeders"
+        if {"cells", "volume"} <= _inputs(prompt).keys():
+            return self._count_suspension(prompt, text)
         if step == "resuspend":
             return {}, self._resuspend(prompt, delay)
         if step == "wash":
@@ -241,10 +262,28 @@ class Operator:
             return self._look(prompt), "read glucose and lactate from a drop"
         return {}, "looked, and it is so"
 
+    def _count_suspension(self, prompt: Prompt, text: str) -> tuple[dict[str, Any], str]:
+        """Prepare cells in a bag, and count them: feeders as many as are wanted and some more, TIL as may be given."""
+        inputs = _inputs(prompt)
+        most_ml = float(inputs["volume"].get("max") or USUAL_SUSPENSION)
+        what = "feeders" if "feeder" in f"{prompt.get('path')} {text}".lower() else "til"
+        if what == "feeders":
+            said = AT_LEAST.search(text)
+            found = self._feeders(USUAL_FEEDERS if said is None else float(said[1]), most_ml)
+        else:
+            low, high = float(inputs["cells"].get("min") or 0.0), float(inputs["cells"].get("max") or USUAL_FEEDERS)
+            cells = float(f"{self._draw(prompt, 'cells', 0.9 * low + 0.1 * high, 0.1 * low + 0.9 * high):.3e}")
+            found = cells, float(round(most_ml * self._draw(prompt, "volume", *SUSPENSION)))
+        self._counted[(str(prompt.get("batch")), what)] = found
+        known: dict[str, Any] = {"cells": f"{found[0]:.3e} cells", "volume": f"{found[1]:g} mL"}
+        known["viability"] = self._draw(prompt, "viability", *TIL_VIABILITY)
+        return known, f"prepared and counted {what}"
+
     def _cut(self, prompt: Prompt, text: str) -> dict[str, Any]:
         flasks = int(_inputs(prompt).get("flasks", {}).get("max", 4))
-        low, high = FRAGMENTS_A_FLASK
-        count = sum(int(self._draw(prompt, f"flask {i}", low, high + 1)) for i in range(flasks))
+        share, usual = FULL_FLASK
+        most = int(_inputs(prompt).get("count", {}).get("max", usual * flasks)) // flasks
+        count = sum(int(self._draw(prompt, f"flask {i}", math.ceil(share * most), most + 1)) for i in range(flasks))
         if "no cells" in text.lower():
             count = 0
         self._fragments[str(prompt.get("batch"))] = count
@@ -304,9 +343,16 @@ class Operator:
             delay = min(delay, OF_DUE.get(kind, 0.8) * left)
         return round(max(1.0, delay) * self.habits.slowness(self.seed, prompt) * self.haste, 1)
 
-    def _feeders(self) -> tuple[float, float]:
+    def _on_hand(self, prompt: Prompt, what: str) -> tuple[float, float]:
+        """Return the cells and the volume (mL) of what was counted last, feeders or `til`."""
+        known = self._counted.get((str(prompt.get("batch")), what))
+        return known or (self._feeders(USUAL_FEEDERS, USUAL_SUSPENSION) if what == "feeders" else (0.0, 0.0))
+
+    def _feeders(self, wanted: float, most_ml: float) -> tuple[float, float]:
         key = stream(self.seed, "feeders")
-        return float(f"{between(key, 0, *FEEDERS):.3e}"), float(round(uniform(key, 1, *FEEDER_VOLUME)))
+        mean, sigma, least, most = FEEDERS
+        cells = wanted * between(key, 0, mean, sigma, least, most)
+        return float(f"{cells:.3e}"), float(round(most_ml * uniform(key, 1, *SUSPENSION)))
 
     def _draw(self, prompt: Prompt, what: str, low: float, high: float) -> float:
         return uniform(stream(self.seed, f"{prompt.get('path')} {what}"), int(prompt.get("attempt") or 1), low, high)
@@ -354,6 +400,10 @@ def _step(prompt: Prompt) -> str:
 
 def _family(name: str) -> str:
     return name.partition("[")[0]
+
+
+def _holds(container: Mapping[str, Any]) -> str:
+    return str(container.get("holds") or "").lower()
 
 
 def _inputs(prompt: Prompt) -> dict[str, Mapping[str, Any]]:

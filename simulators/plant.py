@@ -14,7 +14,6 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from devices.clock import Clock
 from simulators import instruments
 from simulators.device import SimDevice, StandIn
 from simulators.physics.contents import ROOM
@@ -26,7 +25,7 @@ from simulators.physics.kinetics import DEFAULTS, Kinetics
 from simulators.physics.noise import stream, uniform
 from simulators.physics.thermal import Climate, relax
 from simulators.physics.vessels import OF_CLASS, Vessel
-from simulators.timeline import Timeline
+from simulators.timeline import Timeline, Times
 from simulators.trace import Trace
 
 STATION = range(1, 7)  # ports of the warm positions
@@ -57,7 +56,7 @@ class Aside:
 class Room:
     """What several suites share: their time, and one freezer."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Times) -> None:
         self.timeline = Timeline(clock)
         self.freezer = Freezer()
         self.device: SimDevice | None = None
@@ -73,7 +72,7 @@ class Plant:
 
     def __init__(
         self,
-        clock: Clock,
+        clock: Times,
         seed: int = 1,
         who: Donor | None = None,
         *,

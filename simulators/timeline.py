@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 import math
+from datetime import datetime
 from typing import Protocol
 
-from devices.clock import Clock
+
+class Times(Protocol):
+    """What a plant wants of a clock."""
+
+    def monotonic(self) -> float:
+        """Return seconds on a clock that is never stepped."""
+        ...
+
+    def utc(self, monotonic: float) -> datetime:
+        """Return the UTC moment that belongs to such a time."""
+        ...
 
 
 class Part(Protocol):
@@ -23,7 +34,7 @@ class Part(Protocol):
 class Timeline:
     """Seconds since it was made, by a clock; parts that are due at one moment go in the order in which they joined."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Times) -> None:
         self.clock = clock
         self.origin = clock.monotonic()
         self._parts: list[Part] = []

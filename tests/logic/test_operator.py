@@ -161,6 +161,55 @@ def test_feeders_are_hung_as_they_were_counted():
     assert hung.contents.volume == volume
 
 
+def test_feeders_are_as_many_as_the_question_wants_and_those_counted_last_are_hung():
+    room = Room()
+    for least, most_ml in ((5e8, 100.0), (2e9, 200.0)):
+        spec = {"cells": {"type": "number", "min": 0, "max": 1e10}, "volume": {"type": "number", "max": most_ml}}
+        said = room.ask("a/feeders", text=f"Thaw feeders, at least {least:g} cells, and count them", inputs=spec).inputs
+        cells, volume = (float(str(said[name]).split()[0]) for name in ("cells", "volume"))
+        assert 1.02 * least <= cells <= 1.3 * least
+        assert 0.4 * most_ml <= volume <= 0.6 * most_ml
+        room.clock.t += room.ask("a/in", "mount", containers=[hang_item("feeders", 8, "irradiated", volume)]).delay_s
+        assert room.plant.place(8).contents.feeders == pytest.approx(cells)
+        room.bench.take(8)
+
+
+def test_til_of_a_pool_are_hung_as_they_were_counted():
+    room = Room()
+    spec = {"cells": {"type": "number", "min": 5e6, "max": 1e7}, "volume": {"type": "number", "min": 5, "max": 50}}
+    spec["viability"] = {"type": "number", "canonical": "%", "min": 0, "max": 100}
+    said = room.ask("a/seed", text="Take TIL of the pool and count them", inputs=spec).inputs
+    cells, volume = (float(str(said[name]).split()[0]) for name in ("cells", "volume"))
+    assert 5e6 <= cells <= 1e7
+    assert float(str(said["viability"]).split()[0]) > 80.0
+    room.clock.t = room.ask("a/in", "mount", containers=[hang_item("til", 8, "Tumour-infiltrating T")]).delay_s
+    hung = room.plant.place(8).contents
+    assert (hung.viable, hung.volume) == (pytest.approx(cells), volume)
+
+
+def test_a_liquid_is_what_its_bag_says_it_holds():
+    room = Room()
+    said = "REP medium: RPMI-type and AIM-V 1:1, glucose 14 mmol/L, IL-2 1000 IU/mL, OKT3 30 ng/mL"
+    room.clock.t = room.ask("a/in", "mount", containers=[hang_item("rep_medium", 8, said)]).delay_s
+    hung = room.plant.place(8).contents
+    assert [hung.concentration(name) for name in ("glucose", "il2", "okt3")] == pytest.approx([14.0, 1000.0, 30.0])
+
+
+def test_glucose_is_that_of_all_the_liquid_and_its_sample_stirs_no_cells_up():
+    room = Room()
+    for port, volume, glucose in ((1, 100.0, 6.0), (2, 300.0, 2.0)):
+        content = {"liquid": "medium", "glucose": glucose, "cells": 1e8}
+        room.bench.hang(port, "vessel", "gas-permeable-100cm2", volume, content, f"grow[{port}]")
+    room.clock.t = 86400.0
+    spec = {"glucose": {"type": "number", "unit": "mmol/L", "canonical": "mmol/L", "min": 0, "max": 50}}
+    source = [{"container": f"grow[{port}]", "port": port} for port in (1, 2)]
+    answer = room.ask("rep/daily/3/look", "sample", inputs=spec, **{"from": source}).inputs
+    assert float(str(answer["glucose"]).split()[0]) == pytest.approx(3.0, rel=0.2)
+    assert room.plant.place(1).disturbed < 86400.0
+    left = room.plant.place(1).contents
+    assert left.viable + left.dead == pytest.approx(1e8, rel=1e-3)
+
+
 def test_fragments_are_shared_among_the_flasks_and_water_gets_none():
     for text, expected in (("Cut fragments", range(160, 201)), ("No cells, no fragments", range(1))):
         room = Room()
@@ -168,7 +217,7 @@ def test_fragments_are_shared_among_the_flasks_and_water_gets_none():
         told = room.ask("a/fragments", text=text, inputs=spec).inputs
         assert int(float(str(told["count"]))) in expected
         assert float(str(told["flasks"])) == 4.0
-        flasks = [hang_item(f"pre[{i}]", i, "", 0.0, "vessel") for i in range(1, 5)]
+        flasks = [hang_item(f"pre[{i}]", i, "tumour fragments", 0.0, "vessel") for i in range(1, 5)]
         room.clock.t = room.ask("a/flasks_in", "mount", containers=flasks).delay_s
         loaded = [room.plant.place(i).fragments for i in range(1, 5)]
         assert sum(loaded) == float(str(told["count"]))

@@ -162,7 +162,9 @@ class Driver:
         incubator.write(16, 2, f32(5.0))
         self.wait(3600.0)
         pre = [f"pre[{i}]" for i in range(1, 5)]
-        self.mount("pre_rep/flasks_in", *[(n, i + 1, "vessel", v100, 1100.0, "", 0.0) for i, n in enumerate(pre)])
+        self.mount(
+            "pre_rep/flasks_in", *[(n, i + 1, "vessel", v100, 1100.0, "fragments", 0.0) for i, n in enumerate(pre)]
+        )
         self.mount("pre_rep/cm1_in", ("cm1", 7, "bag", "bag", 5000.0, "CM1 serum", None))
         self.mount("pre_rep/waste_in", ("waste", 16, "bag", "bag", 40000.0, "", 0.0))
         for name in pre:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
@@ -19,22 +18,12 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "process"))
 from cell import TILCTL, free_port, tilctl
 
 from tests.engine.labs import programmer_site
-from tests.stack.told import told
+from tests.stack.told import events, told
 from tilctl.cli.rehearsing.worker import Job
 from tilctl.cli.simulated import SITES, site_for
 
 LABS = SITES[1:]
 LIBRARY = Path(str(files("recipes"))) / "library"
-
-
-def events(folder: Path, kind: str) -> list[Mapping[str, Any]]:
-    """Return the events of a kind from the one record of a rehearsal."""
-    (record,) = (folder / "data" / "batches").rglob("*.db")
-    with sqlite3.connect(record) as base:
-        rows = base.execute("SELECT event FROM events ORDER BY seq").fetchall()
-    base.close()
-    found = [json.loads(body) for (body,) in rows]
-    return [event for event in found if event["kind"] == kind]
 
 
 @pytest.mark.parametrize("lab", LABS)

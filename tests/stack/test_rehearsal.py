@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,13 +20,15 @@ import pytest
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
+from recipes.catalog import load
 from simulators.plant import Plant
 from simulators.virtual import VirtualClock, run
+from tilctl.cli.dryrun.walk import dry_run
 from tilctl.cli.rehearsal import Order, Rehearsal, rehearse
 from tilctl.cli.rehearsing.result import Result
 from tilctl.cli.rehearsing.world import Plan, World
 from tilctl.engine.machine import State
-from tilctl.engine.state import BatchState, fold
+from tilctl.engine.state import BatchState, fold, parse_time
 from tilctl.gateway.broker import EmbeddedBroker
 from tilctl.journal.chain import Record
 from tilctl.journal.events import Event, StateChanged
@@ -143,7 +145,35 @@ def test_another_seed_gives_other_numbers_on_the_same_way(shakedown: Outcome, tm
 
 
 def test_22_days_run_to_their_end_and_the_record_says_what_the_plant_did(tmp_path: Path) -> None:
-    is_right(in_memory("til-22d", 1, tmp_path))
+    whole = in_memory("til-22d", 1, tmp_path)
+    is_right(whole)
+    a_dry_run_comes_to_the_same(whole)
+
+
+def a_dry_run_comes_to_the_same(whole: Outcome) -> None:
+    """Hold a dry run of the same seed against what the controller did: studies stand on it."""
+    dry = dry_run(load("til-22d"), 1)
+    assert dry.ended == "complete"
+    first = parse_time(whole.records[0].t)
+    began = {event.path: (parse_time(record.t) - first).total_seconds() for record in whole.records
+             if (event := record.event).kind == "step_started"}  # fmt: skip
+    assert {did.path for did in dry.did} <= {*began}
+    late = {did.path: abs(did.began - began[did.path]) for did in dry.did}
+    assert max(late.values()) < 600.0, "each step within ten minutes, over 22 days"
+    assert dry.plant is not None
+    with_controller, without = living(whole.plant), living(dry.plant)
+    assert len(with_controller.keys() & without.keys()) > 0.98 * len(with_controller)
+    harvested = dry.marks["harvested"] / 3600.0  # from then on they are on their way into bags and freezer
+    both = [(cells, without[hour]) for hour, cells in with_controller.items() if hour in without and hour < harvested]
+    assert max(abs(mine / cells - 1.0) for cells, mine in both) < 0.02, "cells at each hour"
+
+
+def living(plant: Plant) -> dict[int, float]:
+    """Return the viable cells of a plant by the hour, from the first million on."""
+    found: dict[int, float] = defaultdict(float)
+    for row in plant.trace.rows:
+        found[round(row.t / 3600.0)] += row.viable
+    return {hour: cells for hour, cells in found.items() if cells > 1e6}
 
 
 def is_right(whole: Outcome) -> None:

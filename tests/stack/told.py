@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import sqlite3
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,3 +26,13 @@ def told(folder: Path, *faults: Any, recipe: str = "shakedown", seed: int = 1, *
 def found(result: Result) -> set[str]:
     """Return which invariants were broken."""
     return {violation["invariant"] for violation in result.violations}
+
+
+def events(folder: Path, kind: str) -> list[Mapping[str, Any]]:
+    """Return the events of a kind from the one record of a rehearsal."""
+    (record,) = (folder / "data" / "batches").rglob("*.db")
+    with sqlite3.connect(record) as base:
+        rows = base.execute("SELECT event FROM events ORDER BY seq").fetchall()
+    base.close()
+    found = [json.loads(body) for (body,) in rows]
+    return [event for event in found if event["kind"] == kind]

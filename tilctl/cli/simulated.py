@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -127,8 +127,13 @@ def _stored(site: Site, folders: tuple[Path, ...]) -> dict[str, list[Row]]:
         except DocumentError:
             continue
         if digest(rows) in wanted:
-            found[digest(rows)] = [_row(named(row)) for row in rows]
+            found[digest(rows)] = simulated_rows(rows)
     return found
+
+
+def simulated_rows(rows: Iterable[Mapping[str, float]]) -> list[Row]:
+    """Return a freezing programme as the simulated freezer runs it."""
+    return [_row(named(row)) for row in rows]
 
 
 def _row(row: Mapping[str, Any]) -> Row:

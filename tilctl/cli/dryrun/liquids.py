@@ -1,0 +1,77 @@
+"""Places and pumps of a dry run: containers get ports, and a pump moves what a transfer orders, with its slip."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from simulators.bench import Bench
+from simulators.plant import HOOKS, STATION, WASTE, Plant
+
+PUMP = "pump_media"  # one for all: which line a site has for a transfer is the site's
+
+
+class NoPlace(Exception):
+    """More containers than the simulated suite has places for."""
+
+
+class Liquids:
+    """What is where, and what moves."""
+
+    def __init__(self, plant: Plant, bench: Bench) -> None:
+        self.plant = plant
+        self.bench = bench
+        self.moved_ml: dict[tuple[str, str], float] = {}  # families from and to -> mL
+        self._ports: dict[str, int] = {}
+        self._sequence = 0
+
+    def place(self, name: str, place_class: str) -> int:
+        """Return the first free port of a class of places for a container; raises NoPlace."""
+        ports = {"station": STATION, "hook": HOOKS, "waste": (WASTE,)}[place_class]
+        taken = set(self._ports.values())
+        port = next((port for port in ports if port not in taken), None)
+        if port is None:
+            raise NoPlace(f"{name}: all {len(ports)} places of the class {place_class} are taken")
+        self._ports[name] = port
+        return port
+
+    def port(self, name: str) -> int:
+        """Return the port of a container."""
+        return self._ports[name]
+
+    def free(self, name: str) -> None:
+        """Free the place of a container."""
+        self._ports.pop(name, None)
+
+    def volume(self, name: str) -> float:
+        """Return what a container really holds (mL)."""
+        container = self.plant.place(self._ports[name])
+        return 0.0 if container is None else container.contents.volume
+
+    def begin(self, source: str, destination: str, volume_ml: float, rate: float) -> float:
+        """Start a dispense; return how long it takes (s)."""
+        self._sequence += 1
+        with self.plant.change() as t:
+            fluidics = self.plant.fluidics
+            fluidics.select(PUMP, self._ports[source], self._ports[destination])
+            fluidics.start(PUMP, self._sequence, rate, volume_ml, t)
+        return volume_ml / rate * 60.0
+
+    def end(self, source: str, destination: str) -> float:
+        """Close the clamps, and return what the last dispense has moved (mL)."""
+        with self.plant.change() as t:
+            self.plant.fluidics.stop(PUMP, t)
+            self.plant.fluidics.select(PUMP, 0, 0)
+        moved = self.plant.pumps[PUMP].log[-1].moved_ml
+        way = source.partition("[")[0], destination.partition("[")[0]
+        self.moved_ml[way] = self.moved_ml.get(way, 0.0) + moved
+        return moved
+
+    def set_climate(self, targets: Mapping[str, float]) -> None:
+        """Give the chamber its targets, by tag (`temperature`, `co2`)."""
+        climate = self.plant.climate
+        with self.plant.change() as t:
+            for tag, value in targets.items():
+                if tag == "temperature":
+                    climate.set_temperature(t, value)
+                elif tag == "co2":
+                    climate.set_co2(t, value)
