@@ -16,7 +16,7 @@ from recipes.syntax import ExprError
 
 _WORDS = "id verb source text label reason holds class_ title from_ to as_ in_ with_ load profile role"
 _LISTS = "steps cases containers over marks count density scan sign choices priority then results defer"
-_NO_NUMBERS = frozenset((*_WORDS.split(), *_LISTS.split()))
+NO_NUMBERS = frozenset((*_WORDS.split(), *_LISTS.split()))
 """Fields that hold no number of the process; what a bag holds is words, and its density has a default."""
 
 
@@ -41,7 +41,7 @@ def _steps(steps: tuple[AnyVerb, ...], base: DataPath, recipe: Recipe, findings:
             if step.verb == "choose":
                 key = "else" if step.cases[number].when is None else "steps"
                 condition = step.cases[number].when
-                if condition is not None and not inside and _has_number(condition):
+                if condition is not None and not inside and has_number(condition):
                     _missing(f"a condition of {step.id}", (*path, "cases", number, "when"), recipe, findings)
                 _steps(inner, (*path, "cases", number, key), recipe, findings, covered=covered)
             else:
@@ -66,7 +66,7 @@ def _missing(what: str, path: DataPath, recipe: Recipe, findings: Findings) -> N
 
 
 def _fields(entry: BaseModel) -> list[str]:
-    return [name for name in type(entry).model_fields if name in entry.model_fields_set and name not in _NO_NUMBERS]
+    return [name for name in type(entry).model_fields if name in entry.model_fields_set and name not in NO_NUMBERS]
 
 
 def _numbers(value: object) -> bool:
@@ -79,10 +79,11 @@ def _numbers(value: object) -> bool:
         return any(_numbers(item) for item in cast("list[object]", value))
     if isinstance(value, bool):
         return False
-    return (isinstance(value, str) and _has_number(value)) or (isinstance(value, int) and value > 0)
+    return (isinstance(value, str) and has_number(value)) or (isinstance(value, int) and value > 0)
 
 
-def _has_number(text: str) -> bool:
+def has_number(text: str) -> bool:
+    """Return whether there is a number other than zero in an expression or amount; an index is none."""
     try:
         nodes = list(syntax.every(compile(text).node))
     except ExprError:

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 MAX_EXPRESSION = 1000
 """Longest expression in characters; longer ones are refused, so that depth stays bounded."""
 MAX_DEPTH = 60
-"""Deepest nesting of a tree."""
+"""Deepest nesting of brackets and calls."""
+MAX_HEIGHT = 100
+"""Most levels of a tree, to which each operand of a chain such as a + b + c adds one."""
 
 # Any word behind a number is its unit (and is refused if there is no such unit); a pair is written without spaces,
 # mL/min, and its second word must be one that exists, so that `12 L/n` divides by n.
@@ -198,7 +200,18 @@ def parse(text: str) -> Node:
         raise ExprError("the expression ends too early", len(text) + 1, "something is missing at the end") from None
     except lark.exceptions.UnexpectedInput as error:
         raise _unexpected(text, error) from None
-    return _build(tree, 0)
+    node = _build(tree, 0)
+    if _height(node) > MAX_HEIGHT:
+        raise ExprError("the expression has too many parts in a row", 1, "use let for some of them")
+    return node
+
+
+def _height(node: Node) -> int:
+    """Return how many levels a tree has, counted without recursion."""
+    height, level = 0, [node]
+    while level:
+        height, level = height + 1, [inner for each in level for inner in subtrees(each)]
+    return height
 
 
 def _unexpected(text: str, error: lark.exceptions.UnexpectedInput) -> ExprError:

@@ -16,12 +16,12 @@ from simulators.physics.contents import Contents, draw, mixed
 from simulators.physics.fluid import CLASSES, Container
 from simulators.physics.freezing import FULL
 from simulators.physics.freezing import bag as freezing_bag
+from simulators.physics.measurement import COUNTER_CV, count, judge, offline
 from simulators.physics.noise import between, gauss, stream, uniform
+from simulators.physics.vessels import GAS_PERMEABLE
 from simulators.plant import STATION, WASTE, Plant
 from simulators.sight import BenchError, Place
 
-COUNTER_CV, COUNTER_CV_THIN, THIN = 0.10, 0.15, 0.2e6  # off-line counter; 15 % under 0.2e6 cells/mL
-VIABILITY_NOISE = 1.0  # %, counter (engineering default)
 RECOVERY = (0.84, 0.95)  # of a closed washer (general knowledge, unverified)
 NUCLEATION = (-9.0, 2.5, -20.0, -5.0)  # degC: mean, sigma, lowest, highest (general knowledge, unverified)
 SHELF = 200  # containers kept aside
@@ -158,7 +158,7 @@ class Bench:
         Without `mix` it is drawn from above the cells, which stay where they are.
 
         `tvc` (cells) and `viability` (%) are the patient's own cells, feeders gated out; `viability_total` (%) is
-        without the gate; `true_tvc`, `true_viability` without the counter's noise.
+        without the gate; `glucose` and `lactate` (mmol/L) are the laboratory's; `true_...` are all without noise.
         """
         where = self._port(port)
         with self.plant.change() as t:
@@ -174,22 +174,21 @@ class Bench:
             self._touch(where, t)
         self._samples += 1
         key = stream(self.plant.seed, f"counter {container.name} {self._samples}")
-        thin = before.concentration("viable") < THIN
-        factor = max(0.5, gauss(key, 0, COUNTER_CV_THIN if thin else COUNTER_CV, 1.0))
         own, total = 100.0 * (before.viability or 0.0), 100.0 * (before.total_viability or 0.0)
         return {
             "container": container.name,
             "volume_ml": before.volume,
             "drawn_ml": taken,
-            "tvc": before.viable * factor,
-            "viability": between(key, 1, own, VIABILITY_NOISE, 0.0, 100.0),
-            "viability_total": between(key, 2, total, VIABILITY_NOISE, 0.0, 100.0),
+            "tvc": count(before.viable, before.concentration("viable"), key),
+            "viability": judge(own, key, 1),
+            "viability_total": judge(total, key, 2),
             "true_tvc": before.viable,
             "true_viability": own,
-            "glucose": before.concentration("glucose"),
-            "lactate": before.concentration("lactate"),
-            "glucose_mm": before.concentration("glucose"),
-            "lactate_mm": before.concentration("lactate"),
+            **{
+                name: offline(self.plant.seed, f"{name} {container.name}").shows(before.concentration(name), t)
+                for name in ("glucose", "lactate")
+            },
+            **{f"true_{name}": before.concentration(name) for name in ("glucose", "lactate")},
         }
 
     def load_fragments(self, ports: Sequence[Place], count: int, at: When = None) -> dict[str, Any]:
@@ -377,4 +376,5 @@ class Bench:
         except ValueError as error:
             raise BenchError(str(error)) from error
         self.plant.aside.brought_ml += volume
-        return Container("", kind, tare, capacity, area, contents, fragments=fragments)
+        vessel = self.plant.vessels.get(known, GAS_PERMEABLE)
+        return Container("", kind, tare, capacity, area, contents, fragments=fragments, vessel=vessel, rpm=vessel.rpm)

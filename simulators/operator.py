@@ -54,6 +54,7 @@ USUAL_SUSPENSION = 300.0  # mL, where the question names no most
 TIL_VIABILITY = (84.0, 96.0)  # % (engineering default)
 FULL_FLASK = (0.8, 50)  # share of the most fragments that a flask may have, and how many that are where nobody says
 FILLED = (0.93, 0.97)  # of the limit of a bag that holds something
+CHEMISTRY, MM = ("glucose", "lactate"), "mmol/L"
 HOLDS = (  # words of `holds`, and the liquid they mean
     ("dmso", "cs10"),
     ("okt3", "cm2"),
@@ -63,7 +64,6 @@ HOLDS = (  # words of `holds`, and the liquid they mean
     ("serum", "cm1"),
     ("medium", "medium"),
 )
-DISSOLVED = ("glucose", "lactate")  # results that the bench knows of the liquid, mmol/L
 STATED = {  # what `holds` may say of its liquid, and the property that it is
     "il2": re.compile(r"il-2 (\d+(?:\.\d+)?) iu/ml"),
     "okt3": re.compile(r"okt3 (\d+(?:\.\d+)?) ng/ml"),
@@ -196,14 +196,29 @@ class Operator:
         if drawn or not sources:
             return {}, "the laboratory reports"
         counted = [name for name in _inputs(prompt) if name in ("tvc", "viability")]
-        dissolved = [name for name in _inputs(prompt) if name in DISSOLVED]
+        dissolved = _chemistry(prompt)
         seen: list[Mapping[str, Any]] = []
         for i, source in enumerate(sources if counted or dissolved else sources[:1]):
             args = {"port": source["port"], "volume_ml": 2.0 if i == 0 else 0.0}
             args |= {"mix": False} if dissolved and not counted else {}
             seen.append(cast("Mapping[str, Any]", self._bench("sample", args | {"key": _key(prompt, i)})))
-        known = {"tvc": sum(float(s["tvc"]) for s in seen), "viability": _mean(seen, "viability", "tvc")}
-        return known | {name: _mean(seen, name, "volume_ml") for name in dissolved}, f"sampled {len(seen)} containers"
+        return _read(seen), f"sampled {len(seen)} containers"
+
+    def _look(self, prompt: Prompt) -> dict[str, float]:
+        """Read glucose and lactate from a drop of what the prompt is about, else of the loop's vessel, else of all."""
+        seen: list[Mapping[str, Any]] = []
+        for name in [str(each["name"]) for each in _containers(prompt)] or self._vessels(prompt):
+            found = self._bench("find", {"name": name})
+            if found is not None and found["port"] is not None:
+                args = {"port": name, "volume_ml": 0.0, "mix": False, "key": _key(prompt, name)}
+                seen.append(cast("Mapping[str, Any]", self._bench("sample", args)))
+        return _read(seen)
+
+    def _vessels(self, prompt: Prompt) -> list[str]:
+        """Return the vessel with the index of the loop, else all vessels that stand in the station."""
+        index = next((part for part in reversed(str(prompt["path"]).split("/")) if part.isdigit()), None)
+        standing = cast("list[str]", self._bench("standing", {}))
+        return [n for n in standing if index is None or n.endswith(f"[{index}]")] or standing
 
     def _reconcile(self, prompt: Prompt) -> dict[str, Any]:
         """Say what really went over, as a person finds out with scale and bag."""
@@ -243,6 +258,8 @@ class Operator:
         if step == "store":
             self._do(prompt, "unload_freezer", {}, delay)
             return {}, "moved the bags to vapour"
+        if _chemistry(prompt):
+            return self._look(prompt), "read glucose and lactate from a drop"
         return {}, "looked, and it is so"
 
     def _count_suspension(self, prompt: Prompt, text: str) -> tuple[dict[str, Any], str]:
@@ -274,11 +291,7 @@ class Operator:
 
     def _resuspend(self, prompt: Prompt, delay: float) -> str:
         """Swirl the containers of the prompt, else the vessel with the index of the loop, else all vessels."""
-        names = [str(c["name"]) for c in _containers(prompt)]
-        if not names:
-            index = next((part for part in reversed(str(prompt["path"]).split("/")) if part.isdigit()), None)
-            standing = cast("list[str]", self._bench("standing", {}))
-            names = [n for n in standing if index is None or n.endswith(f"[{index}]")] or standing
+        names = [str(c["name"]) for c in _containers(prompt)] or self._vessels(prompt)
         if names:
             self._do(prompt, "resuspend", {"port": names}, delay)
         return f"resuspended {', '.join(names) or 'nothing'}"
@@ -354,6 +367,25 @@ class Operator:
         self._bench(name, args | {"key": _key(prompt, f"{name} {what}")})
 
 
+def _chemistry(prompt: Prompt) -> list[str]:
+    """Return the inputs that ask for glucose or lactate in the unit in which the laboratory reports them."""
+    asked = _inputs(prompt)
+    return [name for name in CHEMISTRY if asked.get(name, {}).get("canonical", asked.get(name, {}).get("unit")) == MM]
+
+
+def _read(seen: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Return what samples come to together: cells added up, viability by cells, concentrations by volume."""
+    cells = sum(float(s["tvc"]) for s in seen)
+    volume = sum(float(s["volume_ml"]) for s in seen)
+    known = {
+        "tvc": cells,
+        "viability": sum(float(s["tvc"]) * float(s["viability"]) for s in seen) / cells if cells > 0.0 else 0.0,
+    }
+    for name in CHEMISTRY if volume > 0.0 else ():
+        known[name] = sum(float(s[name]) * float(s["volume_ml"]) for s in seen) / volume
+    return known
+
+
 def _choice(prompt: Prompt, choices: list[str]) -> str:
     """Return the good news where there is some; a culture that was only just started is pending."""
     if prompt["kind"] == "sample" and "pending" in choices:
@@ -372,12 +404,6 @@ def _family(name: str) -> str:
 
 def _holds(container: Mapping[str, Any]) -> str:
     return str(container.get("holds") or "").lower()
-
-
-def _mean(seen: Sequence[Mapping[str, Any]], name: str, weight: str) -> float:
-    """Return the mean of a property over samples, each with its weight; 0 without any."""
-    whole = sum(float(each[weight]) for each in seen)
-    return sum(float(each[weight]) * float(each[name]) for each in seen) / whole if whole > 0.0 else 0.0
 
 
 def _inputs(prompt: Prompt) -> dict[str, Mapping[str, Any]]:

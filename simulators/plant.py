@@ -17,11 +17,14 @@ from dataclasses import dataclass, field
 from simulators import instruments
 from simulators.device import SimDevice, StandIn
 from simulators.physics.contents import ROOM
-from simulators.physics.culture import DAY, Donor, Surroundings, donor, grow, leaving, stimulate
+from simulators.physics.culture import DAY, Surroundings, grow, leaving, stimulate
+from simulators.physics.donors import Donor, donor
 from simulators.physics.fluid import Container, Fluidics, Pump
 from simulators.physics.freezing import Freezer
+from simulators.physics.kinetics import DEFAULTS, Kinetics
 from simulators.physics.noise import stream, uniform
 from simulators.physics.thermal import Climate, relax
+from simulators.physics.vessels import OF_CLASS, Vessel
 from simulators.timeline import Timeline, Times
 from simulators.trace import Trace
 
@@ -68,16 +71,27 @@ class Plant:
     """
 
     def __init__(
-        self, clock: Times, seed: int = 1, who: Donor | None = None, *, suffix: str = "", room: Room | None = None
+        self,
+        clock: Times,
+        seed: int = 1,
+        who: Donor | None = None,
+        *,
+        kinetics: Kinetics = DEFAULTS,
+        vessels: Mapping[str, Vessel] = OF_CLASS,
+        suffix: str = "",
+        room: Room | None = None,
     ) -> None:
-        """Build the suite; the donor is drawn from `seed` unless given.
+        """Build the suite; the donor is drawn from `seed` unless given, and expands.
 
+        `kinetics`, and `vessels` by class of containers, are what the culture model assumes, for studies to change;
         `suffix` ends the names of its instruments; `room` is shared with other suites, else it has its own.
         """
         self.clock = clock
         self.seed = seed
         self.suffix = suffix
         self.donor = who or donor(seed)
+        self.kinetics = kinetics
+        self.vessels = vessels
         self.climate = Climate()
         slips = stream(seed, "pump slip")
         pumps = {f"{name}{suffix}": Pump(f"{name}{suffix}", uniform(slips, i, *SLIP)) for i, name in enumerate(PUMPS)}
@@ -205,7 +219,14 @@ class Plant:
             if c.alive or emigrants > 0.0:
                 stimulate(c)
                 warm = port in STATION
-                around = Surroundings(container.area, round(c.temperature, 2), co2 if warm else 5.0, emigrants)
-                grow(c, self.donor, around, days)
+                around = Surroundings(
+                    container.area,
+                    round(c.temperature, 2),
+                    co2 if warm else 5.0,
+                    emigrants,
+                    container.vessel,
+                    container.rpm,
+                )
+                grow(c, self.donor, around, days, self.kinetics)
         if round(t / GRID) % TRACE_EVERY == 0:
             self.trace.record(t, ((port, c) for port, c in self.fluidics.at.items() if c is not None and port != WASTE))

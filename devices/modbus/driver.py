@@ -52,6 +52,8 @@ BUSY_AGAIN = 2
 BUSY_PAUSE_S = 0.15
 _ABSENT = frozenset({10, 11})
 """A gateway answers for a device that does not."""
+_ENDS = ("stop", "close", "abort")
+"""Commands that make a whole instrument safe, also where its profile names none for that."""
 _Stops = tuple[int, int]
 """Of one place, and of the whole instrument."""
 
@@ -145,7 +147,7 @@ class ModbusDevice:
             # Invariant: counted before anything is awaited: a stop outlasts all that was under way.
             if urgent:
                 self._stops[addr] = self._stops.get(addr, 0) + 1
-                self._ends += name == self.profile.safe_command
+                self._ends += name == self.profile.safe_command or (name in _ENDS and not command.args)
             stops = self._stopped(command, addr)
             kept = await self._kept_words(command, priority)
             proof = self._proof(command, addr, encode_command(command, args, kept), args)

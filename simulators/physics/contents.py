@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 
 MEDIUM_DENSITY = 1.005  # g/mL (general knowledge, unverified)
+AIR = 0.2  # mmol/L, oxygen in medium at 37 degC under air with 5 % CO2 [D]; in proportion for other shares of oxygen
 ROOM = 21.0  # degC, air-conditioned clean room (engineering default)
 
 
@@ -13,8 +14,9 @@ ROOM = 21.0  # degC, air-conditioned clean room (engineering default)
 class Contents:
     """A liquid and what is in it.
 
-    Amounts, not concentrations: cells in cells, glucose, lactate, glutamine, ammonia in mmol, IL-2 in IU, OKT3 in ng,
-    DMSO in mL.  `age` is the time since the cells were stimulated, in days, None for cells that never were.
+    Amounts, not concentrations: cells in cells, glucose, lactate, glutamine, ammonia, dissolved oxygen in mmol, IL-2 in
+    IU, OKT3 in ng, DMSO in mL.  Oxygen is followed only in vessels that can be short of it.  `age` is the time since
+    the cells were stimulated, in days, None for cells that never were.
     """
 
     volume: float = 0.0  # mL
@@ -27,6 +29,7 @@ class Contents:
     lactate: float = 0.0
     glutamine: float = 0.0
     ammonia: float = 0.0
+    oxygen: float = 0.0
     il2: float = 0.0
     okt3: float = 0.0
     dmso: float = 0.0
@@ -34,8 +37,25 @@ class Contents:
     age: float | None = None  # d
 
     def copy(self) -> Contents:
-        """Return an independent copy."""
-        return replace(self)
+        """Return an independent copy; field by field, because a step of growth makes one and `replace` is slow."""
+        return Contents(
+            self.volume,
+            self.mass,
+            self.viable,
+            self.dead,
+            self.feeders,
+            self.lysing,
+            self.glucose,
+            self.lactate,
+            self.glutamine,
+            self.ammonia,
+            self.oxygen,
+            self.il2,
+            self.okt3,
+            self.dmso,
+            self.temperature,
+            self.age,
+        )
 
     @property
     def alive(self) -> bool:
@@ -62,8 +82,8 @@ class Contents:
         return per_ml * 1000.0 if amount in MILLIMOLAR else per_ml
 
 
-MILLIMOLAR = ("glucose", "lactate", "glutamine", "ammonia")
-SOLUTES = ("mass", "glucose", "lactate", "glutamine", "ammonia", "il2", "okt3", "dmso")
+MILLIMOLAR = ("glucose", "lactate", "glutamine", "ammonia", "oxygen")
+SOLUTES = ("mass", *MILLIMOLAR, "il2", "okt3", "dmso")
 CELLS = ("viable", "dead", "feeders", "lysing")
 AMOUNTS = SOLUTES + CELLS
 
@@ -125,12 +145,13 @@ LIQUIDS: dict[str, dict[str, float]] = {
 def mixed(volume: float, liquid: str, extra: Mapping[str, float]) -> Contents:
     """Return `volume` mL of a known liquid, with single properties replaced or added by `extra`.
 
-    `extra` may give concentrations in the units of `LIQUIDS`, `density`, `temperature`, and cells as amounts: `cells`
-    (viable), `dead`, `feeders`, `lysing`, and `age` in days.  Raises ValueError for an unknown liquid or property.
+    It has the oxygen of air.  `extra` may give concentrations in the units of `LIQUIDS`, `density`, `temperature`, and
+    cells as amounts: `cells` (viable), `dead`, `feeders`, `lysing`, and `age` in days.  Raises ValueError for an
+    unknown liquid or property.
     """
     if liquid not in LIQUIDS:
         raise ValueError(f"liquid {liquid!r} is not one of {', '.join(sorted(LIQUIDS))}")
-    given = {**LIQUIDS[liquid], **extra}
+    given = {"oxygen": AIR, **LIQUIDS[liquid], **extra}
     contents = Contents(volume=volume, mass=volume * given.pop("density", MEDIUM_DENSITY))
     contents.temperature = given.pop("temperature", ROOM)
     contents.age = given.pop("age", None)

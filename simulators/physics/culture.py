@@ -1,7 +1,9 @@
-"""Growth and metabolism of TIL in gas-permeable vessels: Monod kinetics with inhibition, activation and feeders.
+"""Growth and metabolism of TIL in culture vessels: Monod kinetics with inhibition, activation and feeders.
 
-All of it is illustrative: the defaults are engineering choices or unverified general knowledge, and uncalibrated.
-Oxygen is taken as sufficient (gas-permeable floor); the density ceiling stands for what the floor can feed.
+All of it is illustrative: the defaults are engineering choices or unverified general knowledge, and uncalibrated.  They
+stand in `kinetics.Kinetics` and `donors.Donor`; what stands here shapes the factors of temperature, pH and tissue.
+Oxygen is taken as sufficient behind a gas-permeable floor or wall: the density ceiling stands for what it can feed.
+In vessels with a kLa it is a state: dO/dt = kLa (O* - O) - qO X/V, by the patient's cells alone, feeders left out.
 """
 
 from __future__ import annotations
@@ -10,33 +12,17 @@ import math
 from dataclasses import dataclass
 from itertools import pairwise
 
-from simulators.physics.contents import Contents
-from simulators.physics.noise import between, gauss, stream
+from simulators.physics.contents import AIR, Contents
+from simulators.physics.donors import Donor
+from simulators.physics.kinetics import DEFAULTS, Kinetics
+from simulators.physics.vessels import GAS_PERMEABLE, Vessel
 
 DAY = 86_400.0  # s
 MIN_CELLS = 1.0
 
 # Standing of each number: [P] engineering default of this project, [GKU] general knowledge, unverified, [D] derived by
 # arithmetic from other values here, [L] read in the literature for other cells.
-DECAY = 0.03  # 1/d, decay of activation with feeders and high IL-2 [P]
-DEATH = 0.03  # 1/d, basal [P]
-STARVED = 0.3  # 1/d, extra death without glucose [P]: a sigmoid at 0.28 mM, 5.4 /mM, as in a T-cell model [L]
-K_GLUCOSE = 0.5  # mM [P]
-K_LACTATE, N_LACTATE = 25.0, 2  # mM [P]
-K_AMMONIA = 6.5  # mM [P]
-K_IL2 = 20.0  # IU/mL [P]
-USE_GLUCOSE = 2.0  # pmol/cell/d at full growth [GKU]; 0.3 of it at rest
-LACTATE_YIELD = 1.6  # mol/mol
-GLUTAMINE_RATIO = 6.7  # mol glucose a mol glutamine, rat lymphocytes [L]
-AMMONIA_YIELD = 0.67  # mol/mol, CHO cells [L]
-FEEDER_LOSS = 0.45  # 1/d [GKU]
-FEEDER_LYSIS = 0.7  # 1/d, dead feeders fall apart; fitted to a computed viability series [D]
-FEEDER_GLUCOSE = 0.15  # pmol/cell/d, resting [D]
-IL2_LOSS = 0.15  # 1/d at 37 degC [GKU]
-IL2_UPTAKE = 1.4e-4  # IU/cell/d: 0.5 x 1.1 nM (275 IU/mL) a day at 1e6 cells/mL [D]
-CEILING = 30e6  # cells/cm2 of gas-permeable floor [GKU]
 FRAGMENT_WINDOW = (3.0, 7.0)  # d, when cells leave the fragments [GKU]
-EMIGRANT_VIABILITY = 0.85  # [P]
 STIMULATING_OKT3 = 5.0  # ng/mL [P]; recipes give 30
 
 # fT: 37: 1.0; 35: 0.9; 33: 0.6; 32: 0.45; 29: 0.2; 27: 0; 39: 0.95; falling above 40 [P, shaped on L]
@@ -56,35 +42,6 @@ HEAT_DEATH = 0.5  # 1/d above 41 degC [P]
 PH_FACTOR = ((6.2, 0.0), (6.6, 0.3), (6.9, 0.9), (7.0, 1.0), (7.4, 1.0), (7.6, 0.9), (8.0, 0.3), (8.4, 0.0))
 PH_FRESH = 7.3  # at 5 % CO2 [P]
 BUFFER = 60.0  # mmol lactic acid a litre and pH unit: bicarbonate, HEPES, serum [P]
-
-
-@dataclass(frozen=True, slots=True)
-class Donor:
-    """What differs from patient to patient: growth rates (1/d), emigration (cells a fragment), lag (d)."""
-
-    mu_rep: float = 0.80
-    mu_pre: float = 0.35
-    emigration: float = 1e5
-    lag: float = 1.5
-    nucleation: float = -9.0  # degC; of the bag rather than of the donor
-
-
-def donor(seed: int) -> Donor:
-    """Draw a donor.
-
-    mu_max N(0.80, 0.08) /d in 0.65..1.0: published folds spread as 10 % of the mean rate do [D]; pre-REP 0.35 /d with
-    the same relative spread, in 0.2..0.5 [P]; emigration log-normal, median 1e5 cells a fragment in 1e4..1e6 [GKU];
-    lag 1..3 d [GKU].  Every donor expands: those that do not are a matter of scripted tests.
-    """
-    key = stream(seed, "donor")
-    vigour = gauss(key, 0)
-    emigration = 1e5 * math.exp(between(key, 1, 0.0, 0.6, -2.3, 2.3))
-    return Donor(
-        mu_rep=min(1.0, max(0.65, 0.80 + 0.08 * vigour)),
-        mu_pre=min(0.5, max(0.2, 0.35 + 0.035 * gauss(key, 2))),
-        emigration=emigration,
-        lag=between(key, 3, 1.5, 0.2, 1.0, 3.0),
-    )
 
 
 def interpolate(table: tuple[tuple[float, float], ...], x: float) -> float:
@@ -110,12 +67,18 @@ def leaving(age: float, per_day: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What a vessel gives its cells in a step: floor (cm2), temperature (degC), CO2 (%), emigrants (cells/d)."""
+    """What a vessel gives its cells in a step: floor (cm2), temperature (degC), CO2 (%), emigrants (cells/d).
+
+    `saturation` is the oxygen (mmol/L) in medium at rest with the gas above it, `rpm` how fast it is rocked or stirred.
+    """
 
     area: float
     temperature: float = 37.0
     co2: float = 5.0
     emigrants: float = 0.0
+    vessel: Vessel = GAS_PERMEABLE
+    rpm: float = 0.0
+    saturation: float = AIR
 
 
 def stimulate(contents: Contents) -> None:
@@ -129,83 +92,102 @@ def stimulate(contents: Contents) -> None:
         contents.age = 0.0
 
 
-def rates(c: Contents, who: Donor, around: Surroundings) -> tuple[float, float]:
+def rates(c: Contents, who: Donor, around: Surroundings, k: Kinetics = DEFAULTS) -> tuple[float, float]:
     """Return growth and death rate (1/d) of the patient's cells in `c`."""
     litres = c.volume * 1e-3
     if c.age is None:
         peak, active = who.mu_pre, 1.0
     else:
-        peak, active = who.mu_rep, (0.0 if c.age < who.lag else math.exp(-DECAY * (c.age - who.lag)))
+        peak, active = who.mu_rep, (0.0 if c.age < who.lag else math.exp(-k.decay * (c.age - who.lag)))
     glucose, lactate = c.glucose / litres, c.lactate / litres
     il2 = c.il2 / c.volume
+    vessel = around.vessel
     mu = (
         peak
         * active
         * glucose
-        / (K_GLUCOSE + glucose)
-        / (1.0 + (lactate / K_LACTATE) ** N_LACTATE)
-        / (1.0 + c.ammonia / litres / K_AMMONIA)
+        / (k.k_glucose + glucose)
+        / (1.0 + (lactate / k.k_lactate) ** k.n_lactate)
+        / (1.0 + c.ammonia / litres / k.k_ammonia)
         * il2
-        / (K_IL2 + il2)
-        * max(0.0, 1.0 - c.viable / (CEILING * around.area))
+        / (k.k_il2 + il2)
+        * max(0.0, 1.0 - c.viable / (vessel.ceiling * (c.volume if vessel.by_volume else around.area)))
     )
+    if vessel.kla > 0.0:
+        oxygen = c.oxygen / litres
+        mu *= oxygen / (k.k_oxygen + oxygen)
     if around.temperature != 37.0:
         mu *= interpolate(TEMPERATURE_FACTOR, around.temperature)
     ph = acidity(lactate, around.co2)
     if not 7.0 <= ph <= 7.4:
         mu *= interpolate(PH_FACTOR, ph)
-    death = DEATH + STARVED / (1.0 + math.exp(min(50.0, 5.4 * (glucose - 0.28))))
+    death = k.death + k.starved / (1.0 + math.exp(min(50.0, 5.4 * (glucose - 0.28))))
     if around.temperature > 41.0:
         death += HEAT_DEATH
     return mu, death
 
 
-def _flow(c: Contents, who: Donor, around: Surroundings) -> tuple[float, float, float, float]:
+def _flow(c: Contents, who: Donor, around: Surroundings, k: Kinetics) -> tuple[float, float, float, float]:
     """Return net growth (1/d), death (1/d), glucose use (mmol/d) and IL-2 uptake (IU/d)."""
-    mu, death = rates(c, who, around)
+    mu, death = rates(c, who, around, k)
     peak = who.mu_pre if c.age is None else who.mu_rep
     litres = c.volume * 1e-3
     glucose, il2 = c.glucose / litres, c.il2 / c.volume
     warm = interpolate(TEMPERATURE_FACTOR, around.temperature) if around.temperature != 37.0 else 1.0
-    use = (USE_GLUCOSE * (0.3 * warm + 0.7 * mu / peak) * c.viable + FEEDER_GLUCOSE * warm * c.feeders) * 1e-9
-    return mu - death, death, use * glucose / (0.05 + glucose), IL2_UPTAKE * c.viable * warm * il2 / (300.0 + il2)
+    per_cell = k.use_glucose * (k.resting * warm + (1.0 - k.resting) * mu / peak)
+    use = (per_cell * c.viable + k.feeder_glucose * warm * c.feeders) * 1e-9
+    return mu - death, death, use * glucose / (0.05 + glucose), k.il2_uptake * c.viable * warm * il2 / (300.0 + il2)
 
 
-def grow(c: Contents, who: Donor, around: Surroundings, days: float) -> None:
+def _aerated(c: Contents, viable: float, around: Surroundings, k: Kinetics, days: float) -> float:
+    """Return the dissolved oxygen (mmol) after `days` with `viable` cells; where there is none, none is used."""
+    litres = c.volume * 1e-3
+    per_day = 24.0 * around.vessel.transfer(around.rpm)
+    use = k.use_oxygen * viable * 1e-9 * interpolate(TEMPERATURE_FACTOR, around.temperature) / litres
+    goal = around.saturation - use / per_day
+    return max(0.0, goal + (c.oxygen / litres - goal) * math.exp(-per_day * days)) * litres
+
+
+def grow(c: Contents, who: Donor, around: Surroundings, days: float, k: Kinetics = DEFAULTS) -> None:
     """Advance `c` in place by `days` (at most about 0.02): midpoint rule for the cells, amounts never below zero.
 
-    Glucose and lactate close: what is used comes out as `LACTATE_YIELD` times as much lactate.
+    Glucose and lactate close: what is used comes out as `lactate_yield` times as much lactate.
     """
     if c.volume <= 0.0:
         return
     if around.emigrants > 0.0:
         fresh = around.emigrants * days
-        c.viable += fresh * EMIGRANT_VIABILITY
-        c.dead += fresh * (1.0 - EMIGRANT_VIABILITY)
+        c.viable += fresh * k.emigrant_viability
+        c.dead += fresh * (1.0 - k.emigrant_viability)
     if not c.alive:
         return
-    net, _, use, _ = _flow(c, who, around)
+    net, _, use, _ = _flow(c, who, around, k)
     half = 0.5 * days
     middle = c.copy()
     middle.viable *= math.exp(net * half)
-    middle.feeders *= math.exp(-FEEDER_LOSS * half)
+    middle.feeders *= math.exp(-k.feeder_loss * half)
     middle.glucose = max(0.0, c.glucose - use * half)
-    middle.lactate += LACTATE_YIELD * use * half
+    middle.lactate += k.lactate_yield * use * half
     if middle.age is not None:
         middle.age += half
-    net, death, use, uptake = _flow(middle, who, around)
+    aerated = around.vessel.kla > 0.0
+    if aerated:
+        middle.oxygen = _aerated(c, c.viable, around, k, half)
+    net, death, use, uptake = _flow(middle, who, around, k)
+    if aerated:
+        c.oxygen = _aerated(c, middle.viable, around, k, days)
     used = min(c.glucose, use * days)
     c.glucose -= used
-    c.lactate += LACTATE_YIELD * used
-    spent = min(c.glutamine, used / GLUTAMINE_RATIO)
+    c.lactate += k.lactate_yield * used
+    spent = min(c.glutamine, used / k.glutamine_ratio)
     c.glutamine -= spent
-    c.ammonia += AMMONIA_YIELD * spent
-    c.il2 = max(0.0, c.il2 * math.exp(-IL2_LOSS * days) - uptake * days)
+    c.ammonia += k.ammonia_yield * spent
+    c.il2 = max(0.0, c.il2 * math.exp(-k.il2_loss * days) - uptake * days)
     c.viable *= math.exp(net * days)
     c.dead += death * middle.viable * days
-    lost = c.feeders * -math.expm1(-FEEDER_LOSS * days)
+    lost = c.feeders * -math.expm1(-k.feeder_loss * days)
     c.feeders -= lost
-    c.lysing = c.lysing * math.exp(-FEEDER_LYSIS * days) + lost
+    c.lysing = c.lysing * math.exp(-k.feeder_lysis * days) + lost
     if c.age is not None:
         c.age += days
     if c.viable < MIN_CELLS:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from simulators.physics.contents import Contents, draw, pour
+from simulators.physics.vessels import GAS_PERMEABLE, Vessel
 
 TICK = 30.0  # s, grid of the parcels while something flows
 COUNT_ML = 0.01  # mL a count of the totaliser
@@ -28,6 +29,9 @@ CLASSES: dict[str, tuple[float, float, float]] = {
     "gas-permeable-10cm2": (60.0, 60.0, 10.0),
     "gas-permeable-100cm2": (120.0, 1250.0, 100.0),
     "gas-permeable-500cm2": (250.0, 6500.0, 500.0),
+    "culture-bag-3l": (60.0, 3000.0, 0.0),
+    "rocking-2l": (150.0, 1500.0, 0.0),
+    "stirred-2l": (1500.0, 2200.0, 0.0),
     "bag": (30.0, 8000.0, 200.0),
     "waste": (250.0, 60000.0, 200.0),
 }
@@ -46,10 +50,12 @@ class Container:
     disturbed: float = 0.0  # s, when it was last mixed
     fragments: float = 0.0
     soaked: float = 0.0  # d, how long the fragments have been in medium
+    vessel: Vessel = GAS_PERMEABLE
+    rpm: float = 0.0  # how fast it is rocked or stirred
 
     def carry(self, t: float) -> float:
-        """Return the concentration of cells at the outlet over the mean: bags are kneaded, vessels settle."""
-        if self.kind == "bag":
+        """Return the concentration of cells at the outlet over the mean: what is kneaded or rocked is mixed."""
+        if self.kind == "bag" or self.rpm > 0.0:
             return 1.0
         return SETTLED_CARRY + (1.0 - SETTLED_CARRY) * math.exp(-max(0.0, t - self.disturbed) / SETTLING)
 

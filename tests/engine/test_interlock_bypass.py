@@ -182,3 +182,21 @@ async def test_one_that_breaks_holds_its_batch_and_stops_no_other(
         assert suite.controller.status(UNIT)["interlocks"][1]["state"] == "broken"
         monkeypatch.undo()
         await suite.when(lambda: "internal-error-sour" not in suite.state.alarms, "it works again", within=5.0)
+
+
+async def test_that_one_did_not_work_is_over_when_it_works_in_another_life(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rules = (RULE.format(limit=39, reset="restart"), "sour: {tag: station.co2, above: 20 %}")
+    async with suite_of(tmp_path, site(tmp_path, *rules)) as suite:
+        suite.announced = {"interlock_failed"}
+        await waiting(suite)
+
+        def breaks() -> Any:
+            raise ZeroDivisionError
+
+        monkeypatch.setattr(one(suite, "sour").condition, "holds", breaks)
+        await suite.until_state("held")
+        assert "internal-error-sour" in suite.state.alarms
+        await suite.power_cut(5.0)
+        await suite.when(lambda: "internal-error-sour" not in suite.state.alarms, "it works again", within=5.0)

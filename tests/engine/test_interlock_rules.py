@@ -9,6 +9,7 @@ import pytest
 from ruled import ANNA, RULE, barred, bypass, one, orders, over, site, site_records, suite_of, tripped, waiting, warm
 from story import UNIT, Story
 
+from devices.instrument import CommandRefused, Priority
 from simulators.faults.injector import Injector
 from simulators.faults.model import Fault
 from tilctl.guard.judged import JudgedInterlock, Phase
@@ -102,6 +103,117 @@ async def test_one_that_resets_by_itself_gives_the_cells_their_target_back(tmp_p
         assert one(suite).phase is Phase.NORMAL
         await suite.when(lambda: not suite.plant.climate.heater_cut, "it is heated again", within=30.0)
         assert suite.runner.state == "held", "the batch waits for a person all the same"
+
+
+async def heated_again(suite: Story) -> None:
+    await suite.when(lambda: not suite.plant.climate.heater_cut, "it is heated again", within=60.0)
+
+
+async def test_one_that_trips_again_and_again_gives_the_target_back_all_the_same(tmp_path: Path) -> None:
+    """A heater that is off keeps its target: nothing that is read says that it has to be written."""
+    async with suite_of(tmp_path, site(tmp_path, RULE.format(limit=39, reset="auto"))) as suite:
+        await waiting(suite)
+        for _ in range(3):
+            await tripped(suite)
+            await over(suite)
+            await suite.pass_time(2.0)
+        assert "target-lost-station.temperature" in suite.state.alarms, "until then it is told"
+        await heated_again(suite)
+        await suite.when(lambda: "target-lost-station.temperature" not in suite.state.alarms, "over", within=5.0)
+
+
+async def test_one_that_is_over_at_the_next_start_gives_the_target_back(tmp_path: Path) -> None:
+    async with suite_of(tmp_path, site(tmp_path, RULE.format(limit=39, reset="auto"))) as suite:
+        await waiting(suite)
+        await tripped(suite)
+        await suite.until_state("held")
+        suite.kill()
+        await suite.bury()
+        warm(suite, 37.0)
+        await suite.boot()
+        assert one(suite).phase is Phase.NORMAL
+        await heated_again(suite)
+
+
+@pytest.mark.parametrize("dies", [False, True])
+async def test_a_target_that_was_refused_after_a_cut_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, dies: bool
+) -> None:
+    async with suite_of(tmp_path, site(tmp_path, RULE.format(limit=39, reset="auto"))) as suite:
+        suite.announced = {"target_not_written"}
+        await waiting(suite)
+        await tripped(suite)
+        await suite.until_state("held")
+        incubator = suite.plant_suite.instruments["incubator"]
+        carried_out = incubator.command
+
+        async def refuses(name: str, args: Any, priority: Priority = Priority.COMMAND) -> Any:
+            if name == "set_temperature":
+                raise CommandRefused("incubator", "somebody is at the panel", "")
+            return await carried_out(name, args, priority)
+
+        monkeypatch.setattr(incubator, "command", refuses)
+        await over(suite)
+        await suite.pass_time(8.0)
+        assert suite.plant.climate.heater_cut
+        assert "target-lost-station.temperature" in suite.state.alarms
+        monkeypatch.undo()
+        if dies:
+            await suite.power_cut(5.0)
+        await heated_again(suite)
+        await suite.when(lambda: "target-lost-station.temperature" not in suite.state.alarms, "over", within=5.0)
+
+
+DECLARED = {"station.temperature: keep": "station.temperature: 36 degC"}
+"""A value of `culture_safe`: the same as the standing target of these batches."""
+
+
+@pytest.mark.parametrize("held", [False, True])
+async def test_one_that_resets_by_itself_gives_a_held_batch_its_declared_value_back(
+    tmp_path: Path, *, held: bool
+) -> None:
+    async with suite_of(tmp_path, site(tmp_path, RULE.format(limit=39, reset="auto"), **DECLARED)) as suite:
+        await waiting(suite)
+        if held:
+            await suite.do("hold")
+        await tripped(suite)
+        await suite.until_state("held")
+        await over(suite)
+        await heated_again(suite)
+
+
+async def test_what_is_cut_off_is_safe_whatever_it_did_not_take_before(tmp_path: Path) -> None:
+    async with suite_of(tmp_path, site(tmp_path, RULE.format(limit=39, reset="manual"), **DECLARED)) as suite:
+        suite.announced = {"protective_write_failed"}
+        await waiting(suite)
+        with suite.plant.change() as t:
+            suite.plant.climate.set_temperature(t, 30.0)  # a hand at the panel
+        injector = Injector([suite.plant], suite.servers, suite.plant.clock)
+        deaf = Fault("incubator", "not_applied")
+        injector.apply(deaf)
+        await suite.do("hold")
+        await suite.when(lambda: "not-safe-incubator" in suite.state.alarms, "it is told", within=60.0)
+        injector.end(deaf)
+        await tripped(suite)
+        await suite.when(lambda: "not-safe-incubator" not in suite.state.alarms, "it is off", within=60.0)
+        assert suite.plant.climate.heater_cut
+        await over(suite)
+        await suite.do("interlock-reset", {"interlock": "too_hot"})
+        await heated_again(suite)
+
+
+async def test_one_that_reads_what_it_stops_acts_once_for_each_scan(tmp_path: Path) -> None:
+    """What a stop reads back is no scan: two instruments would stop each other as fast as the buses carry it."""
+    when, then = "station.temperature > 39 degC and pump_media.running == false", "{station: cut, pump_media: stop}"
+    rule = f"both: {{when: {when}, then: {then}}}"
+    async with suite_of(tmp_path, site(tmp_path, rule)) as suite:
+        heard = orders(suite)
+        for name in ("incubator", "pump_media"):
+            suite.faults(name).delay_s = 0.02
+        warm(suite, 39.6)
+        await suite.pass_time(20.0)
+        assert suite.plant.climate.heater_cut
+        assert 15 < heard.count("cut_heater") < 30
 
 
 async def test_without_a_batch_it_is_told_and_kept_by_the_site(tmp_path: Path) -> None:

@@ -148,3 +148,17 @@ async def test_what_could_not_be_judged_before_a_restart_ends_after_it(
         assert INVALID not in at(suite, there)
         injector.close()
     await suite.when(lambda: nowhere(suite, INVALID), "known again", within=900.0)
+
+
+async def test_what_cannot_be_judged_over_a_restart_goes_back_to_the_site(suite: Story) -> None:
+    await has_the_freezer(suite)
+    injector = Injector([suite.plant], suite.servers, suite.plant.clock)
+    injector.apply(Fault("freezer", "nan", args={"point": "ln2_level"}))
+    await suite.when(lambda: standing(suite, UNIT, INVALID), "not known", within=3600.0)
+    await suite.power_cut(60.0)
+    await suite.do("stop")
+    await suite.settle()
+    assert standing(suite, SITE, INVALID), "the batch has given it back"
+    assert INVALID not in at(suite, UNIT)
+    injector.close()
+    await suite.when(lambda: nowhere(suite, INVALID), "known again", within=900.0)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
+import pytest
 from pytest import approx
 from story import UNIT, Story
 from test_unlucky_doses import strike
@@ -142,6 +144,45 @@ async def test_a_declared_value_that_is_not_taken_is_tried_as_seldom_while_anoth
     assert sent.count(("pump_media", "stop")) > 300
     suite.faults("pump_media").silent = False
     await suite.when(lambda: "not-safe-pump_media" not in suite.state.alarms, "it is safe", within=60.0)
+
+
+async def test_what_is_silent_is_tried_soon_whatever_else_is_tried_seldom(suite: Story) -> None:
+    suite.announced = {"protective_write_failed"}
+    suite.check_safe = False
+    await held_with_a_declared_value(suite, lambda: strike(suite, "incubator", "not_applied", 4 * 3600.0))
+    await suite.pass_time(3600.0)
+    suite.faults("pump_media").silent = True
+    await suite.do("hold", expect="already")
+    await suite.when(lambda: "not-safe-pump_media" in suite.state.alarms, "it is told", within=60.0)
+    suite.faults("pump_media").silent = False
+    await suite.when(lambda: "not-safe-pump_media" not in suite.state.alarms, "it is safe", within=30.0)
+
+
+async def test_an_alarm_that_is_over_before_it_is_on_disk_ends_too(
+    suite: Story, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suite.announced = {"protective_write_failed"}
+    suite.check_safe = False
+    await suite.start("still", wait="9 h")
+    await suite.until("stay/one", "acting")
+    await suite.do("hold")
+    offload = suite.clock.offload
+
+    async def slow(work: Callable[[], Any]) -> Any:
+        await suite.pass_time(7.0)
+        return await offload(work)
+
+    monkeypatch.setattr(suite.clock, "offload", slow)
+    suite.faults("pump_media").silent = True
+    again = asyncio.create_task(suite.do("hold", expect="already"))
+    await suite.when(lambda: suite.runner.desk.stands("not-safe-pump_media"), "it is noted", within=30.0)
+    suite.faults("pump_media").silent = False
+    await again
+    await suite.pass_time(60.0)
+    monkeypatch.undo()
+    await suite.settle()
+    assert suite.events("alarm_raised", alarm="not-safe-pump_media")
+    assert "not-safe-pump_media" not in suite.state.alarms
 
 
 async def test_an_instrument_that_is_exchanged_while_the_batch_runs_holds_it(suite: Story) -> None:

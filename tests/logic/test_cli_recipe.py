@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from recipes import shelf
 from recipes.steps import VERBS
 from tilctl.cli.main import main
 
@@ -152,16 +153,14 @@ def test_a_folder_comes_before_the_library(capsys: pytest.CaptureFixture[str], t
     write(tmp_path, "recipe: [", "broken.yaml")
     code, out, _ = tilctl(capsys, "list", "--folder", str(tmp_path))
     assert code == 0
-    assert [line.split()[0] for line in out.splitlines()] == ["broken:", "shakedown", "til-22d"]
+    names = sorted({*shelf.paths(shelf.RECIPES), "broken"})
+    assert [line.split()[0].rstrip(":") for line in out.splitlines()] == names
     assert "Ours" in out
     assert "broken: cannot be used" in out
     listed = json.loads(tilctl(capsys, "list", "--json", "--folder", str(tmp_path))[1])["recipes"]
-    assert [(entry["name"], bool(entry["problem"])) for entry in listed] == [
-        ("broken", True),
-        ("shakedown", False),
-        ("til-22d", False),
-    ]
-    assert listed[1]["path"] == str(tmp_path / "shakedown.yaml")
+    assert [(entry["name"], bool(entry["problem"])) for entry in listed] == [(name, name == "broken") for name in names]
+    paths = {entry["name"]: entry["path"] for entry in listed}
+    assert paths["shakedown"] == str(tmp_path / "shakedown.yaml")
     assert "Ours" not in tilctl(capsys, "list")[1]
 
 

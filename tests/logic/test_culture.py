@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from dataclasses import fields
 
 import pytest
 from hypothesis import given
@@ -11,17 +11,15 @@ from hypothesis import strategies as st
 from simulators.physics.contents import AMOUNTS, Contents, draw, mixed, pour
 from simulators.physics.culture import (
     DAY,
-    DEATH,
-    LACTATE_YIELD,
-    Donor,
     Surroundings,
     acidity,
-    donor,
     grow,
     leaving,
     rates,
     stimulate,
 )
+from simulators.physics.donors import Donor
+from simulators.physics.kinetics import DEFAULTS
 
 STEP = 600.0 / DAY
 # 5e6 cells and 5e8 feeders on 100 cm2 in 400 mL, changed on day 5, in three from day 7, fed on day 11; mu 0.80
@@ -106,7 +104,7 @@ def test_glucose_and_lactate_close_and_nothing_is_negative(cells, feeders, volum
         grow(c, Donor(), Surroundings(500.0, temperature), STEP)
     used = before.glucose - c.glucose
     assert used >= 0.0
-    assert c.lactate - before.lactate == pytest.approx(LACTATE_YIELD * used, abs=1e-9)
+    assert c.lactate - before.lactate == pytest.approx(DEFAULTS.lactate_yield * used, abs=1e-9)
     assert (c.volume, c.mass) == (before.volume, before.mass)
     assert all(getattr(c, name) >= 0.0 for name in AMOUNTS)
     assert c.ammonia <= before.glutamine + 1e-12
@@ -116,7 +114,7 @@ def test_glucose_and_lactate_close_and_nothing_is_negative(cells, feeders, volum
 def test_growth_stops_at_the_ceiling_of_the_floor():
     c = mixed(5000.0, "cm4", {"cells": 30e6 * 100.0})
     c.age = 3.0
-    assert rates(c, Donor(), Surroundings(100.0)) == (0.0, pytest.approx(DEATH, rel=0.01))
+    assert rates(c, Donor(), Surroundings(100.0)) == (0.0, pytest.approx(DEFAULTS.death, rel=0.01))
     assert rates(c, Donor(), Surroundings(500.0))[0] > 0.4
 
 
@@ -156,15 +154,6 @@ def test_all_emigrants_leave_within_their_window():
     assert leaving(2.9, 1.0) == leaving(7.0, 1.0) == 0.0
 
 
-def test_donors_spread_as_published_and_repeat():
-    drawn = [donor(seed) for seed in range(400)]
-    mean = sum(d.mu_rep for d in drawn) / len(drawn)
-    assert mean == pytest.approx(0.80, abs=0.01)
-    assert math.sqrt(sum((d.mu_rep - mean) ** 2 for d in drawn) / len(drawn)) == pytest.approx(0.08, abs=0.012)
-    assert all(1e4 <= d.emigration <= 1e6 and 0.65 <= d.mu_rep <= 1.0 for d in drawn)
-    assert donor(7) == donor(7)
-
-
 @given(volume=st.floats(1.0, 5000.0), share=st.floats(0.0, 1.2), carry=st.floats(0.01, 1.0), cells=st.floats(0.0, 1e10))
 def test_drawing_and_pouring_back_conserves_every_amount(volume, share, carry, cells):
     c = mixed(volume, "cm1", {"cells": cells, "feeders": 1e6})
@@ -174,6 +163,13 @@ def test_drawing_and_pouring_back_conserves_every_amount(volume, share, carry, c
     pour(parcel, c)
     for name in (*AMOUNTS, "volume", "temperature"):
         assert getattr(c, name) == pytest.approx(getattr(before, name), rel=1e-9, abs=1e-9)
+
+
+def test_a_copy_has_every_property_and_is_another():
+    c = Contents(*(float(i) for i, _ in enumerate(fields(Contents), start=1)))
+    twin = c.copy()
+    assert twin == c
+    assert twin is not c
 
 
 def test_mixing_by_volume():

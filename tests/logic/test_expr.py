@@ -13,6 +13,7 @@ from devices.quantity import Dim, Quantity
 from devices.reading import Quality
 from recipes import bounds, kinds, syntax, units
 from recipes.expr import INVALID, ExprError, Operand, compile, explain, reference
+from recipes.syntax import MAX_HEIGHT
 from recipes.template import render
 
 
@@ -125,6 +126,14 @@ def test_refused_with_a_column(text: str, column: int, hint: str) -> None:
         compile(text)
     assert caught.value.column == column
     assert hint in caught.value.hint
+
+
+@pytest.mark.parametrize("sign", [" + ", " and ", "*"])
+def test_a_chain_is_refused_before_it_is_too_deep_to_be_walked(sign: str) -> None:
+    with pytest.raises(ExprError, match="too many parts"):
+        compile(sign.join(["n"] * (MAX_HEIGHT + 1)))
+    longest = compile("+".join(["n"] * MAX_HEIGHT))
+    assert longest.evaluate(CELL) == Quantity(4.0 * MAX_HEIGHT, "")
 
 
 def test_long_and_deep_expressions_are_refused() -> None:

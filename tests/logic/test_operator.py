@@ -259,6 +259,50 @@ def test_a_count_is_near_the_truth_and_costs_a_sample():
     assert room.plant.volume_total() == pytest.approx(200.0)
 
 
+CHEMISTRY = {name: {"type": "number", "canonical": "mmol/L", "min": 0, "max": 100} for name in ("glucose", "lactate")}
+
+
+def mm(answer: Any, name: str) -> float:
+    value, unit = str(answer.inputs[name]).split()
+    assert unit == "mmol/L"
+    return float(value)
+
+
+def test_glucose_and_lactate_of_a_sample_are_near_the_truth():
+    room = Room()
+    room.bench.hang(7, volume_ml=300.0, content={"liquid": "cm1", "lactate": 4.0, "cells": 1e6}, name="a")
+    room.bench.hang(8, volume_ml=100.0, content={"liquid": "cm4", "lactate": 8.0}, name="b")
+    source = [{"container": name, "place": "h", "port": port, "volume_ml": 1.0} for name, port in (("a", 7), ("b", 8))]
+    one, both = (room.ask("x/chem", "sample", inputs=CHEMISTRY, **{"from": source[:n]}) for n in (1, 2))
+    assert (mm(one, "glucose"), mm(one, "lactate")) == (
+        pytest.approx(11.0, rel=0.2),
+        pytest.approx(4.0, rel=0.2),
+    )
+    assert mm(both, "glucose") == pytest.approx(12.5, rel=0.15), "mixed by volume"
+    assert mm(both, "lactate") == pytest.approx(5.0, rel=0.15)
+    assert mm(one, "glucose") != 11.0
+
+
+def test_a_question_for_glucose_is_answered_from_the_vessel_of_its_loop_and_takes_nothing():
+    room = Room()
+    for i, liquid in ((1, "cm1"), (2, "cm4")):
+        room.bench.hang(i, "vessel", "gas-permeable-100cm2", 100.0, {"liquid": liquid}, f"pre[{i}]")
+    for path, wanted in (("feed/flask/2/look", 17.0), ("feed/flask/1/look", 11.0), ("feed/look", 14.0)):
+        answer = room.ask(path, inputs={"glucose": CHEMISTRY["glucose"]})
+        assert mm(answer, "glucose") == pytest.approx(wanted, rel=0.15)
+    named = room.ask("feed/flask/1/look", inputs=CHEMISTRY, containers=[{"name": "pre[2]"}, {"name": "gone"}])
+    assert mm(named, "glucose") == pytest.approx(17.0, rel=0.2)
+    assert mm(named, "lactate") == 0.0
+    assert room.plant.volume_total() == 200.0
+
+
+def test_glucose_in_another_unit_or_of_nothing_is_only_within_its_limits():
+    room = Room()
+    grams = {"glucose": {"type": "number", "canonical": "g/L", "min": 1, "max": 3}}
+    assert 1.0 <= float(str(room.ask("feed/look", inputs=grams).inputs["glucose"]).split()[0]) <= 3.0
+    assert 0.0 <= mm(room.ask("feed/look", inputs=CHEMISTRY), "glucose") <= 100.0
+
+
 def test_resuspending_swirls_the_vessel_of_the_loop():
     room = Room()
     for i in (1, 2):

@@ -606,6 +606,28 @@ async def test_a_dispense_gives_way_to_the_stop_of_its_pump_and_what_disarms_its
     assert bench.device.executed == [(1, 6, [0]), (1, 7, [0])], "one that was not disarmed would trip"
 
 
+async def test_a_start_gives_way_to_an_abort_also_where_no_command_is_named_as_the_safe_one(bench: Bench):
+    freezer = ModbusDevice("freezer", load_profile("sim-freezer"), bench.bus, 1, bench.clock)
+    bench.device.behave = lambda e: (
+        e.reply(struct.pack(">BB3H", 4, 6, 0x5105, 0, 9)) if (e.fc, e.addr) == (4, 100) else e.serve()
+    )
+    assert freezer.profile.safe_command is None
+    await freezer.read_all()
+    held: list[Exchange] = []
+    bench.device.once(lambda e: True, held.append)
+    read = asyncio.create_task(bench.bus.read(1, 4, 0, 4))
+    await until(lambda: bool(held))
+    start = asyncio.create_task(freezer.command("start", {"sequence": 7}))
+    await until(lambda: bench.bus.depth == 1)
+    abort = asyncio.create_task(freezer.command("abort", {}, Priority.STOP))
+    await until(lambda: bench.bus.depth == 2)
+    held[0].serve()
+    await asyncio.gather(read, abort)
+    with pytest.raises(CommandRefused, match="start was not sent: a stop was"):
+        await start
+    assert bench.device.executed == [(1, 2, [1])]
+
+
 def test_a_stop_makes_a_bus_that_is_down_connect_now():
     async def story(clock: VirtualClock) -> tuple[float, float]:
         device = Responder()

@@ -20,6 +20,7 @@ from tilctl.cli.logs import configure
 COMMANDS = {
     "demo": "22 days of til-22d on a simulated suite, start to freezing, in under a minute",
     "rehearse": "thousands of whole batches in virtual time, with faults, judged at every step",
+    "study": "recipes and rules compared on the same simulated donors",
     "run": "run the controller of a site (a service)",
     "simulate": "run a site's instruments as simulators, in a process of their own",
     "operator": "answer the prompts of a simulated site as a person would",
@@ -27,7 +28,7 @@ COMMANDS = {
     "alarm": "list, acknowledge, shelve alarms; report how well they serve",
     "interlock": "show, reset and bypass the interlocks and permissives of a unit, as an MQTT client",
     "ledger": "show the volumes of a batch beside what the scales say, and correct them",
-    "recipe": "check and list recipes, export their schema",
+    "recipe": "check, list, print and compare recipes, export their schema",
     "journal": "verify and show the record of a batch",
     "doctor": "check everything that a site needs: file, buses, broker, disk, clock, serial ports, evidence",
     "device": "look at a site's instruments and try them, while no controller runs",

@@ -47,7 +47,7 @@ def culture(path: Path, rows: Sequence[CultureRow], summary: Summary, title: str
     offset = seconds_between(summary.started, begin) if summary.started else 0.0
     vessels = _cultures(_by_name(rows))
     looks = _looks(vessels)
-    with _drawing(path, 10.0) as figure:
+    with drawing(path, 10.0) as figure:
         axes = figure.subplots(4, 1, sharex=True, height_ratios=(3, 2, 1.4, 2))
         figure.suptitle(f"{title}\n{WARNING}")
         _cells(axes[0], rows, vessels, looks, offset)
@@ -78,7 +78,7 @@ def freezing(path: Path, run: FreezeRun, title: str) -> bool:
     """
     if not run.series:
         return False
-    with _drawing(path, 5.5) as figure:
+    with drawing(path, 5.5) as figure:
         axis = figure.subplots()
         figure.suptitle(f"{title}: freezing run, profile {run.profile}, ended as {run.ended_as}\n{WARNING}")
         minutes = [row[0] / 60.0 for row in run.series]
@@ -107,7 +107,7 @@ def _gap(value: float | None) -> float:
 
 
 @contextmanager
-def _drawing(path: Path, height: float) -> Generator[Figure]:
+def drawing(path: Path, height: float) -> Generator[Figure]:
     """Give a figure (9 inches wide) to draw on, and write it to `path` at the end."""
     import matplotlib as mpl  # noqa: PLC0415 - half a second, which only the end of a rehearsal has to pay
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415

@@ -17,6 +17,7 @@ from recipes.catalog import catalog
 from recipes.check import check
 from recipes.freezing_check import check_profile
 from recipes.schema import freezing_schema, recipe_schema
+from tilctl.cli import recipe_diff, recipe_doc
 from tilctl.cli.exits import CommandFailed, Exit
 from tilctl.cli.plain import one_line
 
@@ -51,7 +52,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     checking.add_argument("recipes", nargs="+", metavar="FILE_OR_NAME", help="a file, or a name of the library")
     checking.add_argument("--strict", action="store_true", help="count warnings as errors")
     listing = verbs.add_parser("list", help="the recipes of the library, and of folders")
-    for sub in (checking, listing):
+    telling, comparing = recipe_doc.arguments(verbs.add_parser), recipe_diff.arguments(verbs.add_parser)
+    for sub in (checking, listing, telling, comparing):
         sub.add_argument(
             "--folder",
             type=Path,
@@ -60,20 +62,21 @@ def arguments(parser: argparse.ArgumentParser) -> None:
             metavar="DIR",
             help="a folder with recipes, and with freezing/ profiles, that comes before the library (may be repeated)",
         )
+    for sub in (checking, listing, comparing):
         sub.add_argument("--json", action="store_true", help="print one JSON object")
     schema = verbs.add_parser("schema", help="the JSON Schema of a recipe, for editors")
     schema.add_argument("--freezing", action="store_true", help="that of a freezing profile instead")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Check, list or export; raises CommandFailed."""
+    """Check, list, tell, compare or export; raises CommandFailed."""
     if args.verb == "schema":
         return _schema(freezing=args.freezing)
     folders = tuple(args.folder)
     for folder in folders:
         if not folder.is_dir():
             raise CommandFailed(Exit.BAD_INPUT, f"--folder: {one_line(folder)} is no folder")
-    return _list(args, folders) if args.verb == "list" else _check(args, folders)
+    return _RUN[args.verb](args, folders)
 
 
 def _check(args: argparse.Namespace, folders: Sequence[Path]) -> int:
@@ -149,3 +152,6 @@ def _schema(*, freezing: bool) -> int:
     json.dump(freezing_schema() if freezing else recipe_schema(), sys.stdout, indent=2)
     print()
     return Exit.OK
+
+
+_RUN = {"check": _check, "list": _list, "doc": recipe_doc.run, "diff": recipe_diff.run}

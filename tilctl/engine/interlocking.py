@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import structlog
@@ -126,19 +127,23 @@ class Interlocking:
         for unit, kept in self._kept.items():
             if unit not in self._runners():
                 self._gone(unit, kept.keys() - self.rules.of(unit).keys())
-        for judged in self.rules:  # an alarm that stands ends by what is judged now
-            if stands(judged.unit, _invalid(judged)):
-                judged.unknown_told = True
-                self.unknown(judged, told=True)
-            if stands(judged.unit, f"internal-error-{judged.rule.name}"):
-                judged.broken = True
-                self._raise(judged, f"internal-error-{judged.rule.name}", "critical", "it did not work before a start")
+        for judged in self.rules:
+            self._goes_on(judged, partial(stands, judged.unit))
             self._tell_what_stands(judged)
 
     def rows(self, unit: str) -> list[dict[str, Any]]:
         """Return the rules of a unit and of shared equipment as people and machines are shown them."""
         now = self._clock.now()
         return [*self.rules.rows(unit, now), *self.rules.rows(SITE, now)]
+
+    def _goes_on(self, judged: Either, stands: Callable[[str], bool]) -> None:
+        """Take over alarms of before a start, by `stands`: they go where it goes, and end by what is judged now."""
+        if stands(_invalid(judged)):
+            judged.unknown_told = True
+            self.unknown(judged, told=True)
+        if stands(f"internal-error-{judged.rule.name}"):
+            judged.mend = True
+            self._raise(judged, f"internal-error-{judged.rule.name}", "critical", "it did not work before a start")
 
     def _tell_what_stands(self, judged: Either) -> None:
         if isinstance(judged, JudgedInterlock) and judged.since is not None:
@@ -204,7 +209,7 @@ class Interlocking:
         runner.keeps = lambda alarm: (unit, alarm) in self._standing or (SITE, alarm) in self._standing
         for judged in self.rules:
             if judged.unit in (unit, SITE):  # after a start a batch gets its shared equipment back only later
-                judged.unknown_told = judged.unknown_told or _invalid(judged) in alarms
+                self._goes_on(judged, alarms.__contains__)
             if self._runner_of(judged) is runner:
                 self._tell_what_stands(judged)
         for standing in list(self._standing.values()):

@@ -59,13 +59,15 @@ class Runner:
         self._transient: asyncio.Task[None] | None = None
         batch.journal.on_failure.append(self._disk_failed)
         batch.observers.append(self._judge)
-        self._safekeeper = Safekeeper(batch, lambda: self.state in SAFE_STATES, self.alarm, self.clear, self.ended)
+        self.desk = Desk(batch.clock, batch.note, batch.state.book)
+        self._safekeeper = Safekeeper(
+            batch, lambda: self.state in SAFE_STATES, self.alarm, self.desk.stands, self.clear, self.ended
+        )
         self.freezing = FreezingRuns(batch, self.alarm, self.clear, lambda why: self.fire(FAULT, why), self.ended)
         self._since = batch.clock.monotonic()  # of the present state
         self._again = asyncio.Lock()  # Invariant: however often safety is asked for, the buses carry it once at a time
         self._asked_again = False
         self.standing = Standing(self)
-        self.desk = Desk(batch.clock, batch.note, batch.state.book)
         self._log = structlog.get_logger("runner").bind(batch=batch.name)
 
     # --- what people and the guard may cause ----------------------------------------------------------------------
@@ -261,6 +263,7 @@ class Runner:
             self.fire(FAULT, error.reason)
             return
         identity.accept(self.batch)
+        self.standing.restored()
         for alarm in list(self.batch.state.alarms):
             if alarm in CLEARED_BY_RESTART or (alarm.startswith(_RESTART_CLEARS) and not self.keeps(alarm)):
                 self.clear(alarm)

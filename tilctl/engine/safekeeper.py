@@ -36,6 +36,7 @@ class Safekeeper:
         batch: Batch,
         wanted: Callable[[], bool],
         alarm: Callable[[str, str, str], None],
+        stands: Callable[[str], bool],
         clear: Callable[[str], None],
         ended: Callable[[asyncio.Task[None]], None],
     ) -> None:
@@ -44,6 +45,7 @@ class Safekeeper:
         self._batch = batch
         self._wanted = wanted
         self._alarm = alarm
+        self._stands = stands
         self._clear = clear
         self._ended = ended
         self._known: dict[_Output, str] = {}  # -> error, as last put on the record
@@ -63,8 +65,10 @@ class Safekeeper:
         """Apply the declared outputs, `only` those where given; see what was not taken, and when to try that again."""
         outcomes = await self._batch.plant.make_safe(only)
         now = self._batch.clock.monotonic()
+        done = {each.device for each in outcomes}
         for output in (set(self._failing) if only is None else only) - {_of(each) for each in outcomes}:
-            self._failing.pop(output, None)  # an interlock has cut it off meanwhile, which is safer
+            if self._failing.pop(output, None) is not None:  # an interlock has cut it off meanwhile, which is safer
+                done.add(output[0])
         for each in outcomes:
             before = self._failing.pop(_of(each), None)
             if each.error:
@@ -72,13 +76,13 @@ class Safekeeper:
                 pause = min(2 * before.pause, SAFE_AGAIN_MOST) if before is not None and grown else SAFE_AGAIN
                 self._failing[_of(each)] = _Again(now + pause, pause)
         self._note(outcomes)
-        failing = {device for device, _ in self._failing}
         for each in outcomes:
-            alarm = not_safe(each.device)
             if each.error:
-                self._alarm(alarm, "critical", f"{each.device} could not be made safe: {each.error}")
-            elif alarm in self._batch.state.alarms and each.device not in failing:
-                self._clear(alarm)
+                self._alarm(not_safe(each.device), "critical", f"{each.device} could not be made safe: {each.error}")
+        for device in sorted(done - {device for device, _ in self._failing}):
+            # By what was noted last too: the record is behind while its disk is slow, and nobody asks again later.
+            if self._stands(not_safe(device)) or not_safe(device) in self._batch.state.alarms:
+                self._clear(not_safe(device))
 
     def _note(self, outcomes: list[Protected]) -> None:
         """Put it on the record, but not again while nothing has changed: a silent device is tried every 5 s."""
@@ -98,7 +102,9 @@ class Safekeeper:
         """
         clock = self._batch.clock
         while self._failing and self._wanted():
-            await clock.sleep(max(min(again.at for again in self._failing.values()) - clock.monotonic(), 0.0))
+            # Invariant: never longer, also for what is tried seldom: something else may be failing by then.
+            wait = min(again.at for again in self._failing.values()) - clock.monotonic()
+            await clock.sleep(min(max(wait, 0.0), SAFE_AGAIN))
             due = {output for output, again in self._failing.items() if again.at <= clock.monotonic()}
             if due and self._wanted():
                 await self._apply(due)

@@ -40,6 +40,11 @@ class Standing:
         self._rewriting: set[str] = set()
         self._written: dict[tuple[str, float], tuple[float, float]] = {}
         """Tag and value -> when it was written last (monotonic s), and the pause (s) after that."""
+        self._cut_off = {tag for tag in self._batch.state.targets if f"target-lost-{tag}" in self._batch.state.alarms}
+        """Tags whose instruments were cut off, or were about to be written to when the controller died.
+
+        Invariant: what these read back is no sign that it acts: a heater that is off keeps its target all the same.
+        """
         self._log = structlog.get_logger("standing").bind(batch=runner.batch.name)
 
     def keep_targets(self, device: str) -> None:
@@ -51,7 +56,8 @@ class Standing:
             equipment, _, name = tag.partition(".")
             if self._batch.equipment.get(equipment) != device or tag in self._rewriting:
                 continue
-            if tag not in state.confirmed and runner.state is not State.HELD:
+            lost = tag in self._cut_off
+            if tag not in state.confirmed and runner.state is not State.HELD and not lost:
                 continue  # its step is writing it now; in a held batch nobody is, and the device may have come back
             safe = self.safe_value(tag)
             value = standing if safe is None else safe
@@ -59,7 +65,7 @@ class Standing:
             if now is None or not isinstance(value, (int, float)):
                 continue
             alarm = f"target-lost-{tag}"
-            if abs(now - value) <= TARGET_OFF:
+            if abs(now - value) <= TARGET_OFF and not lost:
                 if alarm in state.alarms and not runner.watch_only:
                     runner.clear(alarm)
                 continue
@@ -70,26 +76,46 @@ class Standing:
             if safe is not None:
                 if self._may_write(tag, float(value)):
                     self._begin(self._safe_again(tag, {(device, f"set_{name}")}), tag)
-            elif runner.watch_only:
-                text = f"{tag} stands at {now:g}, its standing target is {value:g}; safe mode writes nothing"
-                runner.alarm(alarm, "critical", text)
+                continue
+            how = f"{tag} {'was cut off' if lost else f'stands at {now:g}'}, its standing target is {value:g}"
+            if runner.watch_only:
+                runner.alarm(alarm, "critical", f"{how}; safe mode writes nothing")
             elif not self._may_write(tag, float(value)):
-                runner.alarm(alarm, "high", f"{tag} stands at {now:g} again, its standing target is {value:g}")
+                runner.alarm(alarm, "high", f"{how}; it is written again soon")
             else:
-                self._begin(self._rewrite(tag, float(value), now), tag)
+                self._begin(self._rewrite(tag, float(value), how), tag)
 
     def write_again(self, devices: set[str]) -> None:
-        """Write the targets of instruments that were cut off and may work again, in every state that keeps them."""
-        runner, state = self._runner, self._batch.state
-        if runner.recovering or runner.watch_only or runner.state is State.RESTARTING:
-            return
-        for tag, (value, _unit) in state.targets.items():
-            if self._batch.equipment.get(tag.partition(".")[0]) not in devices or tag in self._rewriting:
-                continue
-            if not isinstance(value, (int, float)) or self.safe_value(tag) is not None:
-                continue
-            if self._may_write(tag, float(value)):  # else it is written as soon as it may, as one that is lost
-                self._begin(self._rewrite(tag, float(value), None), tag)
+        """Write what instruments that were cut off and may work again ought to have, in every state that keeps it.
+
+        What cannot be written now is written as soon as it can, as what is lost is.
+        """
+        for tag in self._batch.state.targets:
+            if self._batch.equipment.get(tag.partition(".")[0]) in devices and self.safe_value(tag) is None:
+                self._cut_off.add(tag)
+        if self._runner.recovering:
+            return  # which makes safe what is declared when it is over
+        for output, device, name in self._declared():
+            if device in devices:
+                self._begin(self._safe_again(output, {(device, f"set_{name}")}), output)
+        for device in devices:
+            self.keep_targets(device)
+
+    def restored(self) -> None:
+        """Take note that a restart has written every target."""
+        self._cut_off.clear()
+
+    def _declared(self) -> list[tuple[str, str, str]]:
+        """Return what has a declared value now: its name, the device and what of it."""
+        if self._runner.state not in SAFE_STATES:
+            return []
+        site = self._batch.plant.site
+        named = [
+            (output, *output.partition(".")[::2])
+            for output, safe in site.culture_safe.items()
+            if safe.value is not None
+        ]
+        return [(output, site.roles[role].device, name) for output, role, name in named]
 
     def _may_write(self, tag: str, value: float) -> bool:
         """Tell whether a lost target may be written now; the pause before the next grows while none lasts."""
@@ -139,14 +165,17 @@ class Standing:
         task.add_done_callback(self.tasks.discard)
         task.add_done_callback(self._runner.ended)
 
-    async def _rewrite(self, tag: str, value: float, found: float | None) -> None:
+    async def _rewrite(self, tag: str, value: float, how: str) -> None:
         alarm = f"target-lost-{tag}"
-        how = "was cut off" if found is None else f"stood at {found:g}"
-        self._runner.alarm(alarm, "high", f"{tag} {how}, its standing target is {value:g}")
+        self._runner.alarm(alarm, "high", how)
+        was_cut = tag in self._cut_off
+        self._cut_off.discard(tag)  # before it is written: what is cut off meanwhile asks for it anew
         try:
             await write_target(self._batch, tag, value)
             self._runner.clear(alarm)
         except (StepError, JournalError) as error:
+            if was_cut and isinstance(error, StepError):
+                self._cut_off.add(tag)
             self._log.error("target_not_written", tag=tag, error=str(error))
         finally:
             self._rewriting.discard(tag)

@@ -149,8 +149,8 @@ class Interlocks:
         except Exception as error:  # noqa: BLE001 - Invariant: one that breaks stops none of the others
             self._break(judged, error)
             return
-        if judged.broken:
-            judged.broken = False
+        if judged.broken or judged.mend:
+            judged.broken = judged.mend = False
             self._reactions.mended(judged)
 
     def _break(self, judged: Either, error: Exception) -> None:
@@ -263,7 +263,8 @@ class Interlocks:
         elif judged.unknown_since is None:
             judged.unknown_since = now
         # Unknown ends nothing: what was told before a start stands until it is known.
-        told = not known and (judged.unknown_told or now - (judged.unknown_since or now) >= INVALID_AFTER)
+        lasts = 0.0 if judged.unknown_since is None else now - judged.unknown_since
+        told = not known and (judged.unknown_told or lasts >= INVALID_AFTER)
         if told is not judged.unknown_told:
             judged.unknown_told = told
             self._reactions.unknown(judged, told=told)

@@ -36,6 +36,7 @@ class Judged:
     unknown_since: float | None = None  # monotonic s
     unknown_told: bool = False
     broken: bool = False
+    mend: bool = False  # that it does not work is an alarm from before a start, which ends as soon as it works
 
     def bypassed(self, now: datetime) -> bool:
         """Return whether it is set aside at a moment of the record's time."""

@@ -78,6 +78,13 @@ class ProcessImage:
                 future.set_result(None)
         self._tell(device, readings)
 
+    def show(self, device: str, readings: Mapping[str, Reading]) -> None:
+        """Take in what a device read back outside of its scans, and tell nobody: the next scan is judged.
+
+        Who acts by what is read would act on what he caused himself, as fast as the buses carry it.
+        """
+        self._take(device, readings)
+
     def put_part(self, device: str, readings: Mapping[str, Reading] | None) -> None:
         """Take in what a part of equipment read, None when it failed; nobody but those who look sees it."""
         if readings is None:

@@ -26,6 +26,7 @@ PROTECT_WITHIN = 5.0  # s; a device that does not answer in this time does not k
 
 Permit = Callable[[str, str, Mapping[str, Any]], str]
 Bar = Callable[[str, str], str]
+Seen = Callable[[str, Mapping[str, Reading]], None]
 Kind = Literal["one_shot", "attached", "idempotent"]
 
 
@@ -85,12 +86,14 @@ class _OwnersRecord:
 class OutputGate:
     """Every write to every device passes here."""
 
-    def __init__(
-        self, instruments: Mapping[str, Instrument], seen: Callable[[str, Mapping[str, Reading]], None]
-    ) -> None:
-        """Guard these instruments; `seen` takes what a device reads back after a command."""
+    def __init__(self, instruments: Mapping[str, Instrument], seen: Seen, shown: Seen | None = None) -> None:
+        """Guard these instruments; `seen` takes what a device reads back after a command.
+
+        `shown` takes that of a protective write, which nobody may act by at once (None: as any other).
+        """
         self._instruments = instruments
         self._seen = seen
+        self._shown = shown or seen
         self._owners: dict[str, str] = {}
         self._records: dict[str, _OwnersRecord] = {}
         self._permits: list[Permit] = []
@@ -288,7 +291,7 @@ class OutputGate:
         except Exception as failure:  # noqa: BLE001 - Invariant: what breaks here keeps no other device from being made safe
             return f"internal error: {failure!r}"
         try:
-            self._seen(device, readings)  # or what was read before the write would pass for what stands now
+            self._shown(device, readings)  # or what was read before the write would pass for what stands now
         except Exception:  # noqa: BLE001 - it is safe all the same
             self._log.exception("observer_failed", device=device, command=command)
         return ""

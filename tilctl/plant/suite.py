@@ -52,7 +52,7 @@ class Suite:
         parts = {part for spec in site.equipment.values() for part in parts_of(spec)}
         # Invariant: a part is read and commanded by its equipment alone.
         self.instruments = {name: device for name, device in self.devices.items() if name not in parts} | equipment
-        self.gate = OutputGate(self.instruments, self.image.put)
+        self.gate = OutputGate(self.instruments, self.image.put, self.image.show)
         self.sharing = Sharing(self.gate, clock, partial(known_to_rest, self.image, self.instruments))
         self.image.watch(lambda device, _readings: self.sharing.scanned(device))
         self.scanner = Scanner(clock, self.image, ScanPeriods(site.scan.active, site.scan.quiet, site.scan.idle))

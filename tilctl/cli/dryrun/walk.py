@@ -19,7 +19,10 @@ from recipes.steps import AnyVerb
 from recipes.template import render
 from simulators.bench import Bench
 from simulators.operator import Operator
-from simulators.physics.culture import Donor
+from simulators.physics.donors import donor
+from simulators.physics.fluid import CLASSES
+from simulators.physics.parameters import Setting
+from simulators.physics.vessels import OF_CLASS
 from simulators.plant import Plant
 from tilctl.cli.dryrun.asking import Answered, Asking, inputs_of_ask, inputs_of_sample
 from tilctl.cli.dryrun.clock import MovedClock
@@ -78,16 +81,23 @@ class Walk:
     """One dry run of a recipe for one donor."""
 
     def __init__(
-        self, recipe: Recipe, seed: int, parameters: Mapping[str, str], who: Donor | None = None, haste: float = 1.0
+        self,
+        recipe: Recipe,
+        seed: int,
+        parameters: Mapping[str, str],
+        setting: Setting | None = None,
+        haste: float = 1.0,
     ) -> None:
-        """`seed` draws donor (unless given), people and noise; `haste` below 1 shortens what people take."""
+        """`seed` draws people and noise, and the donor unless `setting` has one; `haste` below 1 shortens delays."""
         self.clock = MovedClock()
-        self.plant = Plant(self.clock, seed, who)
+        given = setting or Setting(donor(seed))
+        floors = {name: given.vessel for name in CLASSES if name.startswith("gas-permeable")}
+        self.plant = Plant(self.clock, seed, given.donor, kinetics=given.kinetics, vessels={**OF_CLASS, **floors})
         self.bench = Bench(self.plant)
         self.liquids = Liquids(self.plant, self.bench)
         self.recipe = recipe
-        given = {name: parameters.get(name, each.default) for name, each in recipe.parameters.items()}
-        self.known = Known(recipe, given, self.clock.monotonic, self._tag)
+        inputs = {name: parameters.get(name, each.default) for name, each in recipe.parameters.items()}
+        self.known = Known(recipe, inputs, self.clock.monotonic, self._tag)
         self.course = Course(plant=self.plant)
         self._asking = Asking(Operator(seed, self.bench.call, haste))
         self._devices = {name: _device(each.role) for name, each in recipe.equipment.items()}
@@ -415,9 +425,11 @@ class Walk:
         return Operand(name, None if lag is None else lag.at(t), unit)
 
 
-def dry_run(recipe: Recipe, seed: int, parameters: Mapping[str, str] | None = None, who: Donor | None = None) -> Course:
-    """Walk a recipe once for the donor of a seed."""
-    return Walk(recipe, seed, parameters or {}, who).run()
+def dry_run(
+    recipe: Recipe, seed: int, parameters: Mapping[str, str] | None = None, setting: Setting | None = None
+) -> Course:
+    """Walk a recipe once: for the donor of a seed, or with all that a setting assumes."""
+    return Walk(recipe, seed, parameters or {}, setting).run()
 
 
 def _device(role: str) -> str:

@@ -1,0 +1,132 @@
+"""Dry runs: every verb is walked, what a controller would hold for ends them, and the same seed gives the same."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from recipes.catalog import load, load_text
+from recipes.model import walk
+from recipes.steps import VERBS
+from tilctl.cli.dryrun.walk import CONTROLLER, LABORATORY, PERSON, Course, dry_run
+
+HEAD = """\
+recipe: tried
+version: "1.0.0"
+title: For dry runs
+status: draft
+sources: {P: "test default"}
+equipment:
+  station: {role: bioreactor, needs: [temperature, co2], positions: 2, source: P}
+containers:
+  rep: {kind: vessel, class: gas-permeable-100cm2, count: 1..2, limit: 1 L, source: P}
+  medium: {kind: bag, limit: 3 L, holds: "AIM-V medium", source: P}
+  waste: {kind: bag, limit: 5 L, source: P}
+parameters:
+  turns: {default: "3", range: 1..9, source: P}
+results:
+  tvc: {label: total viable cells, unit: cells, range: 0..2e11 cells, source: P}
+procedure:
+- operation: work
+  steps:
+  - mount:
+      id: in
+      containers: [rep, medium, waste]
+      count: {rep: "2"}
+      volume: {rep: 0 mL, medium: 2 L, waste: 0 mL}
+      source: P
+  - mark: {id: day0}
+"""
+
+
+def tried(*steps: str, **parameters: str) -> Course:
+    text = HEAD + "".join(f"  - {step}\n" for step in steps)
+    return dry_run(load_text(text, "tried.yaml"), 1, parameters)
+
+
+def hours(course: Course, path: str) -> list[float]:
+    """Return when the steps of a path (a pattern) began, in hours after day 0."""
+    zero = course.marks["day0"]
+    return [round((did.began - zero) / 3600.0, 2) for did in course.did if re.fullmatch(path, did.path)]
+
+
+def test_the_library_is_walked_to_its_end_by_every_verb() -> None:
+    recipe = load("shakedown")
+    assert {step.verb for op in recipe.procedure for _, step in walk(op.steps, op.id)} == {*VERBS}
+    course = dry_run(recipe, 3)
+    assert course.ended == "complete", course.reason
+    kept = {did.verb for did in course.did}
+    assert kept == {*VERBS} - {"choose", "for_each", "repeat", "end"}
+    assert {did.who for did in course.did} == {PERSON, LABORATORY, CONTROLLER}
+
+
+def test_the_same_seed_gives_the_same_and_another_another() -> None:
+    recipe = load("til-22d")
+    one, same, other = (dry_run(recipe, seed) for seed in (1, 1, 2))
+    assert (one.did, one.counts, one.moved_ml) == (same.did, same.counts, same.moved_ml)
+    assert one.counts != other.counts
+    assert 22 <= one.seconds / 86400.0 <= 24
+    assert one.plant is not None
+    assert one.plant.volume_total() == pytest.approx(one.plant.aside.brought_ml), "no liquid came from nowhere"
+
+
+def test_volumes_are_moved_within_their_tolerance_and_dosed_after_beyond_it() -> None:
+    move = (
+        "transfer: {id: move, from: medium, to: 'rep[1]', volume: 800 mL, rate: 100 mL/min, tolerance: TOL, source: P}"
+    )
+    loose = tried(move.replace("TOL", "5 %")).moved_ml["medium", "rep"]
+    strict = tried(move.replace("TOL", "0.6 mL")).moved_ml["medium", "rep"]
+    assert 780.0 < loose < 797.0, "a pump slips by half a per cent to two"
+    assert strict == pytest.approx(800.0, abs=0.6)
+
+
+def test_turns_begin_on_the_moment_and_end_by_time() -> None:
+    turn = "{wait: {id: rest, for: 10 min, source: P}}"
+    course = tried(f"repeat: {{id: r, every: 6 h, max: 9, until: day >= 1 d, source: P, steps: [{turn}]}}")
+    assert hours(course, "work/r/./rest") == [0.0, 6.0, 12.0, 18.0]
+    assert course.seconds - course.marks["day0"] == pytest.approx(86400.0, abs=1.0)
+    late = tried(f"repeat: {{id: r, every: 6 min, max: 4, source: P, steps: [{turn}]}}")
+    assert hours(late, "work/r/./rest") == [0.0, 0.17, 0.33, 0.5], "one that is late begins at once"
+
+
+@pytest.mark.parametrize(
+    ("steps", "says"),
+    [
+        (["repeat: {id: r, max: 2, until: day >= 5 d, source: P, steps: [{note: {text: again}}]}"], "after 2 turns"),
+        (
+            ["transfer: {id: t, from: 'rep[1]', to: waste, volume: 100 mL, rate: 50 mL/min, source: P}"],
+            "rep[1] holds 0",
+        ),
+        (["wait: {id: w, until: station.temperature > 45 degC, timeout: 1 h, source: P}"], "did not come true"),
+        (
+            [
+                "sample: {id: c, from: rep, results: [tvc], source: P}",
+                "let: {id: n, values: {x: 1 / c.tvc}, source: P}",
+            ],
+            "not known",
+        ),
+    ],
+)
+def test_what_a_controller_would_hold_for_ends_it_and_says_why(steps: list[str], says: str) -> None:
+    course = tried(*steps)
+    assert course.ended == "held"
+    assert says in course.reason
+
+
+def test_what_the_recipe_ends_and_what_it_calls_an_exception_is_told() -> None:
+    course = tried(
+        "note: {id: odd, text: look at this, exception: true}", "end: {as: stopped, reason: 'after {turns}'}"
+    )
+    assert (course.ended, course.reason) == ("stopped", "after 3")
+    assert course.exceptions == ["work/odd: look at this"]
+
+
+def test_heat_and_gas_are_those_that_were_set() -> None:
+    course = tried(
+        "set: {id: climate, station.temperature: 36 degC, station.co2: 5 %, source: P}",
+        "wait: {id: warm, until: station.temperature within 0.2 K of 36 degC, timeout: 3 h, source: P}",
+    )
+    assert course.ended == "complete"
+    assert course.plant is not None
+    assert course.plant.climate.temperature.at(course.plant.time()) == pytest.approx(36.0, abs=0.2)
