@@ -149,6 +149,26 @@ def children(step: AnyVerb) -> tuple[tuple[AnyVerb, ...], ...]:
     return ()
 
 
+def step_at(recipe: Recipe, path: str) -> AnyVerb | None:
+    """Return the step that the engine walks at a path, None where there is none.
+
+    A number after a choice is the branch that was taken, after a loop the round.  Where the path leaves it out, the
+    first step of that id is meant.
+    """
+    head, *parts = path.split("/")
+    steps = next((operation.steps for operation in recipe.procedure if operation.id == head), ())
+    found: AnyVerb | None = None
+    for part in parts:
+        if not part.isdigit():
+            found = next((step for step in steps if step.id == part), None)
+            if found is None:
+                return None
+            steps = tuple(step for inner in children(found) for step in inner)
+        elif isinstance(found, Choose):
+            steps = found.cases[int(part) - 1].steps if 0 < int(part) <= len(found.cases) else ()
+    return found
+
+
 def walk(steps: tuple[AnyVerb, ...], path: str) -> Iterator[tuple[str, AnyVerb]]:
     """Yield every step below `path` with its path of ids, in the order of the text.
 

@@ -217,3 +217,9 @@ async def test_an_answer_under_way_when_the_batch_ends(suite: Story, verb: str) 
     await asyncio.sleep(1200)
     assert suite.state.node("talk/strict") is None
     await suite.do("reset")
+
+
+async def test_of_a_family_with_a_fixed_number_all_are_mounted(suite: Story) -> None:
+    await suite.start("three")
+    await suite.until_state("complete")
+    assert [each.name for each in suite.state.ledger.family("flask")] == ["flask[1]", "flask[2]", "flask[3]"]

@@ -10,8 +10,8 @@ from pydantic import ValidationError
 
 from devices.document import DocumentError, parse, validate
 from devices.quantity import QuantityError
-from recipes import steps
-from recipes.model import Operation, Recipe, walk
+from recipes import catalog, steps
+from recipes.model import Operation, Recipe, step_at, walk
 from recipes.ranges import parse_range
 
 HEADER = """
@@ -170,3 +170,21 @@ def test_reading_a_model_brings_neither_pint_nor_lark() -> None:
     code = "import sys, recipes.model, recipes.catalog, recipes.expr; print({'pint', 'lark'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_a_path_of_the_engine_leads_to_the_step_of_its_branch_and_round() -> None:
+    recipe = catalog.load("nci-rep-grex")
+    early, late = (step_at(recipe, f"split/feed/{branch}/static") for branch in (1, 2))
+    assert early is not None
+    assert late is not None
+    assert (early.verb, early.window, late.window) == ("incubate", "11 d..12 d", "8 d..9 d")
+    low = step_at(recipe, "split/feed/2/daily/4/low/1/exchange/3/out")
+    assert low is not None
+    assert low.verb == "transfer"
+    assert step_at(recipe, "split/feed/3/static") is None
+    assert step_at(recipe, "nothing/feed") is None
+    for operation in recipe.procedure:
+        for path, step in walk(operation.steps, operation.id):
+            found = step_at(recipe, path)
+            assert found is not None
+            assert found.id == step.id

@@ -18,10 +18,10 @@ from devices.document import DocumentError, parse, validate
 from devices.reading import Quality
 from recipes.freezing import Gap, accept, nucleation, unseen
 from recipes.freezing_model import FreezeProfile, longest
-from recipes.model import walk
+from recipes.model import step_at
 from recipes.steps import Freeze
 from tilctl.engine.batch import Batch
-from tilctl.engine.state import BatchState, Intent, bare_path, format_time
+from tilctl.engine.state import BatchState, Intent, format_time
 from tilctl.journal import events as ev
 from tilctl.journal.store import JournalError
 
@@ -333,11 +333,8 @@ def _profile(batch: Batch, intent: Intent) -> FreezeProfile | None:
 
 
 def _step(batch: Batch, path: str) -> Freeze | None:
-    for operation in batch.recipe.procedure:
-        for found, step in walk(operation.steps, operation.id):
-            if found == bare_path(path) and isinstance(step, Freeze):
-                return step
-    return None
+    step = step_at(batch.recipe, path)
+    return step if isinstance(step, Freeze) else None
 
 
 def _shown(gaps: list[Gap]) -> str:

@@ -19,7 +19,7 @@ import structlog
 from devices.instrument import DeviceError
 from devices.quantity import parse_as
 from recipes.expr import compile
-from recipes.model import walk
+from recipes.model import step_at, walk
 from recipes.steps import AnyVerb
 from tilctl import __version__
 from tilctl.engine import identity, interrupted
@@ -30,7 +30,7 @@ from tilctl.engine.intents import enough, settle, way_of
 from tilctl.engine.machine import QUIESCENT, Command, State
 from tilctl.engine.runner import Runner
 from tilctl.engine.standing import TARGET_OFF
-from tilctl.engine.state import Node, StepStatus, bare_path, format_time, parse_time
+from tilctl.engine.state import StepStatus, format_time, parse_time
 from tilctl.engine.steady import NOT_SYNCHRONISED, SET_BACK
 from tilctl.engine.verbs.set_target import write_target
 from tilctl.guard.fluid_rules import rule_of
@@ -177,7 +177,7 @@ async def synchronised(runner: Runner) -> None:
         return
     seconds = (batch.clock.now() - parse_time(outage.from_t)).total_seconds()
     under_way = [node for node in batch.state.nodes.values() if node.status is not StepStatus.COMPLETE]
-    steps = {node.path: step for node in under_way if (step := _step_at(batch, node)) is not None}
+    steps = {node.path: step for node in under_way if (step := step_at(batch.recipe, node.path)) is not None}
     if too_long := [f"{path} {text}" for path, step in steps.items() if (text := _too_long(step, seconds))]:
         batch.note(ev.ExceptionRaised("restart", "; ".join(too_long), ""))
         return
@@ -266,7 +266,7 @@ def _against_resuming(batch: Batch, outage: float) -> list[str]:
     for node in batch.state.nodes.values():
         if node.verb == "operation" or node.status is StepStatus.COMPLETE:
             continue
-        step = _step_at(batch, node)
+        step = step_at(batch.recipe, node.path)
         if step is None:
             against.append(f"{node.path} is not in the recipe")
         elif node.status is not StepStatus.ACTING:
@@ -283,13 +283,3 @@ def _too_long(step: AnyVerb, outage: float) -> str:
     if step.max_outage is None or outage <= parse_as(step.max_outage, "s"):
         return ""
     return f"allows an outage of {step.max_outage}, it was {outage:.0f} s"
-
-
-def _step_at(batch: Batch, node: Node) -> AnyVerb | None:
-    """Return the step of the recipe that a node walks; numbers of loops and branches are left out of its path."""
-    bare = bare_path(node.path)
-    for operation in batch.recipe.procedure:
-        for path, step in walk(operation.steps, operation.id):
-            if path == bare:
-                return step
-    return None

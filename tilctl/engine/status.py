@@ -8,14 +8,13 @@ from typing import Any
 
 from devices.instrument import DeviceState
 from devices.reading import Reading
-from recipes.model import Recipe, walk
-from recipes.steps import AnyVerb
+from recipes.model import step_at
 from tilctl.engine.allocation import waiting_text
 from tilctl.engine.balancing import ledger_of
 from tilctl.engine.batch import Batch
 from tilctl.engine.machine import FINAL, State, legal_commands
 from tilctl.engine.runner import Runner
-from tilctl.engine.state import StepStatus, bare_path, format_time
+from tilctl.engine.state import StepStatus, format_time
 from tilctl.engine.waits import describe
 from tilctl.guard.alarm import AlarmState
 from tilctl.guard.book import SetAside
@@ -135,15 +134,10 @@ def waits_of(runner: Runner) -> list[dict[str, Any]]:
         if prompt.effective is not None and not prompt.answered and not prompt.withdrawn
     ]
     waits += queued
-    steps = _steps(runner.batch.recipe)
     for node in state.nodes.values():
-        if node.status is StepStatus.ACTING and (step := steps.get(bare_path(node.path))) is not None:
-            waits += describe(runner.batch, node, step, steps)
+        if node.status is StepStatus.ACTING and (step := step_at(runner.batch.recipe, node.path)):
+            waits += describe(runner.batch, node, step)
     return waits + _silent(runner)
-
-
-def _steps(recipe: Recipe) -> dict[str, AnyVerb]:
-    return {path: step for operation in recipe.procedure for path, step in walk(operation.steps, operation.id)}
 
 
 def _silent(runner: Runner) -> list[dict[str, Any]]:

@@ -9,19 +9,20 @@ from typing import Any
 from devices.quantity import Quantity, show
 from recipes.expr import ExprError, Operand, Scope, compile, explain
 from recipes.limits import limits
+from recipes.model import step_at
 from recipes.steps import AnyVerb, ForEach, Freeze, Incubate, Repeat, Transfer, Wait
 from tilctl.engine.batch import Batch
 from tilctl.engine.scope import BatchScope
-from tilctl.engine.state import Intent, Node, bare_path, format_time
+from tilctl.engine.state import Intent, Node, format_time
 from tilctl.engine.turns import Turn, awaited
 from tilctl.engine.waiting import seconds_until
 
 Entry = dict[str, Any]
 
 
-def describe(batch: Batch, node: Node, step: AnyVerb, steps: Mapping[str, AnyVerb]) -> list[Entry]:
+def describe(batch: Batch, node: Node, step: AnyVerb) -> list[Entry]:
     """Return what an acting step waits for, besides people and shared equipment.  Never raises."""
-    scope = BatchScope(batch, aliases(batch, node.path, steps))
+    scope = BatchScope(batch, aliases(batch, node.path))
     match step:
         case Wait() if step.for_ is not None:
             return [_entry(node, f"wait for {step.for_}") | _due(node, step.for_, scope)]
@@ -37,13 +38,13 @@ def describe(batch: Batch, node: Node, step: AnyVerb, steps: Mapping[str, AnyVer
             return []
 
 
-def aliases(batch: Batch, path: str, steps: Mapping[str, AnyVerb]) -> dict[str, str]:
+def aliases(batch: Batch, path: str) -> dict[str, str]:
     """Return what the loop names above a step stand for, as the record has settled it (`f` -> `flask[2]`)."""
     found: dict[str, str] = {}
     parts = path.split("/")
     for length in range(1, len(parts)):
         above = "/".join(parts[:length])
-        step, node = steps.get(bare_path(above)), batch.state.node(above)
+        step, node = step_at(batch.recipe, above), batch.state.node(above)
         if isinstance(step, ForEach) and node is not None and "members" in node.phases and parts[length].isdigit():
             names: list[str] = node.phases["members"][1]["names"]
             number = int(parts[length])

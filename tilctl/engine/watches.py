@@ -10,14 +10,15 @@ from devices.quantity import parse, parse_as
 from devices.reading import Reading
 from recipes.expr import INVALID, Expression, compile, explain
 from recipes.hysteresis import still
-from recipes.model import BiologicalClock, walk
+from recipes.model import BiologicalClock, step_at, walk
 from recipes.model import Guard as GuardModel
+from recipes.steps import AnyVerb
 from recipes.syntax import Call, Name, every
 from recipes.units import number
 from tilctl.engine.batch import Batch
 from tilctl.engine.machine import FINAL, State
 from tilctl.engine.scope import BatchScope
-from tilctl.engine.state import StepStatus, bare_path
+from tilctl.engine.state import StepStatus
 from tilctl.guard.board import Condition, Watch
 from tilctl.guard.catalog import details_of
 
@@ -30,17 +31,17 @@ def watches_of(batch: Batch) -> list[Watch]:
     for operation in batch.recipe.procedure:
         for path, step in walk(operation.steps, operation.id):
             if step.max_hold is not None:
-                found.append(_longest_hold(batch, path, step.max_hold))
+                found.append(_longest_hold(batch, path, step, step.max_hold))
     return found
 
 
-def _longest_hold(batch: Batch, path: str, limit: str) -> Watch:
+def _longest_hold(batch: Batch, path: str, step: AnyVerb, limit: str) -> Watch:
     """Return the watch over how long a step stands held; the cells may not bear longer."""
     seconds = parse_as(limit, "s")
 
     def applies() -> bool:
         nodes = batch.state.nodes.values()
-        under_way = any(bare_path(n.path) == path and n.status is not StepStatus.COMPLETE for n in nodes)
+        under_way = any(step_at(batch.recipe, n.path) is step and n.status is not StepStatus.COMPLETE for n in nodes)
         return batch.state.state is State.HELD and under_way
 
     def condition() -> bool | None:

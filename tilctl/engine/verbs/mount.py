@@ -63,7 +63,7 @@ def _plan(context: Context, step: Mount) -> list[dict[str, Any]]:
     for family in step.containers:
         declared = batch.recipe.containers[family]
         count_text = step.count_of(family)
-        count = 1 if count_text is None else int(context.number(count_text, ""))
+        count = int(context.number(count_text or declared.count or "1", ""))  # of 1..4 a mount says how many
         names = [family] if declared.count is None else [f"{family}[{index}]" for index in range(1, count + 1)]
         volume_text = step.volume_of(family)
         volume = None if volume_text == "ask" else context.number(volume_text, "mL")
