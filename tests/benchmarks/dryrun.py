@@ -21,7 +21,7 @@ DAY_S = 86400.0
 PARTS = {  # the first folder that is found in a path names the part
     "simulators/physics": "physics", "simulators": "instruments and bench", "devices": "drivers and codec",
     "tilctl/guard": "guard", "tilctl/engine": "engine", "tilctl/plant": "image, scan, gate", "tilctl/journal": "record",
-    "tilctl/history": "trends", "tilctl/cli": "harness, oracles, walk", "recipes": "expressions", "asyncio": "event loop",
+    "tilctl/history": "trends", "tilctl/cli": "harness and oracles", "recipes": "expressions", "asyncio": "event loop",
 }  # fmt: skip
 
 
@@ -63,9 +63,8 @@ def main() -> None:
             seconds[name].append(time.perf_counter() - began)
     base, ours = (sorted(each)[ROUNDS // 2] for each in (seconds["controller"], seconds["dry run"]))
     print(f"til-22d under the controller, in memory: {base:6.2f} s, {days / base:7.1f} simulated days a second")
-    print(
-        f"til-22d as a dry run:                    {ours:6.2f} s, {days / ours:7.1f} simulated days a second, x{base / ours:.0f}"
-    )
+    told = f"{ours:6.2f} s, {days / ours:7.1f} simulated days a second, x{base / ours:.0f}"
+    print(f"til-22d as a dry run:                    {told}")
     print("the controller's time:", shares(whole))
     print("the dry run's time:", shares(dry))
 
