@@ -26,7 +26,7 @@ def verbs_of(recipe: Recipe) -> set[str]:
 
 
 def test_the_library_has_its_recipes() -> None:
-    assert {"til-22d", "til-16d", "nci-rep-grex", "shakedown"} <= set(NAMES)
+    assert {"til-22d", "til-16d", "nci-rep-grex", "nci-young-pre-rep", "shakedown"} <= set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
