@@ -305,7 +305,7 @@ class Walk:
         for family in step.containers:
             declared = self.recipe.containers[family]
             count, volume = step.count_of(family), step.volume_of(family)
-            number = 1 if count is None else int(self._number(path, count, aliases))
+            number = int(self._number(path, count or declared.count or "1", aliases))
             held = None if volume == "ask" else self._number(path, volume, aliases)
             for name in [family] if declared.count is None else [f"{family}[{i}]" for i in range(1, number + 1)]:
                 place = step.at or declared.place_class
