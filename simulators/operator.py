@@ -9,16 +9,28 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, cast
 
+from simulators.asked import (
+    Prompt,
+    chemistry_of,
+    containers_of,
+    family_of,
+    holds_of,
+    inputs_of,
+    key_of,
+    moment_of,
+    sources_of,
+    step_of,
+    together,
+)
 from simulators.habits import GOOD_HABITS, Again, Habits
 from simulators.physics.noise import between, stream, uniform
 
 BenchCall = Callable[[str, dict[str, Any]], Any]
-Prompt = Mapping[str, Any]
 
 # How long people take, s, by the last element of the path, else by the kind of prompt (engineering defaults).
 DELAYS: dict[str, tuple[float, float]] = {
@@ -55,7 +67,6 @@ USUAL_SUSPENSION = 300.0  # mL, where the question names no most
 TIL_VIABILITY = (84.0, 96.0)  # % (engineering default)
 FULL_FLASK = (0.8, 50)  # share of the most fragments that a flask may have, and how many that are where nobody says
 FILLED = (0.93, 0.97)  # of the limit of a bag that holds something
-CHEMISTRY, MM = ("glucose", "lactate"), "mmol/L"
 HOLDS = (  # words of `holds`, and the liquid they mean
     ("dmso", "cs10"),
     ("okt3", "cm2"),
@@ -103,7 +114,7 @@ class Operator:
     def answer(self, prompt: Prompt) -> Answer:
         """Return the answer to a prompt; what is done with hands is announced to the bench for the right moment."""
         delay = self._delay(prompt)
-        kind, step = str(prompt["kind"]), _step(prompt)
+        kind, step = str(prompt["kind"]), step_of(prompt)
         known: dict[str, Any] = {}
         if kind == "mount":
             known, text = self._mount(prompt, delay)
@@ -117,7 +128,7 @@ class Operator:
             known, text = self._freeze_failed(prompt)
         else:
             known, text = self._ask(prompt, step, delay)
-        inputs = {name: self._value(prompt, name, spec, known) for name, spec in _inputs(prompt).items()}
+        inputs = {name: self._value(prompt, name, spec, known) for name, spec in inputs_of(prompt).items()}
         again = self.habits.again(self.seed, prompt, inputs, self.haste) if kind != "reconcile" else ()
         return Answer(inputs, delay, text, again)
 
@@ -125,8 +136,8 @@ class Operator:
 
     def _mount(self, prompt: Prompt, delay: float) -> tuple[dict[str, Any], str]:
         known: dict[str, Any] = {}
-        vessels = [str(c["name"]) for c in _containers(prompt) if "fragments" in _holds(c)]
-        for container in _containers(prompt):
+        vessels = [str(c["name"]) for c in containers_of(prompt) if "fragments" in holds_of(c)]
+        for container in containers_of(prompt):
             name = str(container["name"])
             content = self._content(container)
             if "shelf" in content:
@@ -158,10 +169,10 @@ class Operator:
                 "limit_ml": container.get("limit_ml"),
             }
             self._do(prompt, "hang", args, delay)
-        return known, f"hung {len(_containers(prompt))} containers"
+        return known, f"hung {len(containers_of(prompt))} containers"
 
     def _content(self, container: Mapping[str, Any]) -> dict[str, Any]:
-        name, holds = _family(str(container["name"])), _holds(container)
+        name, holds = family_of(str(container["name"])), holds_of(container)
         if name == "conc" and self._bench("find", {"name": "washed"}) is not None:
             return {"shelf": "washed"}
         liquid = "buffer" if holds else "empty"
@@ -176,11 +187,11 @@ class Operator:
 
     def _unmount(self, prompt: Prompt, delay: float) -> str:
         if "freezer" in str(prompt.get("text", "")).lower():
-            names = [str(c["name"]) for c in _containers(prompt)]
+            names = [str(c["name"]) for c in containers_of(prompt)]
             self._do(prompt, "load_freezer", {"ports": names}, delay)
             return "loaded the freezer"
         gone = 0
-        for container in _containers(prompt):
+        for container in containers_of(prompt):
             found = self._bench("find", {"name": container["name"]})
             if found is not None and found["port"] is not None:
                 self._do(prompt, "take", {"port": str(container["name"])}, delay)
@@ -193,27 +204,27 @@ class Operator:
         Cells add up, viability is that of all cells, concentrations are those of all the liquid.  A sample without
         cells among its results is drawn from above them, and stirs nothing up.
         """
-        sources = _sources(prompt)
+        sources = sources_of(prompt)
         if drawn or not sources:
             return {}, "the laboratory reports"
-        counted = [name for name in _inputs(prompt) if name in ("tvc", "viability")]
-        dissolved = _chemistry(prompt)
+        counted = [name for name in inputs_of(prompt) if name in ("tvc", "viability")]
+        dissolved = chemistry_of(prompt)
         seen: list[Mapping[str, Any]] = []
         for i, source in enumerate(sources if counted or dissolved else sources[:1]):
             args = {"port": source["port"], "volume_ml": 2.0 if i == 0 else 0.0}
             args |= {"mix": False} if dissolved and not counted else {}
-            seen.append(cast("Mapping[str, Any]", self._bench("sample", args | {"key": _key(prompt, i)})))
-        return _read(seen), f"sampled {len(seen)} containers"
+            seen.append(cast("Mapping[str, Any]", self._bench("sample", args | {"key": key_of(prompt, i)})))
+        return together(seen), f"sampled {len(seen)} containers"
 
     def _look(self, prompt: Prompt) -> dict[str, float]:
         """Read glucose and lactate from a drop of what the prompt is about, else of the loop's vessel, else of all."""
         seen: list[Mapping[str, Any]] = []
-        for name in [str(each["name"]) for each in _containers(prompt)] or self._vessels(prompt):
+        for name in [str(each["name"]) for each in containers_of(prompt)] or self._vessels(prompt):
             found = self._bench("find", {"name": name})
             if found is not None and found["port"] is not None:
-                args = {"port": name, "volume_ml": 0.0, "mix": False, "key": _key(prompt, name)}
+                args = {"port": name, "volume_ml": 0.0, "mix": False, "key": key_of(prompt, name)}
                 seen.append(cast("Mapping[str, Any]", self._bench("sample", args)))
-        return _read(seen)
+        return together(seen)
 
     def _vessels(self, prompt: Prompt) -> list[str]:
         """Return the vessels that the text names, else the one with the index of the loop, else all in the station."""
@@ -237,7 +248,7 @@ class Operator:
 
     def _freeze_failed(self, prompt: Prompt) -> tuple[dict[str, Any], str]:
         """Freeze anew what never froze, from the start temperature; else save the bags."""
-        choices = [str(c) for c in _inputs(prompt).get("decision", {}).get("choices", [])]
+        choices = [str(c) for c in inputs_of(prompt).get("decision", {}).get("choices", [])]
         if "refreeze" in choices:
             self._do(prompt, "rest_freezer", {}, 0.0)  # at once: the chamber takes a minute
             return {"decision": "refreeze", "why": "never nucleated, and warm"}, "set the chamber to its start"
@@ -249,26 +260,26 @@ class Operator:
             return {"since_surgery": f"{self._draw(prompt, 'since', 12.0, 30.0):.1f} h"}, "took the tumour in"
         if step == "fragments":
             return self._cut(prompt, text), "cut fragments"
-        if {"cells", "volume"} <= _inputs(prompt).keys():
+        if {"cells", "volume"} <= inputs_of(prompt).keys():
             return self._count_suspension(prompt, text)
         if step == "resuspend":
             return {}, self._resuspend(prompt, delay)
         if step == "wash":
             return self._wash(prompt, text)
         if step == "load" or ("load" in text.lower() and "freezer" in text.lower()):
-            names = [str(c["name"]) for c in _containers(prompt)] or ["product"]
+            names = [str(c["name"]) for c in containers_of(prompt)] or ["product"]
             self._do(prompt, "load_freezer", {"ports": names}, delay)
             return {}, "loaded the freezer"
         if step == "store":
             self._do(prompt, "unload_freezer", {}, delay)
             return {}, "moved the bags to vapour"
-        if _chemistry(prompt):
+        if chemistry_of(prompt):
             return self._look(prompt), "read glucose and lactate from a drop"
         return {}, "looked, and it is so"
 
     def _count_suspension(self, prompt: Prompt, text: str) -> tuple[dict[str, Any], str]:
         """Prepare cells in a bag, and count them: feeders as many as are wanted and some more, TIL as may be given."""
-        inputs = _inputs(prompt)
+        inputs = inputs_of(prompt)
         most_ml = float(inputs["volume"].get("max") or USUAL_SUSPENSION)
         what = "feeders" if "feeder" in f"{prompt.get('path')} {text}".lower() else "til"
         if what == "feeders":
@@ -284,9 +295,9 @@ class Operator:
         return known, f"prepared and counted {what}"
 
     def _cut(self, prompt: Prompt, text: str) -> dict[str, Any]:
-        flasks = int(_inputs(prompt).get("flasks", {}).get("max", 4))
+        flasks = int(inputs_of(prompt).get("flasks", {}).get("max", 4))
         share, usual = FULL_FLASK
-        most = int(_inputs(prompt).get("count", {}).get("max", usual * flasks)) // flasks
+        most = int(inputs_of(prompt).get("count", {}).get("max", usual * flasks)) // flasks
         count = sum(int(self._draw(prompt, f"flask {i}", math.ceil(share * most), most + 1)) for i in range(flasks))
         if "no cells" in text.lower():
             count = 0
@@ -295,7 +306,7 @@ class Operator:
 
     def _resuspend(self, prompt: Prompt, delay: float) -> str:
         """Swirl the containers of the prompt, else the vessel with the index of the loop, else all vessels."""
-        names = [str(c["name"]) for c in _containers(prompt)] or self._vessels(prompt)
+        names = [str(c["name"]) for c in containers_of(prompt)] or self._vessels(prompt)
         if names:
             self._do(prompt, "resuspend", {"port": names}, delay)
         return f"resuspended {', '.join(names) or 'nothing'}"
@@ -304,7 +315,7 @@ class Operator:
         match = re.search(r"[Ww]ash to (\d+(?:\.\d+)?) *(mL|L)\b", text)
         volume = float(match[1]) * (1000.0 if match[2] == "L" else 1.0) if match else 100.0
         source = "gathered" if self._bench("find", {"name": "gathered"}) is not None else "pool"
-        args = {"source": source, "volume_ml": volume, "key": _key(prompt, 0)}
+        args = {"source": source, "volume_ml": volume, "key": key_of(prompt, 0)}
         washed = cast("Mapping[str, float]", self._bench("wash", args))
         known = {"volume": f"{washed['volume_ml']:.1f} mL", "tvc": washed["tvc"], "viability": washed["viability"]}
         return known, f"washed {source} to {washed['volume_ml']:.0f} mL"
@@ -338,12 +349,12 @@ class Operator:
 
     def _delay(self, prompt: Prompt) -> float:
         kind = f"@{prompt['kind']}"
-        low, high = DELAYS.get(_step(prompt)) or DELAYS.get(kind) or DELAYS["@ask"]
+        low, high = DELAYS.get(step_of(prompt)) or DELAYS.get(kind) or DELAYS["@ask"]
         delay = self._draw(prompt, "delay", low, high)
         if kind in ("@mount", "@unmount"):
-            delay += FOR_EACH_CONTAINER * len(_containers(prompt))
+            delay += FOR_EACH_CONTAINER * len(containers_of(prompt))
         if prompt.get("due") and prompt.get("asked"):
-            left = (_moment(prompt["due"]) - _moment(prompt["asked"])).total_seconds()
+            left = (moment_of(prompt["due"]) - moment_of(prompt["asked"])).total_seconds()
             delay = min(delay, OF_DUE.get(kind, 0.8) * left)
         return round(max(1.0, delay) * self.habits.slowness(self.seed, prompt) * self.haste, 1)
 
@@ -365,29 +376,10 @@ class Operator:
         """Announce an action for shortly before the answer takes effect; a repeated prompt does it once."""
         if prompt.get("asked"):
             before = min(SETTLE_BEFORE, 0.5 * delay)
-            moment = _moment(prompt["asked"]) + timedelta(seconds=delay - before)
+            moment = moment_of(prompt["asked"]) + timedelta(seconds=delay - before)
             args = args | {"at": moment.isoformat().replace("+00:00", "Z")}
         what = args.get("name") or args.get("port") or ""
-        self._bench(name, args | {"key": _key(prompt, f"{name} {what}")})
-
-
-def _chemistry(prompt: Prompt) -> list[str]:
-    """Return the inputs that ask for glucose or lactate in the unit in which the laboratory reports them."""
-    asked = _inputs(prompt)
-    return [name for name in CHEMISTRY if asked.get(name, {}).get("canonical", asked.get(name, {}).get("unit")) == MM]
-
-
-def _read(seen: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Return what samples come to together: cells added up, viability by cells, concentrations by volume."""
-    cells = sum(float(s["tvc"]) for s in seen)
-    volume = sum(float(s["volume_ml"]) for s in seen)
-    known = {
-        "tvc": cells,
-        "viability": sum(float(s["tvc"]) * float(s["viability"]) for s in seen) / cells if cells > 0.0 else 0.0,
-    }
-    for name in CHEMISTRY if volume > 0.0 else ():
-        known[name] = sum(float(s[name]) * float(s["volume_ml"]) for s in seen) / volume
-    return known
+        self._bench(name, args | {"key": key_of(prompt, f"{name} {what}")})
 
 
 def _choice(prompt: Prompt, choices: list[str]) -> str:
@@ -395,37 +387,3 @@ def _choice(prompt: Prompt, choices: list[str]) -> str:
     if prompt["kind"] == "sample" and "pending" in choices:
         return "pending"
     return next((c for c in GOOD if c in choices), choices[0] if choices else "")
-
-
-def _step(prompt: Prompt) -> str:
-    """Return the last element of the path."""
-    return str(prompt.get("path", "")).rpartition("/")[2]
-
-
-def _family(name: str) -> str:
-    return name.partition("[")[0]
-
-
-def _holds(container: Mapping[str, Any]) -> str:
-    return str(container.get("holds") or "").lower()
-
-
-def _inputs(prompt: Prompt) -> dict[str, Mapping[str, Any]]:
-    return dict(prompt.get("inputs") or {})
-
-
-def _containers(prompt: Prompt) -> list[Mapping[str, Any]]:
-    return list(prompt.get("containers") or [])
-
-
-def _sources(prompt: Prompt) -> list[Mapping[str, Any]]:
-    given: Any = prompt.get("from") or []
-    return [cast("Mapping[str, Any]", given)] if isinstance(given, Mapping) else list(given)
-
-
-def _key(prompt: Prompt, what: object) -> str:
-    return f"{prompt.get('batch')} {prompt.get('id')} {what}"
-
-
-def _moment(text: object) -> datetime:
-    return datetime.fromisoformat(str(text))

@@ -164,6 +164,17 @@ def test_a_folder_comes_before_the_library(capsys: pytest.CaptureFixture[str], t
     assert "Ours" not in tilctl(capsys, "list")[1]
 
 
+def test_a_code_is_explained(capsys: pytest.CaptureFixture[str]):
+    code, out, _ = tilctl(capsys, "explain", "name-unknown")
+    assert (code, out.startswith("## `name-unknown` (error)")) == (0, True)
+    assert "dya" in out
+    assert "overfill-possible" in tilctl(capsys, "explain")[1].splitlines()
+    code, out, err = tilctl(capsys, "explain", "name-unkown")
+    assert (code, out) == (2, "")
+    assert "did you mean name-unknown" in err
+    assert tilctl(capsys, "explain", "\x1b[31m")[0] == 2
+
+
 def test_a_folder_that_is_none_is_bad_input(capsys: pytest.CaptureFixture[str]):
     code, out, err = tilctl(capsys, "list", "--folder", "/no/such/folder")
     assert (code, out) == (2, "")

@@ -106,6 +106,12 @@ def test_volumes_are_moved_within_their_tolerance_and_dosed_after_beyond_it() ->
     assert strict == pytest.approx(800.0, abs=0.6)
 
 
+def test_a_family_with_a_fixed_number_is_mounted_whole() -> None:
+    course = dry_run(load("nci-rep-grex"), 1)
+    collected = [did.path for did in course.did if did.path.startswith("harvest/flask") and did.verb == "transfer"]
+    assert {path.split("/")[2] for path in collected} == {"1", "2", "3"}
+
+
 def test_turns_begin_on_the_moment_and_end_by_time() -> None:
     turn = "{wait: {id: rest, for: 10 min, source: P}}"
     course = tried(f"repeat: {{id: r, every: 6 h, max: 9, until: day >= 1 d, source: P, steps: [{turn}]}}")

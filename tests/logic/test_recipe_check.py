@@ -5,12 +5,14 @@ from __future__ import annotations
 import random
 import re
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
 from devices.diagnostic import Diagnostic, Severity
 from devices.document import DocumentError, parse
 from recipes.check import check
+from recipes.explained import sections
 from recipes.ranges import Range
 
 GOOD = """\
@@ -261,6 +263,24 @@ def test_every_code_has_a_test() -> None:
         "limit",
     }  # with tests of their own
     assert codes <= {code for code, *_ in BROKEN}
+
+
+def test_every_code_is_explained_by_an_example_that_is_so() -> None:
+    explained = sections()
+    assert {code for code, *_ in BROKEN} == explained.keys()
+    for code, section in explained.items():
+        wrong, told = re.search(r"```yaml\n(.*?)\n```\n\n```text\n(.*?)\n```", section, re.DOTALL).groups()
+        cases = [(changes, found(*changes)) for other, _, changes, _ in BROKEN if other == code]
+        severities = {severity for other, severity, *_ in BROKEN if other == code}
+        assert set(section.splitlines()[0].partition("(")[2].rstrip(")").split(" or ")) == severities
+        for changes, findings in cases:
+            said = [f"{each.message} (hint: {each.hint})" if each.hint else each.message for each in findings]
+            old, new = changes[0]
+            shown = f"# without: {' '.join(old.split())}" if not new.strip() else dedent(new).strip()
+            if shown == wrong and told in said:
+                break
+        else:
+            raise AssertionError(f"{code}: no case of this file is as the page says: {wrong!r}, {told!r}")
 
 
 def test_a_finding_points_into_the_expression() -> None:

@@ -60,7 +60,7 @@ def test_the_oxygen_limit_of_a_rocked_bag():
     supply = ROCKING.transfer(10.0) * AIR
     assert demand == pytest.approx(0.417, abs=0.0005)
     assert supply == pytest.approx(0.400)
-    still = replace(Donor(), mu_rep=1e-9)  # no growth: the cells only breathe
+    still = Donor(lag=99.0)  # no growth: the cells only breathe
     for cells, left in ((0.9e10, AIR - 0.9 * demand / 2.0), (1.0e10, 0.0)):
         c = culture(cells, **RICH)
         for _ in range(144):
@@ -92,7 +92,7 @@ def test_oxygen_ends_growth_where_the_balance_says_and_speed_or_richer_gas_move_
 @given(cells=st.floats(1e6, 5e10), oxygen=st.floats(0.0, 0.3), rpm=st.floats(0.0, 20.0), days=st.floats(1e-4, 0.02))
 def test_a_step_takes_oxygen_as_its_equation_says(cells, oxygen, rpm, days):
     """One long step and a hundred short ones of the same constant culture agree, and none is below zero."""
-    still, around = replace(Donor(), mu_rep=1e-9), Surroundings(0.0, vessel=ROCKING, rpm=rpm)
+    still, around = Donor(lag=99.0), Surroundings(0.0, vessel=ROCKING, rpm=rpm)
     kinetics = replace(DEFAULTS, death=0.0, starved=0.0)
     long, short = culture(cells, oxygen=oxygen, **RICH), culture(cells, oxygen=oxygen, **RICH)
     grow(long, still, around, days, kinetics)

@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from devices.document import Document
 from recipes import shelf
 from recipes.catalog import catalog
 from recipes.check import check
+from recipes.explained import sections
 from recipes.freezing_check import check_profile
 from recipes.schema import freezing_schema, recipe_schema
 from tilctl.cli import recipe_diff, recipe_doc
@@ -64,6 +66,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         )
     for sub in (checking, listing, comparing):
         sub.add_argument("--json", action="store_true", help="print one JSON object")
+    explaining = verbs.add_parser("explain", help="what a code of `recipe check` means, with an example")
+    explaining.add_argument("code", nargs="?", metavar="CODE", help="without one: all codes")
     schema = verbs.add_parser("schema", help="the JSON Schema of a recipe, for editors")
     schema.add_argument("--freezing", action="store_true", help="that of a freezing profile instead")
 
@@ -72,6 +76,8 @@ def run(args: argparse.Namespace) -> int:
     """Check, list, tell, compare or export; raises CommandFailed."""
     if args.verb == "schema":
         return _schema(freezing=args.freezing)
+    if args.verb == "explain":
+        return _explain(args.code)
     folders = tuple(args.folder)
     for folder in folders:
         if not folder.is_dir():
@@ -145,6 +151,19 @@ def _list(args: argparse.Namespace, folders: Sequence[Path]) -> int:
             print(f"{one_line(entry.name)}: cannot be used: {one_line(entry.problem)}")
         else:
             print(f"{one_line(entry.name):16} {entry.version:8} {entry.status:12} {one_line(entry.title)}")
+    return Exit.OK
+
+
+def _explain(code: str | None) -> int:
+    known = sections()
+    if code is None:
+        print("\n".join(known))
+    elif code in known:
+        print(known[code], end="")
+    else:
+        near = get_close_matches(code, known, n=3, cutoff=0.4)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(known)}"
+        raise CommandFailed(Exit.BAD_INPUT, f"no code '{one_line(code)[:80]}': {hint}")
     return Exit.OK
 
 

@@ -304,8 +304,8 @@ class Walk:
         items: list[dict[str, Any]] = []
         for family in step.containers:
             declared = self.recipe.containers[family]
-            count, volume = step.count_of(family), step.volume_of(family)
-            number = int(self._number(path, count or declared.count or "1", aliases))
+            volume = step.volume_of(family)
+            number = int(self._number(path, step.count_of(family) or declared.count or "1", aliases))
             held = None if volume == "ask" else self._number(path, volume, aliases)
             for name in [family] if declared.count is None else [f"{family}[{i}]" for i in range(1, number + 1)]:
                 place = step.at or declared.place_class
