@@ -58,6 +58,7 @@ FOR_EACH_CONTAINER = 90.0  # s
 SETTLE_BEFORE = 10.0  # s between the last touch and the answer, so that scales have come to rest
 OF_DUE = {"@result": 0.995, "@mount": 0.8, "@sample": 0.8}  # share of the time to the deadline that is used at most
 GOOD = ("yes", "ok", "pass", "passed", "no_growth", "go", "continue", "accept", "true")
+NAMED = re.compile(r"\b[a-z][a-z0-9_]*\[\d+\]")  # a container of a family
 AT_LEAST = re.compile(r"at least (\d+(?:\.\d+)?(?:e\+?\d+)?) cells")
 USUAL_FEEDERS = 5e9  # cells, where the question names no least number
 FEEDERS = (1.12, 0.05, 1.02, 1.3)  # of the least number that is wanted: mean, sigma, least, most
@@ -226,7 +227,10 @@ class Operator:
         return together(seen)
 
     def _vessels(self, prompt: Prompt) -> list[str]:
-        """Return the vessel with the index of the loop, else all vessels that stand in the station."""
+        """Return the vessels that the text names, else the one with the index of the loop, else all in the station."""
+        named = NAMED.findall(str(prompt.get("text", "")))
+        if named:
+            return [str(name) for name in named]
         index = next((part for part in reversed(str(prompt["path"]).split("/")) if part.isdigit()), None)
         standing = cast("list[str]", self._bench("standing", {}))
         return [n for n in standing if index is None or n.endswith(f"[{index}]")] or standing

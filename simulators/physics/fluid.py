@@ -29,6 +29,7 @@ CLASSES: dict[str, tuple[float, float, float]] = {
     "gas-permeable-10cm2": (60.0, 60.0, 10.0),
     "gas-permeable-100cm2": (120.0, 1250.0, 100.0),
     "gas-permeable-500cm2": (250.0, 6500.0, 500.0),
+    "flask-175cm2": (110.0, 550.0, 0.0),
     "culture-bag-3l": (60.0, 3000.0, 0.0),
     "rocking-2l": (150.0, 1500.0, 0.0),
     "stirred-2l": (1500.0, 2200.0, 0.0),

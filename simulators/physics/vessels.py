@@ -48,6 +48,7 @@ class Vessel:
 
 
 GAS_PERMEABLE = Vessel("gas-permeable", 30e6, 20e6, 40e6, "cells/cm2 [GKU]", by_volume=False)
+FLASK = Vessel("flask", 3e6, 2e6, 4e6, "cells/mL, static, upright, oxygen from above only [P]")
 BAG = Vessel("bag", 2.5e6, 2e6, 3e6, "cells/mL, static, gas-permeable wall [GKU]")
 ROCKING = Vessel(
     "rocking", 1.5e7, 1e7, 2e7, "cells/mL [L]",
@@ -60,4 +61,6 @@ STIRRED = Vessel(
 )  # fmt: skip
 
 # What is not here is taken as gas-permeable: bags that hang at room temperature, where nothing grows.
-OF_CLASS: Mapping[str, Vessel] = {"culture-bag-3l": BAG, "rocking-2l": ROCKING, "stirred-2l": STIRRED}
+OF_CLASS: Mapping[str, Vessel] = {
+    "flask-175cm2": FLASK, "culture-bag-3l": BAG, "rocking-2l": ROCKING, "stirred-2l": STIRRED,
+}  # fmt: skip

@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from recipes import shelf
 from recipes.catalog import load, load_text
 from recipes.model import walk
 from recipes.steps import VERBS
@@ -45,10 +46,34 @@ def tried(*steps: str, **parameters: str) -> Course:
     return dry_run(load_text(text, "tried.yaml"), 1, parameters)
 
 
+def test_of_a_family_with_a_fixed_number_all_are_mounted() -> None:
+    text = HEAD.replace("count: 1..2", 'count: "2"').replace('      count: {rep: "2"}\n', "")
+    full = "- transfer: {id: full, from: medium, to: 'rep[2]', volume: 50 mL, rate: 50 mL/min, source: P}"
+    course = dry_run(load_text(text + f"  {full}\n", "tried.yaml"), 1, {})
+    assert (course.ended, list(course.moved_ml)) == ("complete", [("medium", "rep")])
+
+
 def hours(course: Course, path: str) -> list[float]:
     """Return when the steps of a path (a pattern) began, in hours after day 0."""
     zero = course.marks["day0"]
     return [round((did.began - zero) / 3600.0, 2) for did in course.did if re.fullmatch(path, did.path)]
+
+
+@pytest.mark.parametrize("name", sorted(shelf.paths(shelf.RECIPES)))
+def test_each_recipe_of_the_library_comes_to_its_end(name: str) -> None:
+    course = dry_run(load(name), 3)
+    assert course.ended == "complete", course.reason
+    assert name == "shakedown" or 5e7 < course.counts[-1].true < 1e11
+
+
+@pytest.mark.parametrize("feeding", ["calendar", "rule", "both"])
+def test_what_decides_on_feeding_is_a_parameter(feeding: str) -> None:
+    course = dry_run(load("nci-rep-grex"), 3, {"feeding": feeding})
+    assert course.ended == "complete", course.reason
+    looks = [did for did in course.did if did.path.endswith(("/early", "/late"))]
+    fixed = [did.path for did in course.did if did.verb == "transfer" and re.search("/fifth/|/add/|feed/1/", did.path)]
+    assert len(looks) == (0 if feeding == "calendar" else 12), "each day"
+    assert bool(fixed) == (feeding != "rule")
 
 
 def test_the_library_is_walked_to_its_end_by_every_verb() -> None:

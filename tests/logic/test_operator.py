@@ -312,6 +312,8 @@ def test_resuspending_swirls_the_vessel_of_the_loop():
     room.clock.t += answer.delay_s
     assert room.plant.place(1).disturbed == 0.0
     assert room.plant.place(2).disturbed > 86400.0
+    room.clock.t += room.ask("bags/daily/3/each/1/full/1/resuspend", text="Knead pre[2] well").delay_s
+    assert room.plant.place(1).disturbed == 0.0, "whatever the numbers of turns and branches"
 
 
 def test_washing_formulating_freezing_and_storing():

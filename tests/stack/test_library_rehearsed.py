@@ -34,6 +34,9 @@ WHOLE = (
     Whole("nci-rep-grex", "harvest/count14", (13.75, 14.25), (1e9, 8e9)),
     Whole("nci-rep-grex", "harvest/count14", (13.75, 14.25), (1e9, 8e9), {"feeding": "rule"}),
     Whole("nci-rep-grex", "harvest/count14", (13.75, 14.25), (1e9, 8e9), {"feeding": "both"}),
+    Whole("nci-young-pre-rep", "pooling/pooled_count", (10.0, 18.25), (5e7, 1e9)),
+    Whole("nci-rep-bag", "harvest/count14", (13.75, 14.25), (1e9, 8e9)),
+    Whole("nci-rep-bag", "harvest/count14", (13.75, 14.25), (1e9, 8e9), {"bag_fill": "1 L"}),
 )
 
 

@@ -174,3 +174,11 @@ def test_a_controller_that_waits_for_ever_is_found_out(tmp_path: Path, monkeypat
 
     monkeypatch.setattr(sample, "answered", waits)
     assert "overdue_holds" in found(told(tmp_path, SLOW, **late_count(tmp_path / "shelf")))
+
+
+def test_an_incubation_whose_time_was_over_when_it_began_is_not_late(tmp_path: Path) -> None:
+    wait = "  - wait: {id: before, for: 40 min, source: P}\n"
+    result = told(
+        tmp_path / "out", **shelf(tmp_path / "shelf", "  - mark: {id: day0}\n", f"  - mark: {{id: day0}}\n{wait}")
+    )
+    assert (result.outcome, result.violations) == ("complete", [])

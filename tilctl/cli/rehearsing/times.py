@@ -32,7 +32,7 @@ class TimeOracle:
     off: Callable[[], float]
     disturbed: int = 0  # outages, holds and the like so far: a wait with one in it may end late
     _marks: dict[str, float] = field(default_factory=dict[str, float])
-    _began: dict[str, int] = field(default_factory=dict[str, int])
+    _began: dict[str, tuple[int, float]] = field(default_factory=dict[str, tuple[int, float]])
     _ended: set[str] = field(default_factory=set[str])
 
     def marked(self, event: ev.Marked) -> None:
@@ -41,7 +41,7 @@ class TimeOracle:
 
     def started(self, event: ev.StepStarted) -> None:
         """Take note of the beginning of a step."""
-        self._began.setdefault(event.path, self.disturbed)
+        self._began.setdefault(event.path, (self.disturbed, self.now()))
 
     def completed(self, state: BatchState, event: ev.StepCompleted) -> None:
         """Judge the end of a step: it comes once, and an incubation is as long as it should be."""
@@ -58,8 +58,8 @@ class TimeOracle:
             self.book.note(
                 "biological_time", f"{event.path} ended after {elapsed:.0f} s, it was to last {wanted:.0f} s"
             )
-        calm = self._began.get(event.path) == self.disturbed
-        if calm and elapsed > wanted + LATE_S + off:
+        disturbed, began = self._began.get(event.path, (-1, since))
+        if disturbed == self.disturbed and elapsed > max(wanted, began - since) + LATE_S + off:
             self.book.note("on_time", f"{event.path} ended after {elapsed:.0f} s undisturbed, due after {wanted:.0f} s")
 
     def due(self, state: BatchState, path: str) -> float | None:
