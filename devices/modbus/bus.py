@@ -22,7 +22,15 @@ from functools import partial
 from devices.clock import Clock
 from devices.instrument import Priority
 from devices.modbus.link import Link
-from devices.modbus.pdu import Ask, BadReplyError, BusError, ExceptionReplyError, NoReplyError, NotSentError
+from devices.modbus.pdu import (
+    Ask,
+    BadReplyError,
+    BusError,
+    ExceptionReplyError,
+    GaveWayError,
+    NoReplyError,
+    NotSentError,
+)  # fmt: skip
 from devices.modbus.requests import Pace, Request, reject
 from devices.modbus.statistics import LATENCY_BOUNDS_S, BusStatistics, UnitLatency
 from devices.modbus.wire import LinkMaker, Wire
@@ -173,7 +181,7 @@ class ModbusBus:
         generation: int | None = None,
         in_force: Callable[[], bool] | None = None,
     ) -> None:
-        """Write registers (or coils), once, unless `in_force` says by then that it gave way to a stop (NotSentError).
+        """Write registers (or coils), once, unless `in_force` says by then that it gave way to a stop (GaveWayError).
 
         Raises ReconnectedError (not sent) when `generation` is given and the connection is another by now;
         NotSentError; NoReplyError or BadReplyError (the effect is unknown); ExceptionReplyError.
@@ -239,7 +247,7 @@ class ModbusBus:
                 and near
             ):
                 self._queue.remove(request)
-                reject(request, NotSentError(f"bus {self.name}: gave way to a stop at the same place"))
+                reject(request, GaveWayError(f"bus {self.name}: gave way to a stop at the same place"))
 
     def _make_room(self, priority: Priority) -> None:
         """Refuse the newest of the least urgent requests, or this one; a stop always finds room before data."""
@@ -337,7 +345,7 @@ class ModbusBus:
                 reject(request, ReconnectedError(f"bus {self.name} has reconnected"))
             elif request.in_force is not None and not request.in_force():
                 # Invariant: what waited while its instrument was made safe, anywhere in it, is not written after that.
-                reject(request, NotSentError(f"bus {self.name}: gave way to a stop"))
+                reject(request, GaveWayError(f"bus {self.name}: gave way to a stop"))
             elif await self._exchange(link, request):
                 good = True
         self._next_generation()  # before anyone who was told of the loss can ask again

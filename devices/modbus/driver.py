@@ -30,7 +30,14 @@ from devices.instrument import (
     ReadFailed,
 )
 from devices.modbus.bus import ModbusBus, ReconnectedError
-from devices.modbus.pdu import BadReplyError, BusError, ExceptionReplyError, NoReplyError, NotSentError
+from devices.modbus.pdu import (
+    BadReplyError,
+    BusError,
+    ExceptionReplyError,
+    GaveWayError,
+    NoReplyError,
+    NotSentError,
+)  # fmt: skip
 from devices.modbus.proving import Proof
 from devices.plausible import Plausible
 from devices.profile_types import Command, Profile, Setting
@@ -451,6 +458,9 @@ class ModbusDevice:
             )
         except ReconnectedError:
             raise
+        except GaveWayError as error:
+            hint = "give it again, if it is still wanted"
+            raise CommandRefused(self.name, f"{command.name} was not sent: {error}", hint) from error
         except NotSentError as error:
             raise self._failed(error, command.name) from error
         except ExceptionReplyError as error:

@@ -28,6 +28,10 @@ class NotSentError(BusError):
     """The device cannot have seen the request."""
 
 
+class GaveWayError(NotSentError):
+    """It was taken from the queue for a stop: nothing is the matter with the device."""
+
+
 class NoReplyError(BusError):
     """The request was sent and no reply came: its effect is unknown."""
 

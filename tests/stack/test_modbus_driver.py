@@ -563,7 +563,7 @@ async def test_a_stop_outlasts_what_waits_to_be_written_elsewhere_in_its_instrum
     await until(lambda: bench.bus.depth == 4)
     held[0].serve()
     await asyncio.gather(read, other, *stops)
-    with pytest.raises(DeviceOffline, match="gave way to a stop"):
+    with pytest.raises(CommandRefused, match="gave way to a stop"):
         await old
     close = (1, 0, [0, 0])
     assert bench.device.executed == [close, close, (2, 3, [1])], "no stop gives way to another"
