@@ -17,7 +17,7 @@ from recipes.catalog import catalog
 from recipes.check import check
 from recipes.freezing_check import check_profile
 from recipes.schema import freezing_schema, recipe_schema
-from tilctl.cli import recipe_diff, recipe_doc
+from tilctl.cli import recipe_diff, recipe_doc, recipe_plan
 from tilctl.cli.exits import CommandFailed, Exit
 from tilctl.cli.plain import one_line
 
@@ -53,7 +53,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     checking.add_argument("--strict", action="store_true", help="count warnings as errors")
     listing = verbs.add_parser("list", help="the recipes of the library, and of folders")
     telling, comparing = recipe_doc.arguments(verbs.add_parser), recipe_diff.arguments(verbs.add_parser)
-    for sub in (checking, listing, telling, comparing):
+    planning = recipe_plan.arguments(verbs.add_parser)
+    for sub in (checking, listing, telling, comparing, planning):
         sub.add_argument(
             "--folder",
             type=Path,
@@ -62,14 +63,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
             metavar="DIR",
             help="a folder with recipes, and with freezing/ profiles, that comes before the library (may be repeated)",
         )
-    for sub in (checking, listing, comparing):
+    for sub in (checking, listing, comparing, planning):
         sub.add_argument("--json", action="store_true", help="print one JSON object")
     schema = verbs.add_parser("schema", help="the JSON Schema of a recipe, for editors")
     schema.add_argument("--freezing", action="store_true", help="that of a freezing profile instead")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Check, list, tell, compare or export; raises CommandFailed."""
+    """Check, list, tell, compare, plan or export; raises CommandFailed."""
     if args.verb == "schema":
         return _schema(freezing=args.freezing)
     folders = tuple(args.folder)
@@ -154,4 +155,4 @@ def _schema(*, freezing: bool) -> int:
     return Exit.OK
 
 
-_RUN = {"check": _check, "list": _list, "doc": recipe_doc.run, "diff": recipe_diff.run}
+_RUN = {"check": _check, "list": _list, "doc": recipe_doc.run, "diff": recipe_diff.run, "plan": recipe_plan.run}
