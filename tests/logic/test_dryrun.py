@@ -153,3 +153,9 @@ def test_what_was_mounted_moved_and_sampled_is_told() -> None:
     (look,) = course.sampled
     assert (look.container, look.volume_ml, look.results, look.t) == ("medium", 3.0, ("tvc",), course.seconds)
     assert course.operations == {"work": 0.0}
+
+
+def test_a_wait_ends_with_its_time_whatever_the_clock_shows() -> None:
+    hot = "{wait: {id: hot, until: station.temperature > 45 degC, timeout: 61.7 s, on_timeout: continue, source: P}}"
+    course = tried(f"repeat: {{id: r, max: 60, source: P, steps: [{hot}]}}")
+    assert course.seconds - course.marks["day0"] == pytest.approx(60 * 61.7)

@@ -88,7 +88,9 @@ class Walk:
     # --- time -----------------------------------------------------------------------------------------------------
 
     def _pass(self, seconds: float) -> None:
-        t = self.clock.monotonic() + max(0.0, seconds)
+        self._pass_to(self.clock.monotonic() + max(0.0, seconds))
+
+    def _pass_to(self, t: float) -> None:
         if t > LONGEST_S:
             raise StepError(f"it would last more than {LONGEST_S / 86400:.0f} days", "look at what it waits for")
         self.clock.move_to(t)
@@ -97,20 +99,21 @@ class Walk:
     def _until(self, path: str, text: str, aliases: Mapping[str, str], limit_s: float | None = None) -> bool:
         """Let time pass until a condition holds; False where `limit_s` comes first."""
         expression = compile(text)
-        began = self.clock.monotonic()
+        # A moment, for what is left of a time gets too small to be added to it.
+        end = None if limit_s is None else self.clock.monotonic() + limit_s
         while True:
             scope = self._scope(aliases)
             if (found := expression.truth(scope)) is not INVALID and found:
                 return True
-            passed = self.clock.monotonic() - began
-            if limit_s is not None and passed >= limit_s:
+            now = self.clock.monotonic()
+            if end is not None and now >= end:
                 return False
             ahead = seconds_until(expression, scope)
             reads_plant = any(name.partition(".")[0] in self._devices for name in expression.names)
             if ahead is None and not reads_plant:
                 raise StepError(f"{path}: '{text}' never comes true", "nothing that it reads changes any more")
-            waits = [each for each in (ahead, LOOK_S if reads_plant else None) if each is not None]
-            self._pass(min(waits if limit_s is None else [*waits, limit_s - passed]))
+            wait = min(each for each in (ahead, LOOK_S if reads_plant else None) if each is not None)
+            self._pass_to(now + wait if end is None else min(now + wait, end))
 
     # --- steps ----------------------------------------------------------------------------------------------------
 
