@@ -135,6 +135,7 @@ def test_a_relative_data_directory_is_beside_the_file(tmp_path: Path):
         ("mqtt://127.0.0.1:1883", "http://127.0.0.1:1883", "is not a broker address"),
         ("mqtt://127.0.0.1:1883", "mqtt://me:secret@127.0.0.1", "does not belong into the address"),
         ("Etc/UTC", "Mars/Olympus", "no time zone"),
+        ("Etc/UTC", "Europe", "no time zone"),
         ("site: demo", "site: demo/x", "site"),
         ("port: 9464", "port: 99464", "port"),
         ("node: suite1", "node: suite1\nnode: suite2", "node"),

@@ -10,7 +10,8 @@ from recipes import shelf
 from recipes.catalog import load, load_text
 from recipes.model import walk
 from recipes.steps import VERBS
-from tilctl.cli.dryrun.walk import CONTROLLER, LABORATORY, PERSON, Course, dry_run
+from tilctl.cli.dryrun.course import CONTROLLER, LABORATORY, PERSON, Course, Dosed, Mounted
+from tilctl.cli.dryrun.walk import dry_run
 
 HEAD = """\
 recipe: tried
@@ -161,3 +162,25 @@ def test_heat_and_gas_are_those_that_were_set() -> None:
     assert course.ended == "complete"
     assert course.plant is not None
     assert course.plant.climate.temperature.at(course.plant.time()) == pytest.approx(36.0, abs=0.2)
+
+
+def test_what_was_mounted_moved_and_sampled_is_told() -> None:
+    course = tried(
+        "transfer: {id: move, from: medium, to: 'rep[1]', volume: 800 mL, rate: 100 mL/min, tolerance: 5 %, source: P}",
+        "transfer: {id: rest, from: 'rep[1]', to: waste, all: true, rate: 100 mL/min, source: P}",
+        "sample: {id: look, from: medium, results: [tvc], volume: 3 mL, wait: false, source: P}",
+    )
+    zero = [Mounted("work/in", name, 0.0, 0.0) for name in ("rep[1]", "rep[2]", "waste")]
+    assert course.mounted == [*zero[:2], Mounted("work/in", "medium", 2000.0, 2000.0), zero[2]]
+    move, rest = course.dosed
+    assert move == Dosed("work/move", "medium", "rep[1]", 800.0, course.moved_ml["medium", "rep"], 40.0)
+    assert (rest.wanted_ml, rest.tolerance_ml) == (move.moved_ml, 0.0), "nothing is more than everything"
+    (look,) = course.sampled
+    assert (look.container, look.volume_ml, look.results, look.t) == ("medium", 3.0, ("tvc",), course.seconds)
+    assert course.operations == {"work": 0.0}
+
+
+def test_a_wait_ends_with_its_time_whatever_the_clock_shows() -> None:
+    hot = "{wait: {id: hot, until: station.temperature > 45 degC, timeout: 61.7 s, on_timeout: continue, source: P}}"
+    course = tried(f"repeat: {{id: r, max: 60, source: P, steps: [{hot}]}}")
+    assert course.seconds - course.marks["day0"] == pytest.approx(60 * 61.7)

@@ -14,10 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devices.diagnostic import DocumentError
-from tilctl.cli.dryrun.walk import PERSON, Did
+from tilctl.cli.dryrun.course import PERSON, Did, visits
 from tilctl.cli.main import main
 from tilctl.cli.studying.figures import bootstrap, median_day, share, spread
-from tilctl.cli.studying.lot import visits
 from tilctl.cli.studying.model import load_study, shipped
 
 SHORT = """\
@@ -107,9 +106,9 @@ def test_what_people_do_within_two_hours_is_one_visit() -> None:
     def did(hours: float, lasts: float = 0.1) -> Did:
         return Did("p", "ask", hours * 3600.0, (hours + lasts) * 3600.0, PERSON)
 
-    assert visits([]) == 0
-    assert visits([did(0), did(1), did(3.05), did(9)]) == 2
-    assert visits([did(0, lasts=5.0), did(6.5)]) == 1, "two hours from when the last was done"
+    assert visits([]) == []
+    assert visits([did(9), did(0), did(1), did(3.05)]) == [[did(0), did(1), did(3.05)], [did(9)]]
+    assert len(visits([did(0, lasts=5.0), did(6.5)])) == 1, "two hours from when the last was done"
 
 
 # --- files ------------------------------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ COMMANDS = {
     "alarm": "list, acknowledge, shelve alarms; report how well they serve",
     "interlock": "show, reset and bypass the interlocks and permissives of a unit, as an MQTT client",
     "ledger": "show the volumes of a batch beside what the scales say, and correct them",
-    "recipe": "check, list, print and compare recipes, export their schema",
+    "recipe": "check, list, print, compare and plan recipes, export their schema",
     "journal": "verify and show the record of a batch",
     "doctor": "check everything that a site needs: file, buses, broker, disk, clock, serial ports, evidence",
     "device": "look at a site's instruments and try them, while no controller runs",

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from simulators.trace import CultureRow
 from tilctl.record.summary import DAY_S, Count, FreezeRun, Summary, seconds_between
@@ -107,7 +107,7 @@ def _gap(value: float | None) -> float:
 
 
 @contextmanager
-def drawing(path: Path, height: float) -> Generator[Figure]:
+def drawing(path: Path | BinaryIO, height: float) -> Generator[Figure]:
     """Give a figure (9 inches wide) to draw on, and write it to `path` at the end."""
     import matplotlib as mpl  # noqa: PLC0415 - half a second, which only the end of a rehearsal has to pay
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415

@@ -19,7 +19,7 @@ from recipes.check import check
 from recipes.explained import sections
 from recipes.freezing_check import check_profile
 from recipes.schema import freezing_schema, recipe_schema
-from tilctl.cli import recipe_diff, recipe_doc
+from tilctl.cli import recipe_diff, recipe_doc, recipe_plan
 from tilctl.cli.exits import CommandFailed, Exit
 from tilctl.cli.plain import one_line
 
@@ -55,7 +55,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     checking.add_argument("--strict", action="store_true", help="count warnings as errors")
     listing = verbs.add_parser("list", help="the recipes of the library, and of folders")
     telling, comparing = recipe_doc.arguments(verbs.add_parser), recipe_diff.arguments(verbs.add_parser)
-    for sub in (checking, listing, telling, comparing):
+    planning = recipe_plan.arguments(verbs.add_parser)
+    for sub in (checking, listing, telling, comparing, planning):
         sub.add_argument(
             "--folder",
             type=Path,
@@ -64,7 +65,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
             metavar="DIR",
             help="a folder with recipes, and with freezing/ profiles, that comes before the library (may be repeated)",
         )
-    for sub in (checking, listing, comparing):
+    for sub in (checking, listing, comparing, planning):
         sub.add_argument("--json", action="store_true", help="print one JSON object")
     explaining = verbs.add_parser("explain", help="what a code of `recipe check` means, with an example")
     explaining.add_argument("code", nargs="?", metavar="CODE", help="without one: all codes")
@@ -73,7 +74,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Check, list, tell, compare or export; raises CommandFailed."""
+    """Check, list, tell, compare, plan or export; raises CommandFailed."""
     if args.verb == "schema":
         return _schema(freezing=args.freezing)
     if args.verb == "explain":
@@ -173,4 +174,4 @@ def _schema(*, freezing: bool) -> int:
     return Exit.OK
 
 
-_RUN = {"check": _check, "list": _list, "doc": recipe_doc.run, "diff": recipe_diff.run}
+_RUN = {"check": _check, "list": _list, "doc": recipe_doc.run, "diff": recipe_diff.run, "plan": recipe_plan.run}

@@ -17,7 +17,8 @@ from recipes.steps import Freeze
 from tilctl.cli.exits import CommandFailed, Exit
 from tilctl.cli.recipe_html import html
 from tilctl.cli.recipe_markdown import markdown
-from tilctl.cli.recipe_reading import read, shown
+from tilctl.cli.recipe_reading import read
+from tilctl.cli.written_file import Output, write
 
 
 def arguments(add: Callable[..., argparse.ArgumentParser]) -> argparse.ArgumentParser:
@@ -44,7 +45,7 @@ def run(args: argparse.Namespace, folders: Sequence[Path]) -> int:
     if args.out is None:
         sys.stdout.write(text)
     else:
-        _write(args.out, text, Path(each.document.name), force=args.force)
+        write(Output("-o", args.out), text, {"recipe": Path(each.document.name)}, force=args.force)
     return Exit.OK
 
 
@@ -57,19 +58,3 @@ def _profiles(recipe: Recipe, folders: Sequence[Path]) -> list[FreezeProfile]:
                 with suppress(DocumentError):
                     found[step.profile] = load_freezing(step.profile, folders)
     return list(found.values())
-
-
-def _write(path: Path, text: str, recipe: Path, *, force: bool) -> None:
-    where = shown(path)
-    try:
-        if path.exists() and path.samefile(recipe):
-            raise CommandFailed(Exit.BAD_INPUT, f"-o: {where} is the recipe itself: give another file")
-        with path.open("w" if force else "x", encoding="utf-8") as file:
-            file.write(text)
-    except FileExistsError as error:
-        text = f"-o: {where} is there already, nothing was written: give another file, or --force to replace it"
-        raise CommandFailed(Exit.BAD_INPUT, text) from error
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        text = f"-o: {where} cannot be written: {reason}: give a file in a folder that is there and takes it"
-        raise CommandFailed(Exit.UNAVAILABLE, text) from error

@@ -22,13 +22,22 @@ LONGEST = 200
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """A recipe with its text, and how many errors and warnings the check found."""
+    """A recipe with its text, and what the check found."""
 
     asked: str
     document: Document
     recipe: Recipe
-    errors: int
-    warnings: int
+    findings: tuple[Diagnostic, ...]
+
+    @property
+    def errors(self) -> int:
+        """Return how many errors the check found."""
+        return sum(item.severity is Severity.ERROR for item in self.findings)
+
+    @property
+    def warnings(self) -> int:
+        """Return how many warnings the check found."""
+        return sum(item.severity is Severity.WARNING for item in self.findings)
 
     @property
     def sha256(self) -> str:
@@ -52,12 +61,11 @@ def read(asked: str, folders: Sequence[Path]) -> Read:
     try:
         document = find(asked, folders)
     except DocumentError as error:
-        raise _unusable(asked, error.diagnostics) from error
+        raise unusable(asked, error.diagnostics) from error
     recipe, found = check(document, folders)
     if recipe is None:
-        raise _unusable(asked, found)
-    count = {severity: sum(item.severity is severity for item in found) for severity in Severity}
-    each = Read(asked, document, recipe, count[Severity.ERROR], count[Severity.WARNING])
+        raise unusable(asked, found)
+    each = Read(asked, document, recipe, tuple(found))
     if found:
         print(f"{shown(asked)}: {each.found}: see tilctl recipe check", file=sys.stderr)
     return each
@@ -69,6 +77,7 @@ def shown(text: object) -> str:
     return line if len(line) <= LONGEST else f"{line[:LONGEST]}... ({len(line)} characters)"
 
 
-def _unusable(asked: str, found: Sequence[Diagnostic]) -> CommandFailed:
+def unusable(asked: str, found: Sequence[Diagnostic], done: str = "read") -> CommandFailed:
+    """Return what to raise for a recipe of which the diagnostics say what is wrong."""
     told = "\n".join(one_line(item).replace(one_line(asked), shown(asked)) for item in found)
-    return CommandFailed(Exit.BAD_INPUT, f"the recipe cannot be read:\n{told}")
+    return CommandFailed(Exit.BAD_INPUT, f"the recipe cannot be {done}:\n{told}")

@@ -174,7 +174,7 @@ def _check_time_zone(name: str, findings: Findings) -> None:
         return
     try:
         ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError):
+    except (ZoneInfoNotFoundError, ValueError, OSError):  # OSError: `Europe` is a folder
         findings.add(
             ("time_zone",), "site-time-zone", f"no time zone is called {name!r}", "an IANA name, such as Europe/Berlin"
         )

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any
 
 from devices.quantity import Quantity, parse, parse_as
 from devices.role import ROLES
@@ -26,6 +26,7 @@ from simulators.physics.vessels import OF_CLASS
 from simulators.plant import Plant
 from tilctl.cli.dryrun.asking import Answered, Asking, inputs_of_ask, inputs_of_sample
 from tilctl.cli.dryrun.clock import MovedClock
+from tilctl.cli.dryrun.course import CONTROLLER, LABORATORY, PERSON, Counted, Course, Did, Dosed, Mounted, Sampled, Who
 from tilctl.cli.dryrun.liquids import Liquids, NoPlace
 from tilctl.cli.dryrun.scope import Known, KnownScope
 from tilctl.cli.simulated import simulated_rows
@@ -36,45 +37,7 @@ from tilctl.plant.ledger import SAMPLES
 
 LOOK_S = 60.0  # between looks at a value of the plant that a step waits for
 LONGEST_S = 120 * 86400.0  # a recipe that has not ended by then never does
-PERSON, LABORATORY, CONTROLLER = "person", "laboratory", "controller"
-Who = Literal["person", "laboratory", "controller"]
 MOVES = ("mount", "unmount", "ask", "sample")
-
-
-@dataclass(frozen=True, slots=True)
-class Did:
-    """A step that was done: from when to when (s since the start), and who had to do with it."""
-
-    path: str
-    verb: str
-    began: float
-    ended: float
-    who: Who
-
-
-@dataclass(frozen=True, slots=True)
-class Counted:
-    """A count of cells: what the laboratory said, and the truth, at `t` (s)."""
-
-    path: str
-    t: float
-    seen: float
-    true: float
-
-
-@dataclass
-class Course:
-    """What a dry run came to."""
-
-    ended: str = "complete"  # complete, stopped, aborted; held: a person would have to decide
-    reason: str = ""
-    seconds: float = 0.0
-    did: list[Did] = field(default_factory=list[Did])
-    counts: list[Counted] = field(default_factory=list[Counted])
-    marks: dict[str, float] = field(default_factory=dict[str, float])
-    exceptions: list[str] = field(default_factory=list[str])
-    moved_ml: dict[tuple[str, str], float] = field(default_factory=dict[tuple[str, str], float])
-    plant: Plant | None = None
 
 
 class Walk:
@@ -87,8 +50,12 @@ class Walk:
         parameters: Mapping[str, str],
         setting: Setting | None = None,
         haste: float = 1.0,
+        folders: Sequence[Path] = (),
     ) -> None:
-        """`seed` draws people and noise, and the donor unless `setting` has one; `haste` below 1 shortens delays."""
+        """`seed` draws people and noise, and the donor unless `setting` has one; `haste` below 1 shortens delays.
+
+        `folders`: where freezing profiles are looked for before the library.
+        """
         self.clock = MovedClock()
         given = setting or Setting(donor(seed))
         floors = {name: given.vessel for name in CLASSES if name.startswith("gas-permeable")}
@@ -96,6 +63,7 @@ class Walk:
         self.bench = Bench(self.plant)
         self.liquids = Liquids(self.plant, self.bench)
         self.recipe = recipe
+        self._folders = folders
         inputs = {name: parameters.get(name, each.default) for name, each in recipe.parameters.items()}
         self.known = Known(recipe, inputs, self.clock.monotonic, self._tag)
         self.course = Course(plant=self.plant)
@@ -107,6 +75,7 @@ class Walk:
         course = self.course
         try:
             for operation in self.recipe.procedure:
+                course.operations[operation.id] = self.clock.monotonic()
                 self._steps(operation.steps, operation.id, {})
         except ProcedureEnd as end:
             course.ended, course.reason = end.result, end.reason
@@ -119,7 +88,9 @@ class Walk:
     # --- time -----------------------------------------------------------------------------------------------------
 
     def _pass(self, seconds: float) -> None:
-        t = self.clock.monotonic() + max(0.0, seconds)
+        self._pass_to(self.clock.monotonic() + max(0.0, seconds))
+
+    def _pass_to(self, t: float) -> None:
         if t > LONGEST_S:
             raise StepError(f"it would last more than {LONGEST_S / 86400:.0f} days", "look at what it waits for")
         self.clock.move_to(t)
@@ -128,20 +99,21 @@ class Walk:
     def _until(self, path: str, text: str, aliases: Mapping[str, str], limit_s: float | None = None) -> bool:
         """Let time pass until a condition holds; False where `limit_s` comes first."""
         expression = compile(text)
-        began = self.clock.monotonic()
+        # A moment, for what is left of a time gets too small to be added to it.
+        end = None if limit_s is None else self.clock.monotonic() + limit_s
         while True:
             scope = self._scope(aliases)
             if (found := expression.truth(scope)) is not INVALID and found:
                 return True
-            passed = self.clock.monotonic() - began
-            if limit_s is not None and passed >= limit_s:
+            now = self.clock.monotonic()
+            if end is not None and now >= end:
                 return False
             ahead = seconds_until(expression, scope)
             reads_plant = any(name.partition(".")[0] in self._devices for name in expression.names)
             if ahead is None and not reads_plant:
                 raise StepError(f"{path}: '{text}' never comes true", "nothing that it reads changes any more")
-            waits = [each for each in (ahead, LOOK_S if reads_plant else None) if each is not None]
-            self._pass(min(waits if limit_s is None else [*waits, limit_s - passed]))
+            wait = min(each for each in (ahead, LOOK_S if reads_plant else None) if each is not None)
+            self._pass_to(now + wait if end is None else min(now + wait, end))
 
     # --- steps ----------------------------------------------------------------------------------------------------
 
@@ -273,7 +245,7 @@ class Walk:
         return answer
 
     def _ask(self, step: verbs.Ask, path: str, aliases: Mapping[str, str]) -> None:
-        text = render(step.text, self._scope(aliases))
+        text = self.course.asked[path] = render(step.text, self._scope(aliases))
         answer = self._put(path, "ask", text, inputs_of_ask(step), step.due)
         for name in step.inputs:
             self.known.values[f"{step.id}.{name}"] = answer.values.get(name)
@@ -286,6 +258,7 @@ class Walk:
         volume = self._number(path, step.volume, aliases)
         if volume > 0:
             ledger.moved(sources[0].name, SAMPLES, volume)
+        self.course.sampled.append(Sampled(path, self.clock.monotonic(), sources[0].name, volume, step.results))
         self.known.values |= {f"{step.id}.{name}": None for name in step.deferred}
         if not step.awaited:
             self.bench.sample(sources[0].name, volume)
@@ -322,6 +295,7 @@ class Walk:
             given = answer.values.get(f"volume.{name}")
             held = given.value if isinstance(given, Quantity) else float(item["volume_ml"] or 0.0)
             self.known.ledger.mounted(name, item["place"] + str(item["port"]), item["class"], held, None, "")
+            self.course.mounted.append(Mounted(path, name, item["volume_ml"], held))
 
     def _unmount(self, step: verbs.Unmount, path: str, aliases: Mapping[str, str]) -> None:
         leaving = [each for name in step.containers for each in self.known.ledger.family(name)]
@@ -350,12 +324,15 @@ class Walk:
             raise StepError(f"{path}: {source.name} holds {source.volume_ml:.0f} mL, {wanted:.0f} are wanted", "")
         if step.settle is not None:
             self._pass(self._number(path, step.settle, aliases))
-        self._move(step, source.name, target.name, wanted, self._number(path, step.rate, aliases))
-
-    def _move(self, step: verbs.Transfer, source: str, target: str, wanted: float, rate: float) -> None:
-        """Dose as a controller does: what a pump slips is dosed after only where it is beyond the tolerance."""
         given = parse(step.tolerance)
         tolerance = given.value if given.unit == "mL" else wanted * given.value / 100.0
+        moved = self._move(step, source.name, target.name, wanted, tolerance, self._number(path, step.rate, aliases))
+        self.course.dosed.append(Dosed(path, source.name, target.name, wanted, moved, 0.0 if step.all else tolerance))
+
+    def _move(
+        self, step: verbs.Transfer, source: str, target: str, wanted: float, tolerance: float, rate: float
+    ) -> float:
+        """Dose as a controller does: what a pump slips is dosed after only where it is beyond the tolerance."""
         over = min(0.02 * wanted + 2.0, 20.0) if step.all else 0.0  # to be sure that it is empty
         missing, tries = wanted, 0
         while missing >= SMALLEST_ML and tries < MOST_TRIES and (missing > tolerance or tries == 0):
@@ -364,11 +341,12 @@ class Walk:
             self.known.ledger.moved(source, target, moved)
             missing, tries = missing - moved, tries + 1
             if step.all or (step.one_shot and moved > 0.0):
-                return
+                break
+        return wanted - missing
 
     def _freeze(self, step: verbs.Freeze) -> None:
         """Run a profile on the simulated freezer, as the device does by itself."""
-        profile, freezer = load_freezing(step.profile), self.plant.freezer
+        profile, freezer = load_freezing(step.profile, self._folders), self.plant.freezer
         with self.plant.change() as t:
             freezer.rows = simulated_rows(program(profile))
             freezer.start(freezer.sequence + 1, t)
@@ -426,10 +404,14 @@ class Walk:
 
 
 def dry_run(
-    recipe: Recipe, seed: int, parameters: Mapping[str, str] | None = None, setting: Setting | None = None
+    recipe: Recipe,
+    seed: int,
+    parameters: Mapping[str, str] | None = None,
+    setting: Setting | None = None,
+    folders: Sequence[Path] = (),
 ) -> Course:
     """Walk a recipe once: for the donor of a seed, or with all that a setting assumes."""
-    return Walk(recipe, seed, parameters or {}, setting).run()
+    return Walk(recipe, seed, parameters or {}, setting, folders=folders).run()
 
 
 def _device(role: str) -> str:

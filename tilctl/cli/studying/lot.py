@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from recipes.model import Recipe
 from simulators.physics.parameters import Setting
-from tilctl.cli.dryrun.walk import CONTROLLER, Course, Did, dry_run
+from tilctl.cli.dryrun.course import Course, visits
+from tilctl.cli.dryrun.walk import dry_run
 
 DAY_S = 86400.0
-TOGETHER_S = 2 * 3600.0  # what people do within that of each other is one visit (engineering default)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,6 @@ def expand(recipe: Recipe, seed: int, parameters: Mapping[str, str], floor: floa
     """Walk a recipe for a donor and measure the lot."""
     course = dry_run(recipe, seed, parameters, setting)
     done = course.ended == "complete"
-    people = [did for did in course.did if did.who != CONTROLLER]
     return Lot(
         seed, course.ended, course.reason,
         cells=course.counts[-1].true if done and course.counts else 0.0,
@@ -47,19 +46,10 @@ def expand(recipe: Recipe, seed: int, parameters: Mapping[str, str], floor: floa
         day=_reached(course, floor),
         days=course.seconds / DAY_S,
         medium_ml=_medium(recipe, course),
-        visits=visits(people),
-        touches=len(people),
+        visits=len(visits(course.people)),
+        touches=len(course.people),
         exceptions=len(course.exceptions),
     )  # fmt: skip
-
-
-def visits(people: Sequence[Did]) -> int:
-    """Return how often people come: what is done within two hours of what was before belongs to the same visit."""
-    number, last = 0, float("-inf")
-    for did in sorted(people, key=lambda each: each.began):
-        number += did.began - last > TOGETHER_S
-        last = max(last, did.ended)
-    return number
 
 
 def _reached(course: Course, floor: float) -> float | None:
