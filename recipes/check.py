@@ -49,7 +49,8 @@ def check(
     VolumeCheck(recipe, findings).procedure()
     check_sources(recipe, findings)
     check_claims(recipe, findings)
-    return recipe, sorted(findings.found, key=lambda found: (found.line, found.column))
+    own = document.name
+    return recipe, sorted(findings.found, key=lambda it: ("" if it.file == own else it.file, it.line, it.column))
 
 
 def peak_places(recipe: Recipe, document: Document) -> dict[str, int]:
