@@ -285,7 +285,20 @@ def test_depth_number_and_size_are_bounded(folder: Path) -> None:
     (folder / "fragments" / "f1.yaml").write_text(f'fragment: f1\nversion: "1.0.0"\ntitle: x\n{long}')
     recipe = RECIPE[: RECIPE.rindex("- include")] + f"  - include: {{fragment: f1, with: {{x: {'y' * 1000}}}}}\n"
     (size,) = found(put(folder, recipe))
-    assert (size.code, "too large" in size.message) == ("include-limit", True)
+    assert (size.code, size.message) == ("include-limit", "with its fragments this recipe is too large")
+
+
+def test_what_is_written_out_can_be_read_back_or_is_refused(folder: Path) -> None:
+    """Each file is shallow enough; together they are deeper than a file may be, and so than a record's text may be."""
+    path = chain(folder, MOST_DEEP, 1)
+    for level in range(1, MOST_DEEP + 1):
+        inner = "{note: {text: deep}}" if level == MOST_DEEP else f"{{include: {{fragment: f{level + 1}}}}}"
+        for turn in range(4):
+            inner = f"{{repeat: {{id: r{turn}, max: 2, steps: [{inner}]}}}}"
+        text = f'fragment: f{level}\nversion: "1.0.0"\ntitle: x\nsteps:\n- {inner}\n'
+        (folder / "fragments" / f"f{level}.yaml").write_text(text)
+    (one,) = found(path)
+    assert (one.code, one.message) == ("include-limit", "with its fragments this is too large or too deep")
 
 
 def test_a_cycle_over_several_fragments_names_them(folder: Path) -> None:
