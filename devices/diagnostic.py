@@ -20,7 +20,7 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Diagnostic:
-    """One finding in a file, at a line and column that count from 1."""
+    """One finding in a file, at a line and column that count from 1; `via` is the place that included this file."""
 
     severity: Severity
     code: str
@@ -29,10 +29,12 @@ class Diagnostic:
     line: int
     column: int
     hint: str = ""
+    via: str = ""
 
     def __str__(self) -> str:
+        via = f" (included at {self.via})" if self.via else ""
         hint = f" (hint: {self.hint})" if self.hint else ""
-        return f"{self.file}:{self.line}:{self.column}: {self.severity}[{self.code}]: {self.message}{hint}"
+        return f"{self.file}:{self.line}:{self.column}: {self.severity}[{self.code}]: {self.message}{via}{hint}"
 
 
 class DocumentError(Exception):

@@ -37,6 +37,10 @@ class Document:
         place = self._nearest(path)
         return place.line, place.column
 
+    def order(self, path: DataPath) -> tuple[str, int, int]:
+        """Return what sorts the entry at a path: the document's own by place, then those of other files."""
+        return (self._nearest(path).file, *self.at(path))
+
     def value_at(self, path: DataPath, offset: int = 0) -> tuple[int, int]:
         """Return line and column of the character `offset` (from 0) of the text at a path, or where it begins."""
         place = self._nearest(path)
@@ -49,7 +53,8 @@ class Document:
     ) -> Diagnostic:
         """Return a diagnostic at the entry of a path, or at the character `offset` of the text there."""
         line, column = self.at(path) if offset is None else self.value_at(path, offset)
-        return Diagnostic(severity, code, message, self.name, line, column, hint)
+        place = self._nearest(path)
+        return Diagnostic(severity, code, message, place.file or self.name, line, column, hint, place.via)
 
     def locate(self, loc: Sequence[str | int]) -> DataPath:
         """Return the path that follows `loc` as far as the data goes; parts that the data does not have are left out.
@@ -109,7 +114,7 @@ def validate(document: Document, model: type[M], code: str) -> M:
         return model.model_validate(document.data)
     except ValidationError as error:
         details = [(document.locate(item["loc"]), item) for item in error.errors(include_url=False)]
-        details.sort(key=lambda entry: (document.at(entry[0]), str(entry[0])))
+        details.sort(key=lambda entry: (document.order(entry[0]), str(entry[0])))
         found: list[Diagnostic] = []
         for path, group in groupby(details, key=lambda entry: entry[0]):
             findings = [explain(item, model, _inside(document.data, path[:-1])) for _, item in group]

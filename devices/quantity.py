@@ -32,6 +32,8 @@ __all__ = [
 _NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,3}(?!\d))?", re.ASCII)
 _EXPONENT = re.compile(r"[eE][+-]?\d", re.ASCII)
 _SPANS = (("d", 86400), ("h", 3600), ("min", 60))
+_MASSES = ((1e-3, "mg"), (1e-6, "ug"), (1e-9, "ng"))
+_SMALL_G = 0.01  # g; what a scale shows stays in grams
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +48,12 @@ class Quantity:
 
 
 def show(value: float, unit: str) -> str:
-    """Return a value and its unit as people read it: `4900 mL`, `5e6 cells`, `30 min` (from 1800 s), `14`."""
+    """Return a value and its unit as people read it: `4900 mL`, `5e6 cells`, `30 min` (1800 s), `30 ng/mL`, `14`."""
     if unit == "s":
         value, unit = next(((value / size, name) for name, size in _SPANS if abs(value) >= 2 * size), (value, unit))
+    elif unit in ("g", "g/mL") and 0.0 < abs(value) < _SMALL_G:
+        size, name = next(((size, name) for size, name in _MASSES if abs(value) >= size * 0.9999995), _MASSES[-1])
+        value, unit = value / size, unit.replace("g", name, 1)
     digits = re.sub(r"e\+?(-?)0*", r"e\1", f"{value:.6g}")
     return f"{digits} {unit}".rstrip()
 

@@ -22,7 +22,7 @@ MAX_DEPTH = 40
 
 # Characters that YAML or an editor would show, count or reorder in a way that the reader of a file cannot see:
 # controls, other line separators, marks that reverse the writing direction, halves of surrogate pairs.
-_UNSEEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+UNSEEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 _INDENT_TAB = re.compile(r"^ *\t[ \t]*(?=[^ \t\r\n])", re.MULTILINE)
 _COLON = re.compile(r"\s*:")
 _LOADER: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
@@ -32,7 +32,8 @@ _LOADER: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 class Place:
     """Where an entry stands (its key, or the item of a list) and where its value begins; both count from 1.
 
-    `verbatim` says that the value is written on one line as it reads, so that an offset in it is a column.
+    `verbatim` says that the value is written on one line as it reads, so that an offset in it is a column.  `file` is
+    the file where it is not the document's own, `via` the place that included it.
     """
 
     line: int
@@ -40,6 +41,8 @@ class Place:
     value_line: int
     value_column: int
     verbatim: bool = False
+    file: str = ""
+    via: str = ""
 
 
 def read(text: str, name: str) -> tuple[dict[str, Any], dict[DataPath, Place]]:
@@ -69,7 +72,7 @@ def line_column(text: str, index: int) -> tuple[int, int]:
 
 
 def _unseen(text: str, name: str) -> Iterator[Diagnostic]:
-    for match in islice(_UNSEEN.finditer(text), MOST + 1):
+    for match in islice(UNSEEN.finditer(text), MOST + 1):
         line, column = line_column(text, match.start())
         message = f"character U+{ord(match.group()):04X} is not allowed: it cannot be seen"
         yield Diagnostic(Severity.ERROR, "yaml-syntax", message, name, line, column, "delete it")

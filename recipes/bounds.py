@@ -110,11 +110,7 @@ def _arithmetic(operator: str, left: Bound, right: Bound) -> Bound:
     if operator in "+-":
         return left.plus(right, 1.0 if operator == "+" else -1.0)
     if operator == "*":
-        if not right.terms:
-            return left.times(right.constant)
-        if not left.terms:
-            return right.times(left.constant)
-        return _corners(left.interval, right.interval)
+        return product_of(left, right)
     if not right.terms and right.constant:
         return left.times(1 / right.constant)
     bottom, top = right.interval
@@ -122,6 +118,15 @@ def _arithmetic(operator: str, left: Bound, right: Bound) -> Bound:
         return between(*EVERYTHING)
     inverse = (math.inf if top == 0 else 1 / top, math.inf if bottom == 0 else 1 / bottom)
     return _corners(left.interval, (-math.inf, inverse[1]) if top == 0 else inverse)
+
+
+def product_of(left: Bound, right: Bound) -> Bound:
+    """Return `left * right`, which keeps the symbols of one where the other is known."""
+    if not right.terms:
+        return left.times(right.constant)
+    if not left.terms:
+        return right.times(left.constant)
+    return _corners(left.interval, right.interval)
 
 
 def _corners(left: Interval, right: Interval) -> Bound:

@@ -29,7 +29,7 @@ class Entry:
 
 
 def find(name_or_path: str | Path, search: Sequence[Path] = ()) -> Document:
-    """Return the document of a recipe; raises DocumentError when there is none, or it is no YAML."""
+    """Return the flat document of a recipe; raises DocumentError when there is none, or it cannot be written out."""
     return shelf.read(name_or_path, shelf.RECIPES, search)
 
 
@@ -40,7 +40,7 @@ def load(name_or_path: str | Path, search: Sequence[Path] = ()) -> Recipe:
 
 def load_text(text: str, name: str, search: Sequence[Path] = ()) -> Recipe:
     """Return the checked recipe of a text, such as the one that a journal holds; raises DocumentError."""
-    return load_document(document.parse(text, name), search)
+    return load_document(shelf.flat(document.parse(text, name), search), search)
 
 
 def load_document(source: Document, search: Sequence[Path] = ()) -> Recipe:

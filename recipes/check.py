@@ -19,6 +19,7 @@ from recipes.check_expr import CONDITION, expression
 from recipes.check_sources import check_sources
 from recipes.check_steps import StepCheck
 from recipes.check_volumes import VolumeCheck, count_range
+from recipes.dosing import CONCENTRATIONS
 from recipes.expr import compile
 from recipes.findings import Findings
 from recipes.hysteresis import fits
@@ -49,7 +50,8 @@ def check(
     VolumeCheck(recipe, findings).procedure()
     check_sources(recipe, findings)
     check_claims(recipe, findings)
-    return recipe, sorted(findings.found, key=lambda found: (found.line, found.column))
+    own = document.name
+    return recipe, sorted(findings.found, key=lambda it: ("" if it.file == own else it.file, it.line, it.column))
 
 
 def peak_places(recipe: Recipe, document: Document) -> dict[str, int]:
@@ -81,6 +83,11 @@ def _header(recipe: Recipe, findings: Findings) -> None:
         findings.quantity(each.density, ("g/mL",), (*path, "density"))
         if (findings.quantity(each.evaporation, ("mL/min",), (*path, "evaporation")) or 0.0) < 0.0:
             findings.error("range", (*path, "evaporation"), f"'{each.evaporation}' is less than nothing", "give a loss")
+        for substance, text in each.stock.items():
+            here: DataPath = (*path, "stock", substance)
+            value = findings.quantity(text, tuple(CONCENTRATIONS), here)
+            if value is not None and value <= 0.0:
+                findings.error("range", here, f"'{text}' is no concentration", "it is more than nothing")
         if each.count is not None and count_range(each.count) is None:
             findings.error("range", (*path, "count"), f"'{each.count}' is no number of containers", "write 1..4, or 3")
     _parameters(recipe, findings)

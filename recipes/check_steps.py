@@ -8,6 +8,7 @@ from devices.document import DataPath
 from devices.role import ROLES
 from recipes import check_expr, kinds, syntax
 from recipes import steps as verbs
+from recipes.check_doses import check_dose
 from recipes.check_expr import CONDITION, expression
 from recipes.expr import compile
 from recipes.findings import Findings
@@ -137,6 +138,8 @@ class StepCheck:
                 if source is not None and step.from_ == step.to:
                     self._findings.error("container-same", (*path, "to"), f"from '{step.to}' to itself")
                 self._findings.quantity(step.tolerance, ("mL", "%"), (*path, "tolerance"))
+                if step.dosed and source is not None:
+                    check_dose(step, source, names, self._findings, path)
             case verbs.Mount():
                 self._mount(step, names, path)
             case verbs.Unmount() | verbs.Balance():

@@ -15,6 +15,7 @@ from devices.document import DataPath
 from devices.quantity import QuantityError, parse_as, show
 from recipes import steps as verbs
 from recipes.bounds import Bound, between, bound, either, exactly
+from recipes.check_doses import UNPROVABLE_ML, dose_bound
 from recipes.expr import compile
 from recipes.findings import Findings
 from recipes.model import FULL_SHARE, Recipe
@@ -22,9 +23,6 @@ from recipes.ranges import Range, parse_range
 from recipes.steps import AnyVerb
 from recipes.syntax import ExprError
 from recipes.volume_state import State, VolumeScope
-
-UNPROVABLE_ML = 5.0
-"""mL: a dose under ten times what a scale resolves (0.5 g) cannot be told from nothing after a crash (engineering)."""
 
 
 class VolumeCheck:
@@ -213,11 +211,17 @@ class VolumeCheck:
             after = between(max(filled.low, level.low), max(level.high, filled.high) + slack)
         else:
             wanted = self._wanted(step, held, state)
+            if step.dosed:
+                given = dose_bound(step, self._recipe, source, filled, lambda text: self._bound(text, state))
+                for code, message, hint, error in given.found:
+                    self._say(code, (*path, step.amount), message, hint, warn=not error)
+                wanted = given.volume
             moved = wanted if wanted.high <= held.high else _at_most(wanted, held.high)
             slack = 0.0 if step.all else self._slack(step, min(wanted.high, held.high))
             ways = [filled.plus(wanted), filled.plus(moved), filled.plus(held)]
             after = min(ways, key=lambda way: way.high).plus(between(-slack, slack))
-        if 0 < moved.high < UNPROVABLE_ML and not step.all:
+        told = step.all or ("dose-small", (*path, step.amount)) in self._told
+        if 0 < moved.high < UNPROVABLE_ML * (1 - 1e-9) and not told:
             message = f"at most {show(moved.high, 'mL')} are moved, less than can be shown to have arrived"
             self._say("dose-unprovable", path, message, f"a scale shows {UNPROVABLE_ML:g} mL and more", warn=True)
         self._fits(step.to, target, after, path, "would hold", FULL_SHARE)

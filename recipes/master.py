@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from recipes.flat import flat, label
 from recipes.freezing_model import FreezeProfile
-from recipes.model import FULL_SHARE, Guard, Operation, Recipe
+from recipes.model import FULL_SHARE, Container, Guard, Operation, Recipe
 from recipes.steps import AnyVerb, Choose, ForEach, Mount, Repeat
 from recipes.unverified import Doubtful, criteria, doubtful, doubtful_freezing
 from recipes.words import NO_LOOPS, Loops, branch, details, listed, sentence, signatures, who
@@ -140,12 +140,18 @@ def _equipment(recipe: Recipe) -> Table:
     return Table("Equipment", ("name", "role", "needs", "positions", "shared", "source"), tuple(rows))
 
 
+def _held(container: Container) -> str:
+    stock = ", ".join(f"{substance} {text}" for substance, text in container.stock.items())
+    return "; ".join(filter(None, [container.holds, f"stock: {stock}" if stock else ""]))
+
+
 def _containers(recipe: Recipe) -> Table:
     rows = [
         (
-            name, each.kind, each.class_ or "", each.count or "1", each.limit, each.holds or "",
+            name, each.kind, each.class_ or "", each.count or "1", each.limit, _held(each),
             each.density if "density" in each.model_fields_set else f"{each.density} (default)",
-            each.evaporation if "evaporation" in each.model_fields_set else "", each.source or "",
+            each.evaporation if "evaporation" in each.model_fields_set else "",
+            each.source or "",
         )
         for name, each in recipe.containers.items()
     ]  # fmt: skip

@@ -37,7 +37,7 @@ class Container(Frozen):
 
     `count` makes it a family, whose members are `NAME[1]`, `NAME[2]`, ...  `density` defaults to that of medium,
     1.005 g/mL (general knowledge).  `evaporation` is what it loses while it is mounted, such as 0.5 mL/d; none unless
-    it is declared.
+    it is declared.  `stock` says how much of each substance that is dosed from it is in a mL: `{okt3: 50 ug/mL}`.
     """
 
     kind: Literal["vessel", "bag"]
@@ -47,6 +47,7 @@ class Container(Frozen):
     holds: Text | None = None
     density: Amount = "1.005 g/mL"
     evaporation: Amount = "0 mL/d"
+    stock: dict[Id, Amount] = Field(default_factory=dict[Id, Amount])
     source: Text | None = None
 
     @property

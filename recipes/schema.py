@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 from recipes.fields import ID_PATTERN
+from recipes.fragment import SECTIONS, Fragment, Include
 from recipes.freezing_model import FreezeProfile
 from recipes.model import Recipe
 from recipes.steps import VERBS
@@ -38,7 +39,10 @@ def recipe_schema() -> Schema:
                 "additionalProperties": False,
             }
         )
-    definitions["Step"] = {"oneOf": choices}
+    definitions["Include"] = _plain(Include.model_json_schema(by_alias=True))
+    include = _object({"include": {"$ref": "#/$defs/Include"}})
+    definitions["Step"] = {"oneOf": [*choices, include]}
+    schema["properties"]["procedure"]["items"] = {"oneOf": [{"$ref": "#/$defs/Operation"}, include]}
     targets = definitions["Set"]["properties"].pop("targets")
     definitions["Set"]["required"] = []
     tag = r"^[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*$"
@@ -47,9 +51,30 @@ def recipe_schema() -> Schema:
     return _titled(schema, "tilctl recipe")
 
 
+def fragment_schema() -> Schema:
+    """Return the JSON Schema (2020-12) of a fragment: parts of a recipe, in which `$name` may stand for an id."""
+    recipe, header = recipe_schema(), _plain(Fragment.model_json_schema(by_alias=True))
+    of_steps: Schema = recipe["$defs"]["Operation"]["properties"]["steps"]
+    parts = {name: recipe["properties"][name] for name in (*SECTIONS, "procedure")}
+    schema = header | {
+        "properties": header["properties"] | parts | {"steps": of_steps},
+        "$defs": recipe["$defs"] | header["$defs"],
+    }
+    return _titled(_with_names(schema), "tilctl recipe fragment")
+
+
 def freezing_schema() -> Schema:
     """Return the JSON Schema (2020-12) of a freezing profile."""
     return _titled(_plain(FreezeProfile.model_json_schema(by_alias=True)), "tilctl freezing profile")
+
+
+def _with_names(schema: Any) -> Any:
+    """Let a parameter stand where an id does."""
+    if isinstance(schema, list):
+        return [_with_names(item) for item in cast("list[Any]", schema)]
+    if isinstance(schema, dict):
+        return {key: _with_names(item) for key, item in cast("Schema", schema).items()}
+    return ID_PATTERN.replace("^", r"^\$?") if schema == ID_PATTERN else schema
 
 
 def _titled(schema: Schema, title: str) -> Schema:

@@ -13,10 +13,13 @@ from pathlib import Path
 from devices import document
 from devices.diagnostic import Diagnostic, DocumentError, Severity
 from devices.document import Document
+from recipes.include import expand
 
 RECIPES = ""
 FREEZING = "freezing"
-"""The two kinds of files, by the folder below a place in which they lie."""
+FRAGMENTS = "fragments"
+"""The three kinds of files, by the folder below a place in which they lie."""
+_WHAT = {RECIPES: "recipe", FREEZING: "freezing profile", FRAGMENTS: "fragment"}
 SUFFIX = ".yaml"
 MOST_FILES = 500
 """Files of a folder that are listed; a folder with more is no shelf of recipes."""
@@ -34,16 +37,25 @@ def paths(kind: str, search: Sequence[Path] = ()) -> dict[str, Path]:
 
 
 def read(name_or_path: str | Path, kind: str, search: Sequence[Path] = ()) -> Document:
-    """Return the document of a name, or at a path (with a slash or a suffix); raises DocumentError."""
+    """Return the document of a name, or at a path (with a slash or a suffix); raises DocumentError.
+
+    A recipe's is flat: what it includes is written out, fragments from beside it before others.
+    """
     text = str(name_or_path)
-    if text.endswith((SUFFIX, ".yml")) or "/" in text:
-        return document.load(Path(text))
-    known = paths(kind, search)
-    if text in known:
-        return document.load(known[text])
-    what = "freezing profile" if kind == FREEZING else "recipe"
-    hint = f"there is: {', '.join(sorted(known))}; or give the path of a {SUFFIX} file"
-    raise DocumentError([Diagnostic(Severity.ERROR, "file-missing", f"there is no {what} '{text}'", text, 1, 1, hint)])
+    given = text.endswith((SUFFIX, ".yml")) or "/" in text
+    path = Path(text) if given else paths(kind, search).get(text)
+    if path is None:
+        hint = f"there is: {', '.join(sorted(paths(kind, search))) or 'none'}"
+        hint += "" if kind == FRAGMENTS else f"; or give the path of a {SUFFIX} file"
+        message = f"there is no {_WHAT[kind]} '{text}'"
+        raise DocumentError([Diagnostic(Severity.ERROR, "file-missing", message, text, 1, 1, hint)])
+    found = document.load(path)
+    return flat(found, (path.parent, *search)) if kind == RECIPES else found
+
+
+def flat(recipe: Document, search: Sequence[Path] = ()) -> Document:
+    """Return a recipe's document with what it includes written out; raises DocumentError."""
+    return expand(recipe, lambda name: read(name, FRAGMENTS, search))
 
 
 @contextmanager

@@ -209,13 +209,15 @@ class Repeat(Verb):
 
 
 class Transfer(Verb):
-    """Move liquid: exactly one of `volume`, `leave` (in the source), `up_to` (in the destination), `all`.
+    """Move liquid: one of `volume`, `leave` (in the source), `up_to` (in the destination), `all`, `dose` and `final`.
 
+    `dose` is an amount of a substance (`150 ug`), `final` its concentration in the destination when it has come, which
+    held none of it before; both by the source's `stock`, `of` which it is where there are several.
     `tolerance` is a volume or a percentage of what was commanded.  `settle` is waited before the pump starts.
     `one_shot`: never repeated or completed without a person.
     """
 
-    AMOUNTS: ClassVar[tuple[str, ...]] = ("volume", "leave", "up_to", "all")
+    AMOUNTS: ClassVar[tuple[str, ...]] = ("volume", "leave", "up_to", "all", "dose", "final")
 
     verb: Literal["transfer"]
     from_: Text = Field(alias="from")
@@ -224,6 +226,9 @@ class Transfer(Verb):
     leave: Expr | None = None
     up_to: Expr | None = None
     all: Flag = False
+    dose: Expr | None = None
+    final: Expr | None = None
+    of: Id | None = None
     rate: Expr
     tolerance: Amount = "5 %"
     settle: Expr | None = None
@@ -234,17 +239,26 @@ class Transfer(Verb):
     def _one_amount(self) -> Transfer:
         given = [name for name in self.AMOUNTS if getattr(self, name) not in (None, False)]
         if len(given) != 1:
-            raise ValueError(f"transfer needs exactly one of volume, leave, up_to, all (has {', '.join(given) or '-'})")
+            raise ValueError(f"transfer needs exactly one of {', '.join(self.AMOUNTS)} (has {', '.join(given) or '-'})")
+        if self.of is not None and not self.dosed:
+            raise ValueError("of names the substance of a dose: add dose or final")
         return self
 
     @property
-    def amount(self) -> Literal["volume", "leave", "up_to", "all"]:
-        """Return which of the four ways says how much."""
+    def amount(self) -> Literal["volume", "leave", "up_to", "all", "dose", "final"]:
+        """Return which of the ways says how much."""
         if self.volume is not None:
             return "volume"
         if self.leave is not None:
             return "leave"
+        if self.dosed:
+            return "dose" if self.dose is not None else "final"
         return "up_to" if self.up_to is not None else "all"
+
+    @property
+    def dosed(self) -> bool:
+        """Return whether the volume follows from a substance."""
+        return self.dose is not None or self.final is not None
 
 
 class Sample(Verb):

@@ -9,7 +9,7 @@ from devices.quantity import Quantity
 from recipes.expr import INVALID, Expression, Invalid, Scope, Value, compile
 from recipes.syntax import ExprError
 
-_PIECE = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
+PIECE = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 
 
 def shown(value: Value | Invalid) -> str:
@@ -26,7 +26,7 @@ def pieces(text: str) -> tuple[str | Expression, ...]:
     """Return the plain parts and the expressions of a text, in order; raises ExprError for one that cannot be read."""
     found: list[str | Expression] = []
     end = 0
-    for match in _PIECE.finditer(text):
+    for match in PIECE.finditer(text):
         found.append(text[end : match.start()])
         end = match.end()
         if match[0] in ("{{", "}}"):

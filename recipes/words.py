@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Literal, assert_never
 
 from devices.quantity import QuantityError, parse
+from recipes.dosing import DoseError, stock_of
 from recipes.fields import OnMissed, OnRestart
 from recipes.model import Recipe
 from recipes.names import DAY_ZERO
@@ -77,7 +78,7 @@ def sentence(step: AnyVerb, recipe: Recipe, loops: Loops = NO_LOOPS) -> str:
         case Repeat():
             return _repeated(step)
         case Transfer():
-            return _transferred(step, loops)
+            return _transferred(step, recipe, loops)
         case Sample():
             return _sampled(step, loops)
         case Mark():
@@ -260,7 +261,7 @@ def _turns(step: Repeat) -> list[tuple[str, str]]:
     return [*found, (f"Not true after {step.max}", otherwise)]
 
 
-def _transferred(step: Transfer, loops: Loops) -> str:
+def _transferred(step: Transfer, recipe: Recipe, loops: Loops) -> str:
     source, destination = _container(step.from_, loops), _container(step.to, loops)
     way = f"from {source} to {destination} at {in_words(step.rate)}"
     match step.amount:
@@ -272,8 +273,20 @@ def _transferred(step: Transfer, loops: Loops) -> str:
             what = f"ransfer {way} until {destination} holds {in_words(step.up_to or '')}"
         case "all":
             what = f"ransfer everything {way}"
+        case "dose":
+            what = f"ransfer {way} what holds {in_words(step.dose or '')} of {_substance(step, recipe, loops)}"
+        case "final":
+            what = f"ransfer {way} what makes {in_words(step.final or '')} of {_substance(step, recipe, loops)} there"
     first = f"Let settle for {in_words(step.settle)}, then t" if step.settle else "T"
     return f"{first}{what}, tolerance {step.tolerance}."
+
+
+def _substance(step: Transfer, recipe: Recipe, loops: Loops) -> str:
+    try:
+        stock = stock_of(step, recipe.containers, loops.get(step.from_, step.from_))
+    except DoseError:
+        return step.of or "its substance"  # the check tells of that
+    return f"{stock.substance} (stock {stock.text})"
 
 
 def _sampled(step: Sample, loops: Loops) -> str:

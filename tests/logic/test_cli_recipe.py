@@ -185,7 +185,8 @@ def test_the_schema_knows_every_verb(capsys: pytest.CaptureFixture[str]):
     code, out, _ = tilctl(capsys, "schema")
     schema = json.loads(out)
     assert code == 0
-    assert {verb for step in schema["$defs"]["Step"]["oneOf"] for verb in step["properties"]} == set(VERBS)
+    assert {verb for step in schema["$defs"]["Step"]["oneOf"] for verb in step["properties"]} == {*VERBS, "include"}
+    assert "takes" in json.loads(tilctl(capsys, "schema", "--fragment")[1])["properties"]
     assert "rows" in json.loads(tilctl(capsys, "schema", "--freezing")[1])["properties"]
 
 

@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 
 from devices import document
 from devices.clock import SystemClock
+from recipes import catalog
 from recipes.check import check
 from recipes.steps import VERBS as STEPS
 from tilctl.cli.exits import Exit
@@ -63,6 +64,19 @@ def test_the_recipe_has_nothing_wrong_and_its_mistakes_are_found_as_told() -> No
     told = [line for block in blocks("text") for line in block.splitlines() if line.startswith("top-up.yaml:")]
     assert len(told) == 3
     assert set(told) <= set(shown)
+
+
+def test_the_fragment_can_be_included_as_told(tmp_path: Path) -> None:
+    (fragment,) = [block for block in blocks("yaml") if block.startswith("fragment:")]
+    (text,) = [block for block in blocks("yaml") if "procedure:" in block]
+    (tmp_path / "fragments").mkdir()
+    (tmp_path / "fragments" / "rinse.yaml").write_text(fragment)
+    include = "  - include: {fragment: rinse, with: {bag: medium}}\n  - incubate:"
+    (tmp_path / "top-up.yaml").write_text(text.replace("  - incubate:", include))
+    recipe, found = check(catalog.find(tmp_path / "top-up.yaml"))
+    assert recipe is not None
+    assert found == []
+    assert 'volume: "min((50 mL), medium.volume)"' in catalog.find(tmp_path / "top-up.yaml").text
 
 
 def test_the_equipment_is_as_a_site_file_takes_it() -> None:

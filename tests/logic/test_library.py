@@ -14,11 +14,12 @@ from recipes import catalog, shelf
 from recipes.check import check, peak_places
 from recipes.expr import Operand, compile
 from recipes.model import Recipe, walk
-from recipes.schema import freezing_schema, recipe_schema
+from recipes.schema import fragment_schema, freezing_schema, recipe_schema
 from recipes.steps import VERBS
 
 NAMES = sorted(shelf.paths(shelf.RECIPES))
 TIL = catalog.load("til-22d")
+TIL_TEXT = shelf.paths(shelf.RECIPES)["til-22d"].read_text()  # as it is written, with its include
 
 
 def verbs_of(recipe: Recipe) -> set[str]:
@@ -48,7 +49,9 @@ def test_a_recipe_fits_one_station_with_its_hooks(name: str) -> None:
     assert peaks["waste"] <= 1
 
 
-@pytest.mark.parametrize("path", sorted({*shelf.paths(shelf.RECIPES).values(), *shelf.paths(shelf.FREEZING).values()}))
+@pytest.mark.parametrize(
+    "path", sorted(path for kind in ("", shelf.FREEZING, shelf.FRAGMENTS) for path in shelf.paths(kind).values())
+)
 def test_a_file_says_that_it_is_no_clinical_advice(path: Path) -> None:
     text = path.read_text().lower()
     assert "nothing here is clinical advice" in " ".join(text.replace("#", " ").split())
@@ -95,7 +98,7 @@ def test_the_split_rule_of_til_22d(count: str | None, flasks: int) -> None:
 
 
 def test_the_catalogue_lists_what_can_and_what_cannot_be_used(tmp_path: Path) -> None:
-    (tmp_path / "til-22d.yaml").write_text(catalog.find("til-22d").text.replace('version: "1.0.0"', 'version: "9.0.0"'))
+    (tmp_path / "til-22d.yaml").write_text(TIL_TEXT.replace('version: "1.0.0"', 'version: "9.0.0"'))
     (tmp_path / "broken.yaml").write_text("recipe: [\n")
     entries = {entry.name: entry for entry in catalog.catalog([tmp_path])}
     assert entries["til-22d"].version == "9.0.0"
@@ -174,6 +177,14 @@ def faults(value: Any, schema: Any, root: Any, path: str = "") -> list[str]:
 def test_the_schema_accepts_the_library_as_an_editor_reads_it(name: str) -> None:
     schema = recipe_schema()
     assert faults(yaml.safe_load(catalog.find(name).text), schema, schema) == []
+    assert faults(yaml.safe_load(shelf.paths(shelf.RECIPES)[name].read_text()), schema, schema) == []  # with includes
+
+
+@pytest.mark.parametrize("path", shelf.paths(shelf.FRAGMENTS).values())
+def test_the_schema_accepts_the_fragments(path: Path) -> None:
+    schema = fragment_schema()
+    assert faults(yaml.safe_load(path.read_text()), schema, schema) == []
+    assert faults(yaml.safe_load(path.read_text().replace("- freeze:", "- freze:")), schema, schema)
 
 
 @pytest.mark.parametrize("name", sorted(shelf.paths(shelf.FREEZING)))
@@ -194,9 +205,8 @@ def test_the_schema_accepts_the_freezing_profiles(name: str) -> None:
     ],
 )
 def test_the_schema_refuses_what_the_loader_refuses(old: str, new: str) -> None:
-    text = catalog.find("til-22d").text
-    assert old in text
-    changed = text.replace(old, new, 1)
+    assert old in TIL_TEXT
+    changed = TIL_TEXT.replace(old, new, 1)
     schema = recipe_schema()
     assert faults(yaml.safe_load(changed), schema, schema)
     with pytest.raises(DocumentError):

@@ -211,7 +211,7 @@ def test_a_quantity_error_survives_a_pickle() -> None:
         (4900, "mL", "4900 mL"),
         (5e6, "cells", "5e6 cells"),
         (1.2e11, "cells", "1.2e11 cells"),
-        (2e-7, "g/mL", "2e-7 g/mL"),
+        (2e-7, "g/mL", "200 ng/mL"),
         (1800, "s", "30 min"),
         (90, "s", "90 s"),
         (-7200, "s", "-2 h"),

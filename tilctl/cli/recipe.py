@@ -12,23 +12,26 @@ from pathlib import Path
 from typing import Any
 
 from devices.diagnostic import Diagnostic, DocumentError, Severity
-from devices.document import Document
+from devices.document import Document, validate
 from recipes import shelf
 from recipes.catalog import catalog
 from recipes.check import check
 from recipes.explained import sections
+from recipes.fragment import Fragment
 from recipes.freezing_check import check_profile
-from recipes.schema import freezing_schema, recipe_schema
+from recipes.schema import fragment_schema, freezing_schema, recipe_schema
 from tilctl.cli import recipe_diff, recipe_doc, recipe_plan
 from tilctl.cli.exits import CommandFailed, Exit
 from tilctl.cli.plain import one_line
 
+_KINDS = {"recipe": "recipe", "profile": "freezing profile", "fragment": "fragment"}
+"""What a file is, by its first key."""
 _UNREADABLE = ("file-missing", "file-unreadable")
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What the check of one file found; `kind` is "recipe" or "freezing profile"."""
+    """What the check of one file found; `kind` is "recipe", "freezing profile" or "fragment"."""
 
     asked: str
     kind: str
@@ -70,13 +73,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     explaining = verbs.add_parser("explain", help="what a code of `recipe check` means, with an example")
     explaining.add_argument("code", nargs="?", metavar="CODE", help="without one: all codes")
     schema = verbs.add_parser("schema", help="the JSON Schema of a recipe, for editors")
-    schema.add_argument("--freezing", action="store_true", help="that of a freezing profile instead")
+    other = schema.add_mutually_exclusive_group()
+    other.add_argument("--freezing", action="store_true", help="that of a freezing profile instead")
+    other.add_argument("--fragment", action="store_true", help="that of a fragment instead")
 
 
 def run(args: argparse.Namespace) -> int:
     """Check, list, tell, compare, plan or export; raises CommandFailed."""
     if args.verb == "schema":
-        return _schema(freezing=args.freezing)
+        return _schema(freezing_schema() if args.freezing else fragment_schema() if args.fragment else recipe_schema())
     if args.verb == "explain":
         return _explain(args.code)
     folders = tuple(args.folder)
@@ -104,17 +109,28 @@ def _checked(asked: str, folders: Sequence[Path]) -> Checked:
         document = _find(asked, folders)
     except DocumentError as error:
         return Checked(asked, "recipe", "", "", error.diagnostics)
-    kind = "freezing profile" if "profile" in document.data and "recipe" not in document.data else "recipe"
-    found = (check_profile(document) if kind == "freezing profile" else check(document, folders))[1]
+    kind = next((kind for key, kind in _KINDS.items() if key in document.data), "recipe")
+    if kind == "fragment":
+        found = _header(document)
+    else:
+        found = (check_profile(document) if kind == "freezing profile" else check(document, folders))[1]
     name, version = (_text(document.data.get(key)) for key in (kind.rpartition(" ")[2], "version"))
     return Checked(asked, kind, name, version, tuple(found))
 
 
+def _header(fragment: Document) -> Sequence[Diagnostic]:
+    """Return what is wrong with the header of a fragment; the rest is judged in the recipes that include it."""
+    try:
+        validate(fragment, Fragment, "schema")
+    except DocumentError as error:
+        return error.diagnostics
+    return ()
+
+
 def _find(asked: str, folders: Sequence[Path]) -> Document:
-    """Return the document of a path or a name; a name that is no recipe's may be a freezing profile's."""
-    kind = shelf.RECIPES
-    if asked not in shelf.paths(kind, folders) and asked in shelf.paths(shelf.FREEZING, folders):
-        kind = shelf.FREEZING
+    """Return the document of a path or a name; a name that is no recipe's may be a profile's or a fragment's."""
+    kinds = (shelf.RECIPES, shelf.FREEZING, shelf.FRAGMENTS)
+    kind = next((kind for kind in kinds if asked in shelf.paths(kind, folders)), shelf.RECIPES)
     return shelf.read(asked, kind, folders)
 
 
@@ -168,8 +184,8 @@ def _explain(code: str | None) -> int:
     return Exit.OK
 
 
-def _schema(*, freezing: bool) -> int:
-    json.dump(freezing_schema() if freezing else recipe_schema(), sys.stdout, indent=2)
+def _schema(schema: dict[str, Any]) -> int:
+    json.dump(schema, sys.stdout, indent=2)
     print()
     return Exit.OK
 

@@ -15,7 +15,7 @@ from devices.instrument import DeviceState
 from devices.quantity import QuantityError, parse_as
 from devices.quantity import parse as parse_quantity
 from recipes import shelf
-from recipes.catalog import load_text
+from recipes.catalog import load_document
 from recipes.model import Recipe, walk
 from recipes.ranges import parse_range
 from recipes.steps import Freeze
@@ -52,7 +52,7 @@ class Bound:
 def bind(document: Document, site: Site, unit: UnitPlant, folders: Sequence[Path]) -> Bound:
     """Bind a checked recipe to a unit; raises NotBindable."""
     try:
-        recipe = load_text(document.text, document.name, folders)
+        recipe = load_document(document, folders)
         named = {step.profile for op in recipe.procedure for _, step in walk(op.steps, "") if isinstance(step, Freeze)}
         profiles = {name: shelf.read(name, shelf.FREEZING, folders).text for name in sorted(named)}
     except DocumentError as error:

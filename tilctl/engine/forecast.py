@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from devices.quantity import Quantity, QuantityError, parse, show
 from recipes import steps as verbs
+from recipes.dosing import DoseError, dosed, stock_of
 from recipes.expr import INVALID, ExprError, Operand, compile, reference
 from recipes.model import children, walk
 from recipes.steps import AnyVerb
@@ -256,6 +257,25 @@ class _Walk:
             case "up_to":
                 level = self._value(step.up_to or "", aliases)
                 return None if level is None or filled is None else max(0.0, level.value - filled)
+            case "dose" | "final":
+                return self._dosed(step, source, filled, aliases)
+
+    def _dosed(
+        self, step: verbs.Transfer, source: str | None, filled: float | None, aliases: Mapping[str, str]
+    ) -> float | None:
+        def number(text: str, unit: str) -> float:
+            found = self._value(text, aliases)
+            if found is None or found.unit != unit:
+                raise DoseError(f"'{text}' is not known yet")
+            return found.value
+
+        if source is None or (step.final is not None and filled is None):
+            return None
+        try:
+            stock = stock_of(step, self._batch.recipe.containers, source)
+            return max(0.0, dosed(step, stock, filled or 0.0, number).volume)
+        except DoseError:
+            return None
 
     def _value(self, text: str, aliases: Mapping[str, str]) -> Quantity | None:
         try:

@@ -11,6 +11,7 @@ from devices.quantity import Quantity, parse, parse_as
 from devices.role import ROLES
 from recipes import steps as verbs
 from recipes.catalog import load_freezing
+from recipes.dosing import DoseError, dosed, stock_of
 from recipes.expr import INVALID, Operand, compile, reference
 from recipes.freezing_model import longest, program
 from recipes.model import FULL_SHARE, Recipe
@@ -317,6 +318,8 @@ class Walk:
             "leave": lambda: source.volume_ml - self._number(path, step.leave or "", aliases),
             "up_to": lambda: self._number(path, step.up_to or "", aliases) - target.volume_ml,
             "all": lambda: source.volume_ml,
+            "dose": lambda: self._dosed(step, path, source.name, target.volume_ml, aliases),
+            "final": lambda: self._dosed(step, path, source.name, target.volume_ml, aliases),
         }[step.amount]()
         if target.volume_ml + wanted > FULL_SHARE * self.known.limit_ml(target.name):
             raise StepError(f"{path}: {target.name} would be over-full", "correct the recipe")
@@ -328,6 +331,16 @@ class Walk:
         tolerance = given.value if given.unit == "mL" else wanted * given.value / 100.0
         moved = self._move(step, source.name, target.name, wanted, tolerance, self._number(path, step.rate, aliases))
         self.course.dosed.append(Dosed(path, source.name, target.name, wanted, moved, 0.0 if step.all else tolerance))
+
+    def _dosed(self, step: verbs.Transfer, path: str, source: str, held_ml: float, aliases: Mapping[str, str]) -> float:
+        try:
+            stock = stock_of(step, self.recipe.containers, source)
+            volume = dosed(step, stock, held_ml, lambda text, _unit: self._number(path, text, aliases)).volume
+        except DoseError as error:
+            raise StepError(f"{path}: {error.message}", error.hint) from error
+        if 0.0 < volume < SMALLEST_ML:
+            raise StepError(f"{path}: {volume:.2g} mL of {source} are too little to be dosed", "dilute the stock")
+        return volume
 
     def _move(
         self, step: verbs.Transfer, source: str, target: str, wanted: float, tolerance: float, rate: float

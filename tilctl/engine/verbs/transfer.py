@@ -7,6 +7,7 @@ from typing import Any
 
 from devices.instrument import DeviceError
 from devices.quantity import parse
+from recipes.dosing import Dose, DoseError, dosed, stock_of
 from recipes.model import FULL_SHARE
 from recipes.steps import Transfer
 from tilctl.engine.context import Context
@@ -35,6 +36,7 @@ class _Order:
     tolerance: float
     empty: bool
     least: float | None = None  # mL that have to be left in the source
+    dose: dict[str, Any] | None = None  # why the volume is what it is: substance, stock, amount and its unit
 
 
 async def run(context: Context, step: Transfer) -> dict[str, Any]:
@@ -90,25 +92,44 @@ async def _ordered(context: Context, step: Transfer) -> _Order:
 
 def _settle_order(context: Context, step: Transfer) -> dict[str, Any]:
     source, destination = context.container(step.from_), context.container(step.to)
+    dose = _dose(context, step, source, destination) if step.dosed else None
     if step.amount == "volume":
         volume = context.number(step.volume or "", "mL")
     elif step.amount == "leave":
         volume = source.volume_ml - context.number(step.leave or "", "mL")
     elif step.amount == "up_to":
         volume = context.number(step.up_to or "", "mL") - destination.volume_ml
+    elif dose is not None:
+        volume = dose.volume
     else:
         volume = source.volume_ml
     tolerance = parse(step.tolerance)
     allowed = tolerance.value if tolerance.unit == "mL" else volume * tolerance.value / 100
     _check_volume(context, source, destination, volume, 0.0 if step.all else max(0.0, allowed))
-    return {
+    order = {
         "source": source.name,
         "destination": destination.name,
         "volume": round(max(0.0, volume), 3),
         "rate": context.number(step.rate, "mL/min"),
         "tolerance": round(allowed, 3),
         "empty": step.all,
-    } | ({} if step.leave is None else {"least": round(max(0.0, context.number(step.leave, "mL") - allowed), 3)})
+    }
+    if step.leave is not None:
+        order["least"] = round(max(0.0, context.number(step.leave, "mL") - allowed), 3)
+    return order if dose is None else order | {"dose": dose.as_data()}
+
+
+def _dose(context: Context, step: Transfer, source: Container, destination: Container) -> Dose:
+    try:
+        stock = stock_of(step, context.batch.recipe.containers, source.name)
+        dose = dosed(step, stock, destination.volume_ml, context.number)
+    except DoseError as error:
+        raise StepError(f"{context.path}: {error.message}", error.hint) from error
+    # Invariant: a substance that is wanted is given or a person is told; it is never passed over as too little.
+    if 0.0 < dose.volume < SMALLEST_ML:
+        text = f"{context.path}: {dose.volume:.2g} mL of {source.name} are too little to be dosed"
+        raise StepError(text, "prepare and declare a dilution of the stock; nothing was moved")
+    return dose
 
 
 def _check_volume(context: Context, source: Container, destination: Container, volume: float, more: float) -> None:
