@@ -5,6 +5,8 @@ A clock over whole expansions is a guard rail: a protocol's windows may not lead
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from devices.document import DataPath
 from devices.quantity import QuantityError, parse_as, show
 from recipes.findings import Findings
@@ -12,20 +14,39 @@ from recipes.model import BiologicalClock, Recipe, walk
 from recipes.names import DAY_ZERO
 from recipes.ranges import Range, parse_range
 from recipes.steps import Freeze, Incubate, Mark
+from recipes.windows import window_mark
+
+
+@dataclass(frozen=True, slots=True)
+class _Reached:
+    """When a mark is set: within `window` of the mark `origin`, and so on the days `days` (s since day 0)."""
+
+    origin: str
+    window: Range
+    days: Range
 
 
 def check_claims(recipe: Recipe, findings: Findings) -> None:
-    """Report windows that let the time between two marks leave the limits of a clock."""
+    """Report windows that let the time between two marks leave a clock's limits, and limits that no window keeps."""
     reached = _reached(recipe)
     for name, clock in recipe.clocks.items():
         begins, ends = reached.get(clock.from_), reached.get(clock.to)
-        if begins is not None and ends is not None and begins is not ends:
+        if begins is None or ends is None:
+            continue
+        if begins is not ends:
             _compare(name, clock, begins, ends, findings)
+        elif clock.min is not None or clock.max is not None:
+            text = f"no window says how long '{name}' lasts: none stands between '{clock.from_}' and '{clock.to}'"
+            hint = f"give the incubate before '{clock.to}' one: until: since({clock.from_}) >= 3 d, window: 3 d..4 d"
+            findings.warning("claim-open", ("clocks", name), text, hint)
 
 
-def _compare(name: str, clock: BiologicalClock, begins: Range, ends: Range, findings: Findings) -> None:
+def _compare(name: str, clock: BiologicalClock, begins: _Reached, ends: _Reached, findings: Findings) -> None:
     path: DataPath = ("clocks", name)
-    shortest, longest = ends.low - begins.high, ends.high - begins.low
+    if ends.origin == clock.from_:
+        shortest, longest = ends.window.low, ends.window.high
+    else:
+        shortest, longest = ends.days.low - begins.days.high, ends.days.high - begins.days.low
     hint = "narrow the windows, or raise the limit and say by which source"
     most, least = (None if text is None else _seconds(text) for text in (clock.max, clock.min))
     if most is not None and longest > most:
@@ -36,24 +57,33 @@ def _compare(name: str, clock: BiologicalClock, begins: Range, ends: Range, find
         findings.error("claim-range", path, text, hint)
 
 
-def _reached(recipe: Recipe) -> dict[str, Range]:
-    """Return on which days (s since day 0) each mark is set: those of the last window before it."""
-    now: Range | None = None
-    found: dict[str, Range] = {}
+def _reached(recipe: Recipe) -> dict[str, _Reached]:
+    """Return when each mark is set: within the last window before it."""
+    now: _Reached | None = None
+    found: dict[str, _Reached] = {}
     for operation in recipe.procedure:
         for _, step in walk(operation.steps, operation.id):
             match step:
                 case Mark() if step.id == DAY_ZERO:
-                    now = found[step.id] = Range(0.0, 0.0, "s")
+                    start = Range(0.0, 0.0, "s")
+                    now = found[step.id] = _Reached(DAY_ZERO, start, start)
                 case Mark() if now is not None:
                     found[step.id] = now
                 case Freeze() if now is not None:
                     found |= dict.fromkeys(step.marks.values(), now)
                 case Incubate() if step.window is not None and now is not None:
-                    now = _window(step.window) or now
+                    now = _within(step.window, window_mark(step.until), found) or now
                 case _:
                     pass
     return found
+
+
+def _within(text: str, origin: str, found: dict[str, _Reached]) -> _Reached | None:
+    window, from_ = _window(text), found.get(origin)
+    if window is None or from_ is None:
+        return None
+    days = Range(from_.days.low + window.low, from_.days.high + window.high, "s")
+    return _Reached(origin, window, days)
 
 
 def _window(text: str) -> Range | None:

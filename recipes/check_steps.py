@@ -14,11 +14,12 @@ from recipes.expr import compile
 from recipes.findings import Findings
 from recipes.kinds import Type
 from recipes.model import Operation, Recipe
-from recipes.names import RESERVED, Names
+from recipes.names import DAY_ZERO, RESERVED, Names
 from recipes.ranges import Range
 from recipes.steps import AnyVerb
 from recipes.syntax import ExprError, Node
 from recipes.units import literal
+from recipes.windows import window_mark
 
 
 class StepCheck:
@@ -356,16 +357,18 @@ class StepCheck:
             self._mark(mark, step, names, (*path, "marks", moment))
 
     def _window(self, step: verbs.Incubate, path: DataPath) -> None:
-        """Check that the day for which `until` waits lies in the window."""
+        """Check that the day, or the time since a mark, for which `until` waits lies in the window."""
         if step.window is None:
             return
+        mark = window_mark(step.until)
         window = self._findings.span(step.window, "s", (*path, "window"))
         try:
-            day = _day_awaited(compile(step.until).node)
+            day = _awaited(compile(step.until).node, mark)
         except ExprError:
             return
         if window is not None and day is not None and day not in window:
-            text = f"it waits for day {day / 86400:g}, which is outside the window {step.window}"
+            awaited = f"day {day / 86400:g}" if mark == DAY_ZERO else f"{day / 86400:g} d after {mark}"
+            text = f"it waits for {awaited}, which is outside the window {step.window}"
             self._findings.error("window", (*path, "window"), text, "move the window or the day")
 
     def _brings(self, step: AnyVerb, names: Names, path: DataPath) -> None:
@@ -402,11 +405,21 @@ def _sure(condition: str) -> frozenset[str]:
         return frozenset()
 
 
-def _day_awaited(node: Node) -> float | None:
-    """Return the day (s) of `day >= LITERAL`, also where `and` joins it with more."""
+def _awaited(node: Node, mark: str) -> float | None:
+    """Return the time (s) of `day >= LITERAL` or `since(MARK) >= LITERAL`, also where `and` joins it with more."""
     if isinstance(node, syntax.Binary) and node.operator == "and":
-        left = _day_awaited(node.left)
-        return left if left is not None else _day_awaited(node.right)
-    if isinstance(node, syntax.Binary) and node.operator in (">=", ">") and isinstance(node.left, syntax.Name):
-        return literal(node.right).value if node.left.bare == "day" and isinstance(node.right, syntax.Literal) else None
+        left = _awaited(node.left, mark)
+        return left if left is not None else _awaited(node.right, mark)
+    if isinstance(node, syntax.Binary) and node.operator in (">=", ">") and isinstance(node.right, syntax.Literal):
+        return literal(node.right).value if _counts_from(node.left, mark) else None
     return None
+
+
+def _counts_from(node: Node, mark: str) -> bool:
+    """Tell whether this is the time since a mark: `since(MARK)`, and `day` for day 0."""
+    if isinstance(node, syntax.Name):
+        return node.bare == "day" and mark == DAY_ZERO
+    if not isinstance(node, syntax.Call) or node.function != "since":
+        return False
+    (given,) = node.arguments
+    return isinstance(given, syntax.Name) and given.bare == mark

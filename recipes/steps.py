@@ -185,8 +185,9 @@ class ForEach(Verb):
 
 
 class Repeat(Verb):
-    """Walk the steps turn after turn: `max` times, or until a condition is true, which is judged before each turn.
+    """Walk the steps turn after turn: `max` times, or until a condition is true.
 
+    The condition is judged before the first turn, after each turn, and all the time until the next one is due.
     `every`: from the begin of one turn to that of the next (biological time); absent: the next begins when one is
     over.  The moments are counted from the first turn, so that nothing drifts; turns that are over a whole `every` late
     (an outage, a hold) are passed over, with an exception on the record.  `on_max`: what becomes of the batch when the
@@ -297,6 +298,9 @@ class Mark(Verb):
 
 class Incubate(Verb):
     """Leave the culture alone until a condition; `window` is where `day` must lie when it ends.
+
+    Outside it is an exception.  Where the condition counts from one other mark, `until: since(rep_start) >= 3 d`, so
+    does the window.
 
     `grace`: how late it may end (after an outage or a hold) without a word; absent: as late as it comes.  Beyond that
     `on_missed` says what becomes of the steps after it in its list: `run_late` (an exception on the record), `skip`,

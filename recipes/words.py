@@ -33,6 +33,7 @@ from recipes.steps import (
     Unmount,
     Wait,
 )  # fmt: skip
+from recipes.windows import window_mark
 from recipes.words_expr import in_words
 
 Loops = Mapping[str, str]
@@ -174,7 +175,9 @@ def _of_verb(step: AnyVerb, recipe: Recipe) -> list[tuple[str, str]]:
             limit = [("At most", f"{in_words(step.timeout)}, {otherwise}")] if step.timeout else []
             return [*limit, *_missed(step)]
         case Incubate():
-            window = [("Window", f"ends on day {step.window}")] if step.window else []
+            mark = window_mark(step.until)
+            ends = f"ends on day {step.window}" if mark == DAY_ZERO else f"ends {step.window} after {mark}"
+            window = [("Window", ends)] if step.window else []
             return [*window, *_missed(step)]
         case Mount():
             asked = [name for name in step.containers if step.volume_of(name) == "ask"]

@@ -75,7 +75,11 @@ HOLDS = (  # words of `holds`, and the liquid they mean
     ("aim-v", "cm4"),
     ("serum", "cm1"),
     ("medium", "medium"),
+    ("cd3/cd28", "activator"),
+    ("activation reagent", "activator"),
 )
+ACTIVATING = tuple(word for word, liquid in HOLDS if liquid == "activator")
+IN_MEDIUM = 0.05  # mL of the reagent in a mL of a medium that names it (engineering default)
 STATED = {  # what `holds` may say of its liquid, and the property that it is
     "il2": re.compile(r"il-2 (\d+(?:\.\d+)?) iu/ml"),
     "okt3": re.compile(r"okt3 (\d+(?:\.\d+)?) ng/ml"),
@@ -181,6 +185,8 @@ class Operator:
         elif holds:
             liquid = next((meant for word, meant in HOLDS if word in holds), liquid)
         content: dict[str, Any] = {"liquid": liquid}
+        if liquid != "activator" and any(word in holds for word in ACTIVATING):
+            content["activator"] = IN_MEDIUM
         if container.get("density") is not None:
             content["density"] = float(container["density"])
         return content | {name: float(said[1]) for name, spoken in STATED.items() if (said := spoken.search(holds))}

@@ -15,8 +15,8 @@ class Contents:
     """A liquid and what is in it.
 
     Amounts, not concentrations: cells in cells, glucose, lactate, glutamine, ammonia, dissolved oxygen in mmol, IL-2 in
-    IU, OKT3 in ng, DMSO in mL.  Oxygen is followed only in vessels that can be short of it.  `age` is the time since
-    the cells were stimulated, in days, None for cells that never were.
+    IU, OKT3 in ng, a CD3/CD28 reagent (`activator`) and DMSO in mL.  Oxygen is followed only in vessels that can be
+    short of it.  `age` is the time since the cells were stimulated, in days, None for cells that never were.
     """
 
     volume: float = 0.0  # mL
@@ -32,6 +32,7 @@ class Contents:
     oxygen: float = 0.0
     il2: float = 0.0
     okt3: float = 0.0
+    activator: float = 0.0
     dmso: float = 0.0
     temperature: float = ROOM  # degC
     age: float | None = None  # d
@@ -52,6 +53,7 @@ class Contents:
             self.oxygen,
             self.il2,
             self.okt3,
+            self.activator,
             self.dmso,
             self.temperature,
             self.age,
@@ -83,7 +85,7 @@ class Contents:
 
 
 MILLIMOLAR = ("glucose", "lactate", "glutamine", "ammonia", "oxygen")
-SOLUTES = ("mass", *MILLIMOLAR, "il2", "okt3", "dmso")
+SOLUTES = ("mass", *MILLIMOLAR, "il2", "okt3", "activator", "dmso")
 CELLS = ("viable", "dead", "feeders", "lysing")
 AMOUNTS = SOLUTES + CELLS
 
@@ -127,8 +129,8 @@ def pour(parcel: Contents, into: Contents) -> None:
     into.volume = volume
 
 
-# mM glucose and glutamine, IU/mL IL-2, ng/mL OKT3, mL/mL DMSO, g/mL, degC.  Media: general knowledge;
-# CS10 holds 10 % DMSO; washed cells are in a balanced salt solution with 1 % albumin.
+# mM glucose and glutamine, IU/mL IL-2, ng/mL OKT3, mL/mL CD3/CD28 reagent and DMSO, g/mL, degC.  Media: general
+# knowledge; CS10 holds 10 % DMSO; washed cells are in a balanced salt solution with 1 % albumin.
 LIQUIDS: dict[str, dict[str, float]] = {
     "empty": {},
     "cm1": {"glucose": 11.0, "glutamine": 2.0, "il2": 6000.0},
@@ -136,6 +138,7 @@ LIQUIDS: dict[str, dict[str, float]] = {
     "cm4": {"glucose": 17.0, "glutamine": 2.0, "il2": 3000.0},
     "medium": {"glucose": 14.0, "glutamine": 2.0, "il2": 3000.0},
     "feeders": {"glucose": 14.0, "glutamine": 2.0},
+    "activator": {"activator": 1.0},
     "cs10": {"dmso": 0.10, "density": 1.06, "temperature": 4.0},
     "buffer": {},
     "washed": {"density": 1.02},

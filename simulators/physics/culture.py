@@ -24,6 +24,7 @@ MIN_CELLS = 1.0
 # arithmetic from other values here, [L] read in the literature for other cells.
 FRAGMENT_WINDOW = (3.0, 7.0)  # d, when cells leave the fragments [GKU]
 STIMULATING_OKT3 = 5.0  # ng/mL [P]; recipes give 30
+STIMULATING_REAGENT = 0.01  # mL of a CD3/CD28 reagent in a mL [P]; recipes give 1 in 17.5
 
 # fT: 37: 1.0; 35: 0.9; 33: 0.6; 32: 0.45; 29: 0.2; 27: 0; 39: 0.95; falling above 40 [P, shaped on L]
 TEMPERATURE_FACTOR = (
@@ -82,13 +83,14 @@ class Surroundings:
 
 
 def stimulate(contents: Contents) -> None:
-    """Start the activation clock of cells that meet OKT3 and feeders for the first time."""
-    if (
-        contents.age is None
-        and contents.viable > 0.0
-        and contents.feeders > contents.viable
-        and contents.concentration("okt3") >= STIMULATING_OKT3
-    ):
+    """Start the activation clock of cells that meet OKT3 and feeders, or a CD3/CD28 reagent, for the first time.
+
+    The two are taken to be equally good, and to wear off alike: a choice of this project [P].
+    """
+    if contents.age is not None or contents.viable <= 0.0:
+        return
+    by_feeders = contents.feeders > contents.viable and contents.concentration("okt3") >= STIMULATING_OKT3
+    if by_feeders or contents.concentration("activator") >= STIMULATING_REAGENT:
         contents.age = 0.0
 
 

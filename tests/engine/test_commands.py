@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 
+import pytest
 from pytest import approx
 from story import UNIT, Story
 
@@ -141,6 +142,14 @@ async def test_why_it_does_not_move_names_every_operand(suite: Story) -> None:
     assert operand["value"] == approx((suite.controller.clock.now() - began).total_seconds(), abs=0.01)
     assert operand["value"] >= 10.0
     await suite.until_state("complete")
+
+
+@pytest.mark.parametrize(("rest", "late"), [("2 h", []), ("4 h", ["ended with since(fed) at 0.17 d"])])
+async def test_a_window_counts_from_the_mark_of_its_condition(suite: Story, rest: str, late: list[str]) -> None:
+    await suite.start("windowed", rest=rest)
+    await suite.until_state("complete")
+    outside = suite.events("exception_raised", code="outside_window")
+    assert [event.text.partition(",")[0] for event in outside] == late
 
 
 async def test_refusals_are_recorded_but_cannot_fill_the_disk(suite: Story) -> None:

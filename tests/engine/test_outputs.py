@@ -332,6 +332,23 @@ async def test_a_value_is_stale_by_the_pace_at_which_it_is_read() -> None:
     assert bench.image.get("pump_b.total") is None
 
 
+async def test_a_reading_of_a_slow_pace_stays_good_until_the_read_that_a_fast_one_wakes() -> None:
+    bench = Bench()
+    bench.scanner.start()
+    try:
+        await asyncio.sleep(9.0)
+        before = bench.scanner.stats["incubator"].scans
+        with bench.scanner.active("incubator"):
+            assert bench.image.get("incubator.temperature").quality is Quality.GOOD, "9 s old, of a period of 10 s"
+            await asyncio.sleep(0.5)
+            assert bench.scanner.stats["incubator"].scans == before + 1
+            bench.made["incubator"].hangs = True
+            await asyncio.sleep(8.0)
+            assert bench.image.get("incubator.temperature").quality is not Quality.GOOD, "now its period is 1 s"
+    finally:
+        await bench.scanner.close()
+
+
 async def test_lateness_is_measured_and_nothing_is_caught_up() -> None:
     bench = Bench()
     bench.scanner.start()

@@ -148,6 +148,20 @@ def test_stimulation_needs_okt3_and_feeders_and_starts_a_lag():
     assert rates(both, Donor(), Surroundings(500.0))[0] > 0.6
 
 
+def test_a_cd3_cd28_reagent_stimulates_without_feeders():
+    flask = mixed(1000.0, "cm4", {"cells": 1e8})
+    pour(mixed(5.0, "activator", {}), flask)
+    stimulate(flask)
+    assert flask.age is None  # too little of it
+    pour(mixed(52.0, "activator", {}), flask)
+    stimulate(flask)
+    assert flask.age == 0.0
+    draw(flask, 900.0, 0.01)
+    pour(mixed(900.0, "cm4", {}), flask)
+    assert flask.concentration("activator") == pytest.approx(57.0 / 1057.0 * 157.0 / 1057.0)
+    assert flask.age == 0.0  # a wash-out takes the reagent and leaves the cells stimulated
+
+
 def test_all_emigrants_leave_within_their_window():
     total = sum(leaving(i * 0.01, 1e5) * 0.01 for i in range(1000))
     assert total == pytest.approx(1e5, rel=0.01)

@@ -122,6 +122,14 @@ def test_turns_begin_on_the_moment_and_end_by_time() -> None:
     assert hours(late, "work/r/./rest") == [0.0, 0.17, 0.33, 0.5], "one that is late begins at once"
 
 
+def test_a_window_counts_from_the_mark_of_its_condition() -> None:
+    rest = "incubate: {id: rest, until: since(fed) >= 1 h, window: 1 h..2 h, source: P}"
+    assert tried("wait: {id: w, for: 5 h, source: P}", "mark: {id: fed}", rest).exceptions == []
+    late = "incubate: {id: late, until: since(fed) >= turns * 1 h, window: 1 h..2 h, source: P}"
+    said = tried("wait: {id: w, for: 5 h, source: P}", "mark: {id: fed}", late).exceptions
+    assert said == ["work/late: ended outside its window 1 h..2 h"]
+
+
 @pytest.mark.parametrize(
     ("steps", "says"),
     [

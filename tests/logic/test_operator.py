@@ -195,6 +195,23 @@ def test_a_liquid_is_what_its_bag_says_it_holds():
     assert [hung.concentration(name) for name in ("glucose", "il2", "okt3")] == pytest.approx([14.0, 1000.0, 30.0])
 
 
+@pytest.mark.parametrize(
+    ("said", "activator", "glucose"),
+    [
+        ("CD3/CD28 activation reagent", 1.0, 0.0),
+        ("Activation reagent, lot A", 1.0, 0.0),
+        ("AIM-V with CD3/CD28 reagent, glucose 17 mmol/L", 0.05, 17.0),
+        ("AIM-V, glucose 17 mmol/L, IL-2 300 IU/mL", 0.0, 17.0),
+    ],
+)
+def test_a_bag_of_cd3_cd28_reagent_is_known_by_its_words(said: str, activator: float, glucose: float):
+    room = Room()
+    room.clock.t = room.ask("a/in", "mount", containers=[hang_item("dose", 8, said)]).delay_s
+    hung = room.plant.place(8).contents
+    assert hung.concentration("activator") == pytest.approx(activator)
+    assert hung.concentration("glucose") == pytest.approx(glucose)
+
+
 def test_glucose_is_that_of_all_the_liquid_and_its_sample_stirs_no_cells_up():
     room = Room()
     for port, volume, glucose in ((1, 100.0, 6.0), (2, 300.0, 2.0)):

@@ -188,6 +188,12 @@ BROKEN: list[tuple[str, str, list[tuple[str, str]], str]] = [
     ("result-unknown", "error", [("defer: [sterility]", "defer: [purity]")], "purity"),
     ("claim-range", "error", [("warn: 1 d, high: 2 d", "max: 60 h")], "become 3 d"),
     ("claim-range", "error", [("warn: 1 d, high: 2 d", "min: 50 h")], "over after 2 d"),
+    (
+        "claim-open",
+        "warning",
+        [("day >= 2 d, window: 2 d..3 d", "since(day0) >= 2 d"), ("warn: 1 d, high: 2 d", "max: 3 d")],
+        "no window says",
+    ),
     ("deadband", "error", [("for: 60 s, priority", "for: 60 s, deadband: 1 %, priority")], "0.2 K"),
     ("deadband", "error", [("for: 60 s, priority", "for: 60 s, deadband: -1 K, priority")], "above 0"),
     ("quantity", "error", [("for: 60 s, priority", "for: 60 s, deadband: some, priority")], "some"),
@@ -213,6 +219,15 @@ BROKEN: list[tuple[str, str, list[tuple[str, str]], str]] = [
         "after the end",
     ),
     ("window", "error", [("window: 2 d..3 d", "window: 3 d..4 d")], "outside the window"),
+    (
+        "window",
+        "error",
+        [
+            ("{id: day0}", "{id: day0}\n  - mark: {id: fed}"),
+            ("day >= 2 d, window: 2 d..3 d", "since(fed) >= 2 d, window: 3 d..4 d"),
+        ],
+        "2 d after fed",
+    ),
     ("grace-missing", "error", [("window: 2 d..3 d", "on_missed: skip")], "add grace"),
     ("positions", "error", [("positions: 4", "positions: 3")], "4 vessels"),
     (
@@ -319,6 +334,21 @@ def test_what_only_one_branch_mounts_is_not_mounted_after_it() -> None:
         ('steps: [{note: {id: ok, text: "{count.tvc} is enough"}}], }', "steps: [{unmount: {containers: pool}}], }")
     )
     assert "not-mounted" in {one.code for one in changed}
+
+
+@pytest.mark.parametrize(
+    ("window", "codes"),
+    [("1 d..2 d", []), ("12 h..1 d", ["claim-range"]), ("1 d..3 d", ["claim-range"]), ("", ["claim-open"])],
+)
+def test_a_window_counts_from_the_mark_that_its_condition_names(window: str, codes: list[str]) -> None:
+    """The feed is on day 2 to 3, the end 1 to 2 d later: days of the culture alone would let it be 0 to 3 d."""
+    rest = f"until: since(fed) >= 1 d, {f'window: {window}, ' if window else ''}source: P"
+    rest = rest.replace(">= 1 d", ">= 12 h") if window.startswith("12 h") else rest
+    changes = (
+        ("  - let: {id: share", f"  - mark: {{id: fed}}\n  - incubate: {{id: rest, {rest}}}\n  - let: {{id: share"),
+        ("whole: {from: day0, to: started, warn: 1 d, high: 2 d", "whole: {from: fed, to: started, min: 1 d, max: 2 d"),
+    )
+    assert [one.code for one in found(*changes)] == codes
 
 
 def test_findings_come_in_the_order_of_the_file() -> None:

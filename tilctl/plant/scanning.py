@@ -116,8 +116,8 @@ class Scanner:
         schedules = [self._schedules[name] for name in dict.fromkeys(names)]
         for schedule in schedules:
             schedule.active += 1
+            schedule.wake.set()  # before what is expected, which goes by it
             self._expect(schedule)
-            schedule.wake.set()
         try:
             yield
         finally:

@@ -18,6 +18,7 @@ from recipes.model import FULL_SHARE, Recipe
 from recipes.ranges import parse_range
 from recipes.steps import AnyVerb
 from recipes.template import render
+from recipes.windows import window_time
 from simulators.bench import Bench
 from simulators.operator import Operator
 from simulators.physics.donors import donor
@@ -182,7 +183,7 @@ class Walk:
                     raise StepError(f"{path}: '{step.until}' did not come true within {step.timeout}", "see to it")
             case verbs.Incubate():
                 self._until(path, step.until, aliases)
-                day = self._scope(aliases).lookup("day")
+                day = self._scope(aliases).lookup(window_time(step.until))
                 window = None if step.window is None else parse_range(step.window, "d")
                 if window is not None and (day is None or not isinstance(day.value, float) or day.value not in window):
                     self.course.exceptions.append(f"{path}: ended outside its window {step.window}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from recipes.expr import compile
 from recipes.ranges import parse_range
 from recipes.steps import Incubate
+from recipes.windows import window_time
 from tilctl.engine.context import Context
 from tilctl.engine.missed import judge
 from tilctl.engine.waiting import seconds_since, until_true
@@ -19,7 +20,9 @@ async def run(context: Context, step: Incubate) -> None:
     if step.window is None:
         return
     window = parse_range(step.window, "d")
-    day = context.number("day", "s")
+    time = window_time(step.until)
+    day = context.number(time, "s")
     if not window.low <= day <= window.high:
-        text = f"ended on day {day / 86400:.2f}, outside its window {step.window}"
+        ended = f"on day {day / 86400:.2f}" if time == "day" else f"with {time} at {day / 86400:.2f} d"
+        text = f"ended {ended}, outside its window {step.window}"
         await context.batch.record(ev.ExceptionRaised("outside_window", text, context.path))
