@@ -66,9 +66,13 @@ def expand(document: Document, find: Find) -> Document:
 
 def _has_include(node: object) -> bool:
     if isinstance(node, dict):
-        held = cast("dict[str, object]", node)
-        return "include" in held or any(_has_include(item) for item in held.values())
-    return isinstance(node, list) and any(_has_include(item) for item in cast("list[object]", node))
+        return any(_has_include(item) for item in cast("dict[str, object]", node).values())
+    items = cast("list[object]", node) if isinstance(node, list) else []
+    return any(_is_include(item) or _has_include(item) for item in items)
+
+
+def _is_include(item: object) -> bool:
+    return isinstance(item, dict) and "include" in item
 
 
 class _Writer:
@@ -135,8 +139,8 @@ class _Writer:
     ) -> None:  # fmt: skip
         for index, item in enumerate(items):
             here: DataPath = (*old, index)
-            if isinstance(item, dict) and "include" in item and new[0] == "procedure":
-                self._include(cast("dict[str, Any]", item), origin, here, new, into, places)
+            if _is_include(item) and new[0] == "procedure":
+                self._include(item, origin, here, new, into, places)
             else:
                 into.append(self._copy(item, origin, here, (*new, len(into)), places))
 
