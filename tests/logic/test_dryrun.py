@@ -77,6 +77,24 @@ def test_what_decides_on_feeding_is_a_parameter(feeding: str) -> None:
     assert bool(fixed) == (feeding != "rule")
 
 
+@pytest.mark.parametrize(
+    ("given", "days", "fed"),
+    [
+        ({}, (13.5, 14.0), True),
+        ({"trigger": "5.5 mmol/L"}, (13.5, 14.0), False),
+        ({"target": "2e9 cells"}, (7.0, 11.0), False),
+        ({"last_day": "11 d", "rep_day": "7 d"}, (11.0, 11.5), False),
+    ],
+)
+def test_without_feeders_glucose_decides_on_feeding_and_cells_on_the_harvest(
+    given: dict[str, str], days: tuple[float, float], fed: bool
+) -> None:
+    course = dry_run(load("til-feeder-free"), 3, given)
+    assert (course.ended, course.exceptions) == ("complete", []), course.reason
+    assert days[0] <= (course.marks["harvested"] - course.marks["rep_start"]) / 86400.0 <= days[1]
+    assert any(did.path.startswith("grow/days/") and did.path.endswith("/refill") for did in course.did) == fed
+
+
 def test_the_library_is_walked_to_its_end_by_every_verb() -> None:
     recipe = load("shakedown")
     assert {step.verb for op in recipe.procedure for _, step in walk(op.steps, op.id)} == {*VERBS}

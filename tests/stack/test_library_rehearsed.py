@@ -36,6 +36,7 @@ WHOLE = (
     Whole("nci-rep-grex", "harvest/count14", (13.75, 14.25), (1e9, 8e9), {"feeding": "both"}),
     Whole("nci-young-pre-rep", "pooling/pooled_count", (10.0, 18.25), (5e7, 1e9)),
     Whole("nci-rep-bag", "harvest/count14", (13.75, 14.25), (1e9, 8e9)),
+    Whole("til-feeder-free", "harvest/count_end", (24.0, 25.0), (1e9, 1e10)),
     Whole("nci-rep-bag", "harvest/count14", (13.75, 14.25), (1e9, 8e9), {"bag_fill": "1 L"}),
 )
 

@@ -54,6 +54,16 @@ def test_a_wrong_ledger_is_not_excused_by_faults_of_other_containers(
     assert "ledger" in found(told(tmp_path, *UNRELATED))
 
 
+def test_a_start_that_was_refused_says_why(tmp_path: Path) -> None:
+    """A recipe may be changed while its rehearsals run, and then `bad_recipe` alone helps nobody."""
+    recipe = tmp_path / "changed.yaml"
+    recipe.write_text("recipe: changed\ntitel: A wrong one\n")
+    (violation,) = told(tmp_path / "seed", recipe=str(recipe)).violations
+    assert violation["invariant"] == "starts"
+    assert "bad_recipe" in violation["text"]
+    assert "unknown key 'titel'" in violation["text"]
+
+
 def test_what_a_person_typed_wrong_is_the_persons(tmp_path: Path) -> None:
     result = told(tmp_path, Fault("operator", "wrong_volume", time_s=1.0, for_s=LONG, args={"by": -15.0}))
     assert result.violations == []

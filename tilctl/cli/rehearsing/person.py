@@ -103,7 +103,7 @@ class Person:
             self.started = runner is not None or said.status == "done"
             if self.started:
                 return
-            refused = f"start was {said.status or 'not answered'}: {said.code}"
+            refused = f"start was {said.status or 'not answered'}: {f'{said.code} {said.text}'.strip()}"
             if said.status == "refused" and said.code not in PASSING:
                 break
             await self._command("leave-safe-mode")

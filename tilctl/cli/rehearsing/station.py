@@ -34,6 +34,7 @@ class Acknowledged:
     hash: str | None = None
     status: str = ""
     code: str = ""
+    text: str = ""
 
 
 @dataclass
@@ -85,7 +86,7 @@ class Station:
             if reply.status == "accepted":
                 on_record[0] = True
             if reply.status in FINAL and reply.code != "busy":
-                said.status, said.code = reply.status, reply.code
+                said.status, said.code, said.text = reply.status, reply.code, reply.text
                 answered.set()
 
         while loop.time() < end:
