@@ -124,3 +124,17 @@ async def test_killed_at_every_event_the_turns_are_the_same(suite: Story) -> Non
     assert suite.deaths > 20
     assert begun(suite) == pytest.approx([0.0, 1.0, 2.0], abs=0.02)  # a start of the controller takes some seconds
     assert not suite.events("exception_raised", code="missed")
+
+
+async def test_what_an_earlier_turn_brought_is_never_taken_for_this_turns(suite: Story) -> None:
+    suite.hands.mine = {"everything"}
+    await suite.start("rounds")
+    await suite.when(lambda: len(suite.controller.prompts(UNIT)) == 2, "turn 2 is asked, turn 1 was not answered")
+    first, second = suite.controller.prompts(UNIT)
+    assert (first["path"], second["path"]) == ("looks/look/1/glucose", "looks/look/2/glucose")
+    await suite.answer(first["path"], seen="1 mmol/L")
+    await suite.until_state("complete")
+    assert "glucose.seen" not in suite.state.values
+    noted = [each.path for each in suite.events("noted")]
+    assert noted == ["looks/look/1/old/1/branch"], "neither a late answer nor a branch of the last turn decides"
+    assert ["looks/look/1/glucose"] == [each.path for each in suite.events("exception_raised", code="late")]
