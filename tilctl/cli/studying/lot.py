@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from recipes.model import Recipe
 from simulators.physics.parameters import Setting
-from tilctl.cli.dryrun.walk import CONTROLLER, Course, Did, dry_run
+from tilctl.cli.dryrun.course import CONTROLLER, Course, Did
+from tilctl.cli.dryrun.walk import dry_run
 
 DAY_S = 86400.0
 TOGETHER_S = 2 * 3600.0  # what people do within that of each other is one visit (engineering default)
@@ -33,6 +34,7 @@ class Lot:
     visits: int
     touches: int
     exceptions: int
+    alarms: int  # of the recipe's guards and clocks
 
 
 def expand(recipe: Recipe, seed: int, parameters: Mapping[str, str], floor: float, setting: Setting) -> Lot:
@@ -50,6 +52,7 @@ def expand(recipe: Recipe, seed: int, parameters: Mapping[str, str], floor: floa
         visits=visits(people),
         touches=len(people),
         exceptions=len(course.exceptions),
+        alarms=len(course.alarms),
     )  # fmt: skip
 
 
