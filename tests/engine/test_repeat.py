@@ -137,7 +137,7 @@ async def test_what_an_earlier_turn_brought_is_never_taken_for_this_turns(suite:
     assert "glucose.seen" not in suite.state.values
     noted = [each.path for each in suite.events("noted")]
     assert noted == ["looks/look/1/old/1/branch"], "neither a late answer nor a branch of the last turn decides"
-    assert ["looks/look/1/glucose"] == [each.path for each in suite.events("exception_raised", code="late")]
+    assert [each.path for each in suite.events("exception_raised", code="late")] == ["looks/look/1/glucose"]
 
 
 async def test_killed_at_every_event_of_loops_within_loops_nothing_is_dosed_twice(suite: Story) -> None:
