@@ -9,14 +9,16 @@ text: numbers with units and expressions are compiled on demand (`recipes.expr.c
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Annotated, Any, ClassVar, Literal, cast
 
 from pydantic import AliasChoices, BeforeValidator, Field, model_validator
 
+from devices.quantity import QuantityError, parse
 from recipes.fields import SOME, Amount, Expr, Flag, Frozen, Id, Names, OnMissed, OnRestart, Span, Text
 
 MOST_TURNS = 500
-"""Of a `repeat` (engineering default): a look each hour for three weeks."""
+"""Of a `repeat`, with all that it stands in (engineering default): a look each hour for three weeks."""
 
 
 class Verb(Frozen):
@@ -190,8 +192,9 @@ class Repeat(Verb):
     The condition is judged before the first turn, after each turn, and all the time until the next one is due.
     `every`: from the begin of one turn to that of the next (biological time); absent: the next begins when one is
     over.  The moments are counted from the first turn, so that nothing drifts; turns that are over a whole `every` late
-    (an outage, a hold) are passed over, with an exception on the record.  `on_max`: what becomes of the batch when the
-    condition has not come true after `max` turns.
+    (an outage, a hold) are passed over, with an exception on the record.  What a turn brings is gone when the next
+    begins; an answer that comes later than that is on the record only, a deferred result too.  `on_max`: what becomes
+    of the batch when the condition has not come true after `max` turns.
     """
 
     verb: Literal["repeat"]
@@ -206,6 +209,15 @@ class Repeat(Verb):
     def _on_max_of_what(self) -> Repeat:
         if self.until is None and "on_max" in self.model_fields_set:
             raise ValueError("on_max is for a repeat with until: without one there are `max` turns")
+        return self
+
+    @model_validator(mode="after")
+    def _bounded(self) -> Repeat:
+        if (turns := _turns(self)) > MOST_TURNS:
+            raise ValueError(f"up to {turns} turns, one loop within the other; at most {MOST_TURNS} can be walked")
+        with suppress(QuantityError):  # an expression is judged when the loop begins
+            if self.every is not None and parse(self.every).value <= 0.0:
+                raise ValueError(f"every: {self.every} is no time from one turn to the next")
         return self
 
 
@@ -371,6 +383,13 @@ VERBS: tuple[str, ...] = (
     "ask", "choose", "set", "wait", "mount", "unmount", "for_each", "repeat", "transfer", "sample", "mark", "incubate",
     "note", "end", "let", "balance", "freeze",
 )  # fmt: skip
+
+
+def _turns(step: AnyVerb) -> int:
+    """Return how often the innermost step within this one may be walked by `repeat`."""
+    inside = [case.steps for case in step.cases] if isinstance(step, Choose) else [getattr(step, "steps", ())]
+    most = max((_turns(each) for steps in inside for each in steps), default=1)
+    return most * step.max if isinstance(step, Repeat) else most
 
 
 def unwrap(raw: Any) -> Any:

@@ -37,7 +37,7 @@ class Bench:
         self.plant = plant
         self.cell = cell
         self.problems: list[str] = []
-        self._samples = 0
+        self._counts: dict[str, int] = {}  # by container: how often its cells were counted
         self._done: dict[str, Any] = {}
         self._actions: dict[str, Callable[..., Any]] = {
             "hang": self.hang,
@@ -172,8 +172,9 @@ class Bench:
             draw(c, taken, container.carry(t))
             self.plant.aside.removed_ml += taken
             self._touch(where, t)
-        self._samples += 1
-        key = stream(self.plant.seed, f"counter {container.name} {self._samples}")
+        # Its noise goes by its own number, so that a sample more or less of others, or of medium, shifts no count.
+        number = self._counts[container.name] = self._counts.get(container.name, 0) + mix
+        key = stream(self.plant.seed, f"counter {container.name} {number}")
         own, total = 100.0 * (before.viability or 0.0), 100.0 * (before.total_viability or 0.0)
         return {
             "container": container.name,

@@ -89,3 +89,32 @@ async def test_the_library_is_foreseen_in_a_loop_over_what_hangs(suite: Story) -
     text = short(suite)["short-media"]
     assert "takes 400 mL from it" in text
     assert "before culture/fill/2/" in text
+
+
+TURNS = """  - repeat:
+      id: turns
+      max: 2
+      steps:
+      - ask: {id: now, text: How much, inputs: {v: {unit: mL, range: 1..900 mL}}, source: P}
+      - transfer: {id: more, from: media, to: flask, volume: now.v, rate: 150 mL/min, source: P}
+      source: P
+"""
+
+
+async def test_what_was_said_in_one_turn_is_not_what_the_next_will_take(suite: Story) -> None:
+    text = (HERE / "recipes" / "small.yaml").read_text("utf-8").replace("recipe: small", "recipe: turning")
+    text = text.replace("  - transfer: {id: second", f"{TURNS}  - transfer: {{id: second")
+    (suite.folder / "turning.yaml").write_text(text)
+    suite.hands.change["media_in"] = {"volume.media": "300 mL"}
+    suite.hands.hang["media"] = 300.0
+    suite.hands.mine.add("now")
+    await suite.start("turning", first="50 mL", second="10 mL")
+    for turn in (1, 2):
+        path = f"fill/turns/{turn}/now"
+        await suite.when(lambda path=path: any(p.path == path for p in suite.state.prompts.values()), "it is asked")
+        if turn == 1:
+            await suite.answer(path, v="160 mL")
+    assert short(suite) == {}
+    assert not suite.events("alarm_raised")
+    await suite.answer("fill/turns/2/now", v="20 mL")
+    await suite.until_state("complete")

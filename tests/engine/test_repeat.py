@@ -124,3 +124,36 @@ async def test_killed_at_every_event_the_turns_are_the_same(suite: Story) -> Non
     assert suite.deaths > 20
     assert begun(suite) == pytest.approx([0.0, 1.0, 2.0], abs=0.02)  # a start of the controller takes some seconds
     assert not suite.events("exception_raised", code="missed")
+
+
+async def test_what_an_earlier_turn_brought_is_never_taken_for_this_turns(suite: Story) -> None:
+    suite.hands.mine = {"everything"}
+    await suite.start("rounds")
+    await suite.when(lambda: len(suite.controller.prompts(UNIT)) == 2, "turn 2 is asked, turn 1 was not answered")
+    first, second = suite.controller.prompts(UNIT)
+    assert (first["path"], second["path"]) == ("looks/look/1/glucose", "looks/look/2/glucose")
+    await suite.answer(first["path"], seen="1 mmol/L")
+    await suite.until_state("complete")
+    assert "glucose.seen" not in suite.state.values
+    noted = [each.path for each in suite.events("noted")]
+    assert noted == ["looks/look/1/old/1/branch"], "neither a late answer nor a branch of the last turn decides"
+    assert [each.path for each in suite.events("exception_raised", code="late")] == ["looks/look/1/glucose"]
+
+
+async def test_killed_at_every_event_of_loops_within_loops_nothing_is_dosed_twice(suite: Story) -> None:
+    seen: set[tuple[str, str]] = set()
+
+    def each(record: Record) -> bool:
+        key = (record.event.kind, getattr(record.event, "path", ""))
+        if not key[1].startswith("fill/rounds") or key in seen or "/rounds/2/each/2" not in key[1]:
+            return False
+        seen.add(key)
+        return True
+
+    await suite.start("nested")
+    suite.kill_at(each)
+    await come_to(suite, lambda: suite.alive and suite.state.state == "complete", restart=True)
+    assert suite.deaths > 10
+    doses = [path for path, node in suite.state.nodes.items() if node.verb == "transfer"]
+    assert doses == [f"fill/rounds/{r}/each/{f}/again/{n}/more" for r in (1, 2) for f in (1, 2) for n in (1, 2, 3)]
+    assert sum(each.delivered_ml or 0.0 for each in suite.state.intents.values()) == pytest.approx(240.0, abs=12.0)

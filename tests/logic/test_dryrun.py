@@ -42,8 +42,20 @@ procedure:
 """
 
 
+GUARDS = """\
+guards:
+- {id: few, when: known(n.x) and n.x < 3, for: 5 min, priority: medium, cause: c, consequence: c, action: a, allowed: h}
+- {id: none, when: known(n.x) and n.x < 1, priority: high, then: hold, cause: c, consequence: c, action: a, allowed: h}
+"""
+
+
+def recipe_text(name: str) -> str:
+    return shelf.paths(shelf.RECIPES)[name].read_text("utf-8")
+
+
 def tried(*steps: str, **parameters: str) -> Course:
-    text = HEAD + "".join(f"  - {step}\n" for step in steps)
+    head = HEAD.replace("procedure:", f"{GUARDS}procedure:") if any("{id: n," in step for step in steps) else HEAD
+    text = head + "".join(f"  - {step}\n" for step in steps)
     return dry_run(load_text(text, "tried.yaml"), 1, parameters)
 
 
@@ -157,10 +169,16 @@ def test_a_window_counts_from_the_mark_of_its_condition() -> None:
             "rep[1] holds 0",
         ),
         (["wait: {id: w, until: station.temperature > 45 degC, timeout: 1 h, source: P}"], "did not come true"),
+        (["repeat: {id: r, every: (turns - 3) * 1 h, max: 2, source: P, steps: [{note: {text: again}}]}"], "no time"),
+        (["let: {id: n, values: {x: turns - 3}}", "note: {id: after, text: never}"], "guard none"),
+        (
+            ["transfer: {id: t, from: medium, to: 'rep[1]', volume: 990 mL, rate: 9 mL/min, source: P}"],
+            "over-full",
+        ),
         (
             [
                 "sample: {id: c, from: rep, results: [tvc], source: P}",
-                "let: {id: n, values: {x: 1 / c.tvc}, source: P}",
+                "let: {id: inverse, values: {x: 1 / c.tvc}, source: P}",
             ],
             "not known",
         ),
@@ -210,3 +228,48 @@ def test_a_wait_ends_with_its_time_whatever_the_clock_shows() -> None:
     hot = "{wait: {id: hot, until: station.temperature > 45 degC, timeout: 61.7 s, on_timeout: continue, source: P}}"
     course = tried(f"repeat: {{id: r, max: 60, source: P, steps: [{hot}]}}")
     assert course.seconds - course.marks["day0"] == pytest.approx(60 * 61.7)
+
+
+def test_guards_alarm_after_their_delay_as_often_as_they_come() -> None:
+    low, over = "{let: {id: n, values: {x: turns - 1}}}", "{let: {id: n, values: {x: turns}}}"
+    rest = "{wait: {id: ID, for: 10 min, source: P}}"
+    rise = f"{{choose: {{id: c, cases: [{{else: [{over}]}}]}}}}"
+    turn = f"{low}, {rest.replace('ID', 'a')}, {rise}, {rest.replace('ID', 'b')}"
+    course = tried(f"repeat: {{id: r, max: 2, source: P, steps: [{turn}]}}")
+    assert (course.ended, course.alarms) == ("complete", ["few", "few"])
+    brief = tried("let: {id: n, values: {x: turns - 1}}", "wait: {id: w, for: 4 min, source: P}")
+    assert brief.alarms == [], "its delay was not over"
+
+
+def test_what_an_earlier_turn_brought_is_gone_in_the_next() -> None:
+    first = "{choose: {id: c, cases: [{when: day < 1 h, steps: [{let: {id: only, values: {x: turns}}}]}, {else: []}]}}"
+    old = "{choose: {id: d, cases: [{when: known(only.x), steps: [{note: {id: had, text: x}}]}, {else: []}]}}"
+    course = tried(f"repeat: {{id: r, every: 2 h, max: 3, source: P, steps: [{first}, {old}]}}")
+    assert [did.path for did in course.did if did.verb == "note"] == ["work/r/1/d/1/had"]
+
+
+def test_what_passes_too_late_or_in_vain_is_an_exception_as_in_a_batch() -> None:
+    course = tried(
+        "wait: {id: vain, until: medium.volume < 1 mL, timeout: 1 h, on_timeout: continue, source: P}",
+        "wait: {id: late, until: day >= 30 min, grace: 5 min, source: P}",
+        "repeat: {id: r, every: 10 min, max: 2, source: P, steps: [{wait: {id: w, for: 25 min, source: P}}]}",
+    )
+    assert course.ended == "complete", course.reason
+    assert [each.partition(":")[0] for each in course.exceptions] == ["work/vain", "work/late", "work/r"]
+    skipped = tried(
+        "repeat: {id: r, max: 1, source: P, steps: [{wait: {id: w, until: day >= -1 h, grace: 1 s, on_missed: skip}}, "
+        "{note: {id: never, text: x}}]}",
+        "note: {id: after, text: x}",
+    )
+    assert [did.path for did in skipped.did if did.verb == "note"] == ["work/after"]
+
+
+def test_what_else_is_sampled_does_not_shift_a_count() -> None:
+    glucose = "ask: {id: look, text: Look, inputs: {glucose: {unit: mmol/L, range: 0..50 mmol/L, source: P}}}"
+    recipe = load("nci-rep-grex")
+    text = recipe_text("nci-rep-grex")
+    place = "- operation: harvest\n  title: Harvest, count and wash, over within day 14\n  steps:\n"
+    assert place in text
+    looked = load_text(text.replace(place, f"{place}  - {glucose}\n"), "looked.yaml")
+    one, other = dry_run(recipe, 1).counts[-1], dry_run(looked, 1).counts[-1]
+    assert one.seen / one.true == pytest.approx(other.seen / other.true, rel=1e-3)

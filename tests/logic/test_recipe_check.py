@@ -422,8 +422,15 @@ def test_a_loop_by_number_has_no_mark_and_no_strange_time_in_it() -> None:
     assert said(*found(repeated("max: 2", "{mark: {id: again}}"))) == [("mark-duplicate", "error")]
     assert said(*found(repeated("max: 2, every: 5 mL", "{" + SEEN + "}"))) == [("dimension", "error")]
     assert said(*found(repeated("max: 2, until: day + 1 d", "{" + SEEN + "}"))) == [("kind", "error")]
-    for wrong in ("max: 0", "max: 501", "every: 1 h", "max: 2, on_max: continue"):
+    for wrong in ("max: 0", "max: 501", "every: 1 h", "max: 2, on_max: continue", "max: 2, every: 0 h"):
         assert said(*found(repeated(wrong, "{" + SEEN + "}"))) == [("schema", "error")], wrong
+
+
+def test_turns_within_turns_are_bounded_all_together() -> None:
+    within = "{choose: {id: c, cases: [{else: [{repeat: {id: again, max: 30, source: P, steps: [{" + SEEN + "}]}}]}]}}"
+    assert found(repeated("max: 16", within)) == []
+    (finding,) = found(repeated("max: 17", within))
+    assert "up to 510 turns" in str(finding)
 
 
 def test_a_batch_that_ends_in_its_turns_comes_to_nothing_after_them_unless_there_may_be_none() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -14,10 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devices.diagnostic import DocumentError
+from tilctl.cli import study as command
 from tilctl.cli.dryrun.course import PERSON, Did, visits
 from tilctl.cli.main import main
+from tilctl.cli.studying import lots
 from tilctl.cli.studying.figures import bootstrap, median_day, share, spread
+from tilctl.cli.studying.lot import Lot
 from tilctl.cli.studying.model import load_study, shipped
+from tilctl.cli.studying.report import Against, as_data, figures
 
 SHORT = """\
 recipe: short
@@ -118,6 +123,9 @@ def test_what_people_do_within_two_hours_is_one_visit() -> None:
     ("old", "new", "says"),
     [
         ("floor: 1e6 cells", "floor: 1e6 mL", "cells"),
+        ("floor: 1e6 cells", "floor: 0 cells", "every lot"),
+        ("name: much", 'name: "mu\\e[31mch"', "cannot be printed"),
+        ("title: Much or little", 'title: "Much\\u202e"', "cannot be printed"),
         ("donors: 6", "donors: 1", "2"),
         ("recipe: short.yaml, set: {volume: 600 mL}", "recipe: shrot, set: {}", "shrot"),
         ("volume: 600 mL", "volume: 601 mL", "100..600"),
@@ -179,6 +187,36 @@ def test_what_cannot_be_assumed_is_told(folder: Path, text: str, says: str) -> N
     assert says in str(caught.value)
 
 
+# --- against the first ---------------------------------------------------------------------------------------------
+
+
+def lot(seed: int, cells: float) -> Lot:
+    return Lot(seed, "complete", "", cells, 90.0, None, 14.0, 1.0, 2, 2, 0, 0)
+
+
+def against(tmp_path: Path, first: list[float], second: list[float]) -> tuple[Against | None, dict[str, Any]]:
+    (tmp_path / "short.yaml").write_text(SHORT, "utf-8")
+    (tmp_path / "volumes.yaml").write_text(STUDY, "utf-8")
+    study = load_study(str(tmp_path / "volumes.yaml"))
+    lots = {name: [lot(*each) for each in enumerate(own)] for name, own in (("much", first), ("little", second))}
+    arms = figures(study, lots, 1)
+    data: dict[str, Any] = json.loads(json.dumps(as_data(study, arms, 1, 0.0), allow_nan=False))
+    return arms[1].against, data["arms"][1]
+
+
+def test_a_first_arm_that_gives_the_hard_donors_up_is_not_flattered_by_it(tmp_path: Path) -> None:
+    found, _ = against(tmp_path, [1e9, 1e9, 0.0, 0.0, 0.0], [0.5e9, 0.5e9, 1e9, 1e9, 0.0])
+    assert found is not None
+    assert (found.ratio, found.donors) == (math.inf, 4), "a donor of which neither made a lot says nothing"
+
+
+def test_what_json_cannot_say_is_null(tmp_path: Path) -> None:
+    _, one = against(tmp_path, [1e9, 0.0], [2e9, 0.0])
+    assert (one["cells_against_first"], one["against_donors"]) == ([2.0, None, None], 1)
+    _, none = against(tmp_path, [0.0, 0.0], [0.0, 0.0])
+    assert (none["cells_against_first"], none["against_donors"]) == (None, 0)
+
+
 # --- running ----------------------------------------------------------------------------------------------------------
 
 
@@ -211,6 +249,46 @@ def test_the_figures_are_of_what_was_walked(folder: Path, capsys: pytest.Capture
     assert [(row["arm"], row["seed"]) for row in rows] == [(a, str(s)) for a in ("much", "little") for s in (1, 2, 3)]
     assert json.loads((out / "study.json").read_text("utf-8"))["arms"] == found["arms"]
     assert (out / "cells.svg").read_text("utf-8").count("<svg") == 1
+
+
+def test_alarms_of_guards_are_counted_for_each_lot(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    guard = "{id: full, when: rep.volume > 500 mL, priority: high, cause: c, consequence: c, action: a, allowed: h}"
+    guarded = SHORT.replace(
+        "procedure:", f"guards:\n- {guard}\nprocedure:".replace("allowed: h", "source: P, allowed: h")
+    )
+    (folder / "short.yaml").write_text(guarded, "utf-8")
+    out = folder / "out"
+    found = ran(capsys, str(folder / "volumes.yaml"), "--donors", "2", "--jobs", "1", "--out", str(out))
+    assert [arm["alarms"] for arm in found["arms"]] == [1.0, 0.0]
+    with (out / "lots.csv").open(encoding="utf-8", newline="") as file:
+        assert [row["alarms"] for row in csv.DictReader(file)] == ["1", "1", "0", "0"]
+
+
+def test_names_are_drawn_as_they_are(folder: Path) -> None:
+    text = STUDY.replace("name: much", "name: '$\\frac$'").replace("name: little", "name: '$ <&>'")
+    (folder / "volumes.yaml").write_text(text.replace("Much or", "$\\frac$ or"), "utf-8")
+    assert main(["study", "run", str(folder / "volumes.yaml"), "--jobs", "1", "--out", str(folder / "out")]) == 0
+    assert "$ &lt;&amp;&gt;" in (folder / "out" / "cells.svg").read_text("utf-8")
+
+
+def test_a_lot_that_breaks_and_a_process_that_is_killed_are_told(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> Lot:
+        raise DocumentError([])
+
+    monkeypatch.setattr(lots, "expand", broken)
+    assert main(["study", "run", str(folder / "volumes.yaml"), "--jobs", "1"]) == 70
+    assert "donor 1 of the arm 'much': DocumentError" in capsys.readouterr().err
+
+    def killed(*_: object) -> dict[str, list[Lot]]:
+        raise BrokenProcessPool
+
+    monkeypatch.setattr(command, "lots_of", killed)
+    assert main(["study", "run", str(folder / "volumes.yaml"), "--jobs", "1", "--json"]) == 3
+    told = capsys.readouterr()
+    assert "fewer --jobs" in told.err
+    assert told.out == ""
 
 
 def test_a_table_for_people_says_what_it_is_worth(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

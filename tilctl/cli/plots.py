@@ -49,7 +49,7 @@ def culture(path: Path, rows: Sequence[CultureRow], summary: Summary, title: str
     looks = _looks(vessels)
     with drawing(path, 10.0) as figure:
         axes = figure.subplots(4, 1, sharex=True, height_ratios=(3, 2, 1.4, 2))
-        figure.suptitle(f"{title}\n{WARNING}")
+        figure.suptitle(f"{literal(title)}\n{WARNING}")
         _cells(axes[0], rows, vessels, looks, offset)
         _laboratory(axes[0], summary.counts, begin)
         for name, own in vessels.items():
@@ -80,7 +80,7 @@ def freezing(path: Path, run: FreezeRun, title: str) -> bool:
         return False
     with drawing(path, 5.5) as figure:
         axis = figure.subplots()
-        figure.suptitle(f"{title}: freezing run, profile {run.profile}, ended as {run.ended_as}\n{WARNING}")
+        figure.suptitle(f"{literal(title)}: freezing run, profile {run.profile}, ended as {run.ended_as}\n{WARNING}")
         minutes = [row[0] / 60.0 for row in run.series]
         wanted = {"color": COLOURS[7], "linewidth": 1.0, "linestyle": "--", "label": "set point of the chamber"}
         axis.plot(minutes, [_gap(setpoint) for *_, setpoint in run.series], **wanted)
@@ -104,6 +104,11 @@ def _mark(finding: Mapping[str, Any]) -> str:
 
 def _gap(value: float | None) -> float:
     return float("nan") if value is None else value
+
+
+def literal(text: str) -> str:
+    """Return a text that is drawn as it is: between two dollar signs matplotlib would read a formula."""
+    return text.replace("$", r"\$")
 
 
 @contextmanager

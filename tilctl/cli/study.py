@@ -7,11 +7,14 @@ import json
 import os
 import sys
 import time
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from devices.document import DocumentError
 from tilctl.cli.exits import CommandFailed, Exit
+from tilctl.cli.plain import lines
 from tilctl.cli.studying import plots, report, tornado
+from tilctl.cli.studying.lot import Lot
 from tilctl.cli.studying.lots import lots_of
 from tilctl.cli.studying.model import MOST_DONORS, Study, load_study, shipped
 from tilctl.cli.studying.telling import Progress
@@ -55,7 +58,7 @@ def _run(args: argparse.Namespace) -> int:
     seeds = range(args.seed, args.seed + (args.donors or study.donors))
     began = time.monotonic()
     with Progress(len(seeds) * len(study.compared)) as progress:
-        lots = lots_of(study, folder, seeds, args.jobs, progress.advance)
+        lots = _lots(study, folder, seeds, args.jobs, progress)
     arms = report.figures(study, lots, args.seed)
     wall = time.monotonic() - began
     data = report.as_data(study, arms, args.seed, wall)
@@ -74,6 +77,14 @@ def _run(args: argparse.Namespace) -> int:
         except OSError as error:
             raise CommandFailed(Exit.UNAVAILABLE, f"--out: {error.filename}: {error.strerror}") from error
     return Exit.OK
+
+
+def _lots(study: Study, folder: Path, seeds: range, jobs: int, progress: Progress) -> dict[str, list[Lot]]:
+    try:
+        return lots_of(study, folder, seeds, jobs, progress.advance)
+    except BrokenProcessPool as error:
+        text = "a process was killed, perhaps for want of memory: nothing was written; try again with fewer --jobs"
+        raise CommandFailed(Exit.UNAVAILABLE, text) from error
 
 
 def _list(*, as_json: bool) -> int:
@@ -95,7 +106,7 @@ def _study(name_or_path: str) -> Study:
     try:
         return load_study(name_or_path)
     except DocumentError as error:
-        raise CommandFailed(Exit.BAD_INPUT, f"the study cannot be used:\n{error}") from error
+        raise CommandFailed(Exit.BAD_INPUT, f"the study cannot be used:\n{lines(error)}") from error
 
 
 def _make(out: Path) -> None:

@@ -7,7 +7,7 @@ what is not known nothing is said: an early warning that is wrong is worse than 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from devices.quantity import Quantity, QuantityError, parse, show
@@ -137,7 +137,10 @@ class _Walk:
                 self._transfer(step, path, aliases)
             case verbs.Let():
                 self._let(step, aliases)
+            case verbs.Ask():
+                self._to_come(step.id, step.inputs, path)
             case verbs.Sample():
+                self._to_come(step.id, step.results, path)
                 self._sample(step, aliases)
             case verbs.Incubate():
                 self._after = step.until
@@ -201,6 +204,12 @@ class _Walk:
         held = None if name is None else self._volumes.get(name)
         if name is not None and held is not None:
             self._volumes[name] = None if volume is None else max(0.0, held - volume.value)
+
+    def _to_come(self, step: str, names: Iterable[str], path: str) -> None:
+        """Make unknown what people will say here: what they said in an earlier round is not it."""
+        for name in (f"{step}.{name}" for name in names):
+            if self._batch.state.setters.get(name) != path:
+                self._values[name] = Operand(name, None)
 
     def _let(self, step: verbs.Let, aliases: Mapping[str, str]) -> None:
         for name, text in step.values.items():

@@ -178,6 +178,9 @@ class Prompts:
         units = {name: _canonical(spec) for name, spec in specs.items() if spec.get("type") == "number"}
         values = {name: prompt.answer.get(name) for name in specs}
         given = {name: unit for name, unit in units.items() if unit}
+        if self._batch.state.overtaken(prompt.path):
+            text = f"{prompt.text}: answered when a later round of the step had begun; it decides nothing any more"
+            self._batch.note(ev.ExceptionRaised("late", text, prompt.path))
         self._batch.note(ev.ValuesSet(prompt.path, values, given))
         self._batch.note(ev.PromptAnswered(number, prompt.path, prompt.answer))
         self._tasks.pop(number, None)

@@ -113,6 +113,7 @@ class BatchState:
         self.nodes: dict[str, Node] = {}
         self.values: dict[str, tuple[Value, str]] = {}
         self.setters: dict[str, str] = {}  # name of a value -> path of the step that set it
+        self.rounds: dict[str, str] = {}  # step of the recipe -> its path in the round that began last
         self.marks: dict[str, datetime] = {}
         self.serials: dict[str, str] = {}  # instrument -> the serial number that the batch works with
         self.targets: dict[str, tuple[Value, str]] = {}
@@ -157,6 +158,10 @@ class BatchState:
         """Return the intents that no evidence has closed, those in doubt among them."""
         return [intent for intent in self.intents.values() if intent.outcome in ("", "in_doubt")]
 
+    def overtaken(self, path: str) -> bool:
+        """Whether a later round of a step has begun: Invariant: what comes of this one then decides nothing."""
+        return self.rounds.get(bare_path(path), path) != path
+
     def since(self, mark: str, now: datetime) -> timedelta | None:
         """Return biological time since a mark, or None while it is not set."""
         moment = self.marks.get(mark)
@@ -186,7 +191,7 @@ class BatchState:
                 self.confirmed.discard(event.tag)
             case ev.TargetConfirmed():
                 self.confirmed.add(event.tag)
-            case ev.ValuesSet():
+            case ev.ValuesSet() if not self.overtaken(event.path):
                 step = event.path.rpartition("/")[2]
                 for name, value in event.values.items():
                     self.values[f"{step}.{name}"] = (value, event.units.get(name, ""))
@@ -236,10 +241,19 @@ class BatchState:
                 self.held_for = event.reason
 
     def _forget(self, path: str) -> None:
-        """Drop the values of an earlier round of the same step: those of the last flask are not those of this one."""
+        """Drop the values of earlier rounds of this step and of the loops around it: they say nothing of this round."""
         step = bare_path(path)
-        for name in [name for name, setter in self.setters.items() if setter != path and bare_path(setter) == step]:
-            del self.values[name], self.setters[name]
+        self.rounds[step] = path
+        parts = path.split("/")
+        around = [("/".join(parts[:i]) + "/", f"{parts[i]}/") for i in range(1, len(parts)) if self._loops(parts[:i])]
+        for name, setter in list(self.setters.items()):
+            earlier = any(setter.startswith(loop) and not setter.startswith(loop + own) for loop, own in around)
+            if earlier or (setter != path and bare_path(setter) == step):
+                del self.values[name], self.setters[name]
+
+    def _loops(self, parts: list[str]) -> bool:
+        node = self.nodes.get("/".join(parts))
+        return node is not None and node.verb in ("for_each", "repeat")
 
     def _step(
         self, event: ev.StepStarted | ev.StepPhase | ev.StepCompleted | ev.StepHeld | ev.StepFailed, t: datetime

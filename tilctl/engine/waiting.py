@@ -50,11 +50,15 @@ def seconds_until(expression: Expression, scope: Scope) -> float | None:
 
 def seconds_since(context: Context, expression: Expression) -> float:
     """Return for how many seconds a condition has been true by the passing of time, at most since the batch began."""
+    began = context.batch.state.started or context.node.started
+    return seconds_true(expression, context.scope, (context.batch.clock.now() - began).total_seconds())
+
+
+def seconds_true(expression: Expression, scope: Scope, most_s: float) -> float:
+    """Return for how many seconds a condition has been true by the passing of time, `most_s` at most."""
     if not any(_timed(name) for name in expression.names):
         return 0.0
-    scope = context.scope
-    began = context.batch.state.started or context.node.started
-    low, high = 0.0, max(0.0, (context.batch.clock.now() - began).total_seconds())
+    low, high = 0.0, max(0.0, most_s)
     if expression.truth(_Later(scope, -high)) is True:
         return high
     while high - low > _STEP / 2:

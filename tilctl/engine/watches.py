@@ -40,9 +40,10 @@ def _longest_hold(batch: Batch, path: str, step: AnyVerb, limit: str) -> Watch:
     seconds = parse_as(limit, "s")
 
     def applies() -> bool:
+        if batch.state.state is not State.HELD:
+            return False  # first of all: it is asked at each scan, and a loop of 500 turns has thousands of nodes
         nodes = batch.state.nodes.values()
-        under_way = any(step_at(batch.recipe, n.path) is step and n.status is not StepStatus.COMPLETE for n in nodes)
-        return batch.state.state is State.HELD and under_way
+        return any(n.status is not StepStatus.COMPLETE and step_at(batch.recipe, n.path) is step for n in nodes)
 
     def condition() -> bool | None:
         since = batch.state.changed

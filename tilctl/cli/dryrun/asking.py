@@ -9,7 +9,7 @@ from typing import Any
 
 from devices.quantity import parse
 from recipes.expr import Value
-from recipes.model import Recipe
+from recipes.model import Container, Recipe
 from recipes.steps import Ask, Sample
 from simulators.operator import Operator
 from tilctl.engine.verbs.ask import number_spec, spec_of
@@ -41,6 +41,21 @@ def inputs_of_sample(step: Sample, recipe: Recipe) -> dict[str, dict[str, Any]]:
         choices = {"type": "choice", "choices": list(result.choices)}
         found[name] = choices if result.choices else {"type": "number", **number_spec(result.unit or "", result.range)}
     return found
+
+
+def item_of(
+    name: str, declared: Container, place: str, port: int, limit_ml: float, held_ml: float | None
+) -> dict[str, Any]:
+    """Return a container that is to be mounted as a question shows it."""
+    return {
+        "name": name, "kind": declared.kind, "class": declared.class_ or declared.kind, "holds": declared.holds or "",
+        "place": place, "port": port, "limit_ml": limit_ml, "volume_ml": held_ml,
+    }  # fmt: skip
+
+
+def shown(name: str, port: int) -> dict[str, Any]:
+    """Return a mounted container as a question shows it."""
+    return {"name": name, "container": name, "port": port, "place": str(port)}
 
 
 class Asking:

@@ -72,6 +72,7 @@ class Course:
     """What a dry run came to.
 
     `operations`: when each began (s).  `asked`: what people were asked, by path, as it was shown to them.
+    `alarms` names each guard and clock of the recipe that was raised, as often as it was.
     """
 
     ended: str = "complete"  # complete, stopped, aborted; held: a person would have to decide
@@ -83,6 +84,7 @@ class Course:
     counts: list[Counted] = field(default_factory=list[Counted])
     marks: dict[str, float] = field(default_factory=dict[str, float])
     exceptions: list[str] = field(default_factory=list[str])
+    alarms: list[str] = field(default_factory=list[str])
     mounted: list[Mounted] = field(default_factory=list[Mounted])
     dosed: list[Dosed] = field(default_factory=list[Dosed])
     sampled: list[Sampled] = field(default_factory=list[Sampled])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 
+from recipes.steps import Transfer
 from simulators.bench import Bench
 from simulators.plant import HOOKS, STATION, WASTE, Plant
+from tilctl.engine.verbs.transfer import MOST_TRIES, SMALLEST_ML
 
 PUMP = "pump_media"  # one for all: which line a site has for a transfer is the site's
 
@@ -46,6 +48,27 @@ class Liquids:
         """Return what a container really holds (mL)."""
         container = self.plant.place(self._ports[name])
         return 0.0 if container is None else container.contents.volume
+
+    def doses(
+        self,
+        step: Transfer,
+        source: str,
+        destination: str,
+        wanted: float,
+        tolerance: float,
+        rate: float,
+        pass_s: Callable[[float], None],
+    ) -> Iterator[float]:
+        """Dose as a controller does, what a pump slips only where it is beyond the tolerance; yield what each moved."""
+        over = min(0.02 * wanted + 2.0, 20.0) if step.all else 0.0  # to be sure that it is empty
+        missing, tries = wanted, 0
+        while missing >= SMALLEST_ML and tries < MOST_TRIES and (missing > tolerance or tries == 0):
+            pass_s(self.begin(source, destination, missing + (over if tries == 0 else 0.0), rate))
+            moved = self.end(source, destination)
+            yield moved
+            missing, tries = missing - moved, tries + 1
+            if step.all or (step.one_shot and moved > 0.0):
+                return
 
     def begin(self, source: str, destination: str, volume_ml: float, rate: float) -> float:
         """Start a dispense; return how long it takes (s)."""

@@ -21,7 +21,19 @@ class Known:
     tag: Callable[[str], Operand | None]
     ledger: Ledger = field(default_factory=Ledger)
     values: dict[str, Value | None] = field(default_factory=dict[str, Value | None])
+    setters: dict[str, str] = field(default_factory=dict[str, str])  # name of a value -> path of the step that set it
     marks: dict[str, float] = field(default_factory=dict[str, float])
+
+    def set(self, path: str, values: Mapping[str, Value | None]) -> None:
+        """Take in what a step brings."""
+        for name, value in values.items():
+            known = f"{path.rpartition('/')[2]}.{name}"
+            self.values[known], self.setters[known] = value, path
+
+    def forget(self, loop: str) -> None:
+        """Drop what earlier rounds of a loop brought, as the engine does when a round begins."""
+        for name in [name for name, path in self.setters.items() if path.startswith(loop)]:
+            del self.values[name], self.setters[name]
 
     def limit_ml(self, container: str) -> float:
         """Return the most that a container may hold (mL)."""

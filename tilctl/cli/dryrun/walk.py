@@ -7,12 +7,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from devices.quantity import Quantity, parse, parse_as
-from devices.role import ROLES
+from devices.quantity import Quantity, parse, parse_as, show
 from recipes import steps as verbs
 from recipes.catalog import load_freezing
 from recipes.dosing import DoseError, dosed, stock_of
-from recipes.expr import INVALID, Operand, compile, reference
+from recipes.expr import INVALID, ExprError, compile, reference
 from recipes.freezing_model import longest, program
 from recipes.model import FULL_SHARE, Recipe
 from recipes.ranges import parse_range
@@ -26,15 +25,19 @@ from simulators.physics.fluid import CLASSES
 from simulators.physics.parameters import Setting
 from simulators.physics.vessels import OF_CLASS
 from simulators.plant import Plant
-from tilctl.cli.dryrun.asking import Answered, Asking, inputs_of_ask, inputs_of_sample
+from simulators.sight import BenchError
+from tilctl.cli.dryrun.asking import Answered, Asking, inputs_of_ask, inputs_of_sample, item_of, shown
 from tilctl.cli.dryrun.clock import MovedClock
 from tilctl.cli.dryrun.course import CONTROLLER, LABORATORY, PERSON, Counted, Course, Did, Dosed, Mounted, Sampled, Who
+from tilctl.cli.dryrun.guards import Guards
 from tilctl.cli.dryrun.liquids import Liquids, NoPlace
 from tilctl.cli.dryrun.scope import Known, KnownScope
+from tilctl.cli.dryrun.tags import Tags
 from tilctl.cli.simulated import simulated_rows
 from tilctl.engine.errors import ProcedureEnd, StepError
-from tilctl.engine.verbs.transfer import MOST_TRIES, SMALLEST_ML
-from tilctl.engine.waiting import seconds_until
+from tilctl.engine.verbs.mount import MINUTES_A_DAY
+from tilctl.engine.verbs.transfer import SMALLEST_ML
+from tilctl.engine.waiting import seconds_true, seconds_until
 from tilctl.plant.ledger import SAMPLES
 
 LOOK_S = 60.0  # between looks at a value of the plant that a step waits for
@@ -67,10 +70,12 @@ class Walk:
         self.recipe = recipe
         self._folders = folders
         inputs = {name: parameters.get(name, each.default) for name, each in recipe.parameters.items()}
-        self.known = Known(recipe, inputs, self.clock.monotonic, self._tag)
+        self._tags = Tags(recipe.equipment, self.plant)
+        self.known = Known(recipe, inputs, self.clock.monotonic, self._tags.read)
+        self._guards = Guards(recipe, self.known)
         self.course = Course(plant=self.plant)
+        self._skipped: set[str] = set()  # steps that ended late, after which the recipe passes over what follows
         self._asking = Asking(Operator(seed, self.bench.call, haste))
-        self._devices = {name: _device(each.role) for name, each in recipe.equipment.items()}
 
     def run(self) -> Course:
         """Walk to the end; what a controller would hold for ends the walk as `held`, with the reason."""
@@ -81,10 +86,10 @@ class Walk:
                 self._steps(operation.steps, operation.id, {})
         except ProcedureEnd as end:
             course.ended, course.reason = end.result, end.reason
-        except (StepError, NoPlace) as error:
+        except (StepError, NoPlace, ExprError, BenchError) as error:
             course.ended, course.reason = "held", str(error)
         course.seconds, course.marks = self.clock.monotonic(), self.known.marks
-        course.moved_ml = self.liquids.moved_ml
+        course.moved_ml, course.alarms = self.liquids.moved_ml, self._guards.alarms
         return course
 
     # --- time -----------------------------------------------------------------------------------------------------
@@ -95,8 +100,15 @@ class Walk:
     def _pass_to(self, t: float) -> None:
         if t > LONGEST_S:
             raise StepError(f"it would last more than {LONGEST_S / 86400:.0f} days", "look at what it waits for")
+        while (pending := self._guards.pending()) is not None and self.clock.monotonic() + pending < t:
+            self._move_to(self.clock.monotonic() + pending)
+            self._guards.look()
+        self._move_to(t)
+
+    def _move_to(self, t: float) -> None:
         self.clock.move_to(t)
         self.plant.time()
+        self.known.ledger.evaporate(t)
 
     def _until(self, path: str, text: str, aliases: Mapping[str, str], limit_s: float | None = None) -> bool:
         """Let time pass until a condition holds; False where `limit_s` comes first."""
@@ -111,10 +123,12 @@ class Walk:
             if end is not None and now >= end:
                 return False
             ahead = seconds_until(expression, scope)
-            reads_plant = any(name.partition(".")[0] in self._devices for name in expression.names)
-            if ahead is None and not reads_plant:
+            reads_plant = any(name.partition(".")[0] in self._tags.devices for name in expression.names)
+            left = None if end is None else end - now
+            waits = [each for each in (ahead, LOOK_S if reads_plant else None, left) if each is not None]
+            if not waits:
                 raise StepError(f"{path}: '{text}' never comes true", "nothing that it reads changes any more")
-            wait = min(each for each in (ahead, LOOK_S if reads_plant else None) if each is not None)
+            wait = min(waits)
             self._pass_to(now + wait if end is None else min(now + wait, end))
 
     # --- steps ----------------------------------------------------------------------------------------------------
@@ -122,6 +136,9 @@ class Walk:
     def _steps(self, steps: Sequence[AnyVerb], path: str, aliases: Mapping[str, str]) -> None:
         for step in steps:
             self._step(step, f"{path}/{step.id}", aliases)
+            self._guards.look()
+            if f"{path}/{step.id}" in self._skipped:
+                return  # its moment had passed: what was to follow it is passed over
 
     def _step(self, step: AnyVerb, path: str, aliases: Mapping[str, str]) -> None:
         if step.when is not None and not self._truth(path, step.when, aliases):
@@ -142,6 +159,7 @@ class Walk:
                 self._choose(step, path, aliases)
             case verbs.ForEach():
                 for number, each in enumerate(self.known.ledger.family(step.in_), start=1):
+                    self.known.forget(f"{path}/")
                     self._steps(step.steps, f"{path}/{number}", {**aliases, step.as_: each.name})
             case verbs.Repeat():
                 self._repeat(step, path, aliases)
@@ -160,7 +178,7 @@ class Walk:
                     found = compile(text).evaluate(self._scope(aliases))
                     if found is INVALID:
                         raise StepError(f"{path}: '{text}' is not known", "see to its operands")
-                    self.known.values[f"{step.id}.{name}"] = found
+                    self.known.set(path, {name: found})
             case verbs.End():
                 raise ProcedureEnd(step.as_, render(step.reason, self._scope(aliases)))
             case _:
@@ -179,10 +197,16 @@ class Walk:
                     self._pass(self._number(path, step.for_, aliases))
                     return
                 limit = None if step.timeout is None else self._number(path, step.timeout, aliases)
-                if not self._until(path, step.until or "true", aliases, limit) and step.on_timeout == "hold":
-                    raise StepError(f"{path}: '{step.until}' did not come true within {step.timeout}", "see to it")
+                if self._until(path, step.until or "true", aliases, limit):
+                    self._late(step, path, step.until or "true", aliases)
+                    return
+                text = f"{path}: '{step.until}' did not come true within {step.timeout}"
+                if step.on_timeout == "hold":
+                    raise StepError(text, "see to it")
+                self.course.exceptions.append(text)
             case verbs.Incubate():
                 self._until(path, step.until, aliases)
+                self._late(step, path, step.until, aliases)
                 day = self._scope(aliases).lookup(window_time(step.until))
                 window = None if step.window is None else parse_range(step.window, "d")
                 if window is not None and (day is None or not isinstance(day.value, float) or day.value not in window):
@@ -196,6 +220,20 @@ class Walk:
             case _:  # note, balance: nothing that a plant without faults could show
                 pass
 
+    def _late(self, step: verbs.Wait | verbs.Incubate, path: str, until: str, aliases: Mapping[str, str]) -> None:
+        """Do what `on_missed` says of a moment that had passed by more than its grace before anybody came to it."""
+        late = seconds_true(compile(until), self._scope(aliases), self.clock.monotonic())
+        if step.grace is None or late <= parse_as(step.grace, "s"):
+            return
+        text = f"{path}: ended {show(late, 's')} late, {step.grace} are allowed (on_missed: {step.on_missed})"
+        self.course.exceptions.append(text)
+        if step.on_missed == "hold":
+            raise StepError(text, "decide whether what follows may still be done")
+        if step.on_missed == "abort":
+            raise ProcedureEnd("aborted", f"{path}: its moment was missed")
+        if step.on_missed == "skip":
+            self._skipped.add(path)
+
     def _choose(self, step: verbs.Choose, path: str, aliases: Mapping[str, str]) -> None:
         for number, case in enumerate(step.cases, start=1):
             if case.when is None or self._truth(path, case.when, aliases):
@@ -206,27 +244,28 @@ class Walk:
     def _repeat(self, step: verbs.Repeat, path: str, aliases: Mapping[str, str]) -> None:
         due = self.clock.monotonic()
         every = None if step.every is None else self._number(path, step.every, aliases)
+        if every is not None and every <= 0.0:
+            raise StepError(f"{path}: every: {step.every} is no time", "the recipe needs a correction")
         for number in range(1, step.max + 1):
             if step.until is not None and self._truth(path, step.until, aliases):
                 return
             left = due - self.clock.monotonic()
-            if left > 0 and step.until is not None and self._comes(path, step.until, aliases, left):
+            if left > 0 and step.until is not None and self._until(path, step.until, aliases, left):
                 return
             self._pass(due - self.clock.monotonic())
+            self.known.forget(f"{path}/")
             self._steps(step.steps, f"{path}/{number}", aliases)
-            if every is not None:
-                due += every * max(1, int((self.clock.monotonic() - due) // every))
+            if every is not None and number < step.max:
+                periods = max(1, int((self.clock.monotonic() - due) // every))
+                due += every * periods
+                if periods > 1:
+                    text = f"{path}: {periods - 1} turns were passed over, before turn {number + 1}"
+                    self.course.exceptions.append(text)
         if step.until is not None and not self._truth(path, step.until, aliases):
             text = f"{path}: '{step.until}' is not true after {step.max} turns"
             if step.on_max == "hold":
                 raise StepError(text, "see to its operands")
             self.course.exceptions.append(text)
-
-    def _comes(self, path: str, until: str, aliases: Mapping[str, str], within_s: float) -> bool:
-        """Let time pass until a condition comes true before the next turn; False where it does not."""
-        ahead = seconds_until(compile(until), self._scope(aliases))
-        reads_plant = any(name.partition(".")[0] in self._devices for name in compile(until).names)
-        return (ahead is not None or reads_plant) and self._until(path, until, aliases, within_s)
 
     # --- people ---------------------------------------------------------------------------------------------------
 
@@ -249,8 +288,7 @@ class Walk:
     def _ask(self, step: verbs.Ask, path: str, aliases: Mapping[str, str]) -> None:
         text = self.course.asked[path] = render(step.text, self._scope(aliases))
         answer = self._put(path, "ask", text, inputs_of_ask(step), step.due)
-        for name in step.inputs:
-            self.known.values[f"{step.id}.{name}"] = answer.values.get(name)
+        self.known.set(path, {name: answer.values.get(name) for name in step.inputs})
         if step.check is not None and not self._truth(path, step.check, aliases):
             raise StepError(f"{path}: '{step.check}' does not hold", "see to it, and answer again")
 
@@ -261,16 +299,15 @@ class Walk:
         if volume > 0:
             ledger.moved(sources[0].name, SAMPLES, volume)
         self.course.sampled.append(Sampled(path, self.clock.monotonic(), sources[0].name, volume, step.results))
-        self.known.values |= {f"{step.id}.{name}": None for name in step.deferred}
+        self.known.set(path, dict.fromkeys(step.deferred))
         if not step.awaited:
             self.bench.sample(sources[0].name, volume)
             return
         true = sum(c.contents.viable for each in sources if (c := self.plant.place(self.liquids.port(each.name))))
-        drawn, began = [_shown(each.name, self.liquids.port(each.name)) for each in sources], self.clock.monotonic()
+        drawn, began = [shown(each.name, self.liquids.port(each.name)) for each in sources], self.clock.monotonic()
         inputs = inputs_of_sample(step, self.recipe)
         answer = self._put(path, "sample", f"Sample {step.from_}", inputs, step.due, sources=drawn)
-        for name in step.awaited:
-            self.known.values[f"{step.id}.{name}"] = answer.values.get(name)
+        self.known.set(path, {name: answer.values.get(name) for name in step.awaited})
         seen = answer.values.get("tvc")
         if isinstance(seen, Quantity):
             self.course.counts.append(Counted(path, began, seen.value, true))
@@ -283,12 +320,11 @@ class Walk:
             number = int(self._number(path, step.count_of(family) or declared.count or "1", aliases))
             held = None if volume == "ask" else self._number(path, volume, aliases)
             for name in [family] if declared.count is None else [f"{family}[{i}]" for i in range(1, number + 1)]:
+                if self.known.ledger.family(name):
+                    raise StepError(f"{path}: {name} is mounted already", "unmount it first")
                 place = step.at or declared.place_class
-                items.append({
-                    "name": name, "kind": declared.kind, "class": declared.class_ or declared.kind,
-                    "holds": declared.holds or "", "place": place, "port": self.liquids.place(name, place),
-                    "limit_ml": self.known.limit_ml(name), "volume_ml": held,
-                })  # fmt: skip
+                port = self.liquids.place(name, place)
+                items.append(item_of(name, declared, place, port, self.known.limit_ml(name), held))
         limits = {"type": "number", "min": 0.0, "unit": "mL", "canonical": "mL"}
         inputs = {f"volume.{i['name']}": limits | {"max": i["limit_ml"]} for i in items if i["volume_ml"] is None}
         answer = self._put(path, "mount", step.text or "Mount", inputs, containers=items)
@@ -296,14 +332,15 @@ class Walk:
             name = item["name"]
             given = answer.values.get(f"volume.{name}")
             held = given.value if isinstance(given, Quantity) else float(item["volume_ml"] or 0.0)
-            self.known.ledger.mounted(name, item["place"] + str(item["port"]), item["class"], held, None, "")
+            lost = parse_as(self.recipe.containers[name.partition("[")[0]].evaporation, "mL/min") * MINUTES_A_DAY
+            self.known.ledger.mounted(name, item["place"] + str(item["port"]), item["class"], held, None, "", lost)
             self.course.mounted.append(Mounted(path, name, item["volume_ml"], held))
 
     def _unmount(self, step: verbs.Unmount, path: str, aliases: Mapping[str, str]) -> None:
         leaving = [each for name in step.containers for each in self.known.ledger.family(name)]
         if not leaving:
             return
-        items = [_shown(each.name, self.liquids.port(each.name)) for each in leaving]
+        items = [shown(each.name, self.liquids.port(each.name)) for each in leaving]
         self._put(path, "unmount", step.text or "Take away", {}, containers=items)
         for each in leaving:
             self.known.ledger.unmounted(each.name)
@@ -322,15 +359,24 @@ class Walk:
             "dose": lambda: self._dosed(step, path, source.name, target.volume_ml, aliases),
             "final": lambda: self._dosed(step, path, source.name, target.volume_ml, aliases),
         }[step.amount]()
-        if target.volume_ml + wanted > FULL_SHARE * self.known.limit_ml(target.name):
+        given = parse(step.tolerance)
+        tolerance = given.value if given.unit == "mL" else wanted * given.value / 100.0
+        more = 0.0 if step.all else max(0.0, tolerance)
+        if target.volume_ml + wanted + more > FULL_SHARE * self.known.limit_ml(target.name):
             raise StepError(f"{path}: {target.name} would be over-full", "correct the recipe")
         if wanted < -1.0 or wanted > source.volume_ml + max(3.0, 0.02 * source.volume_ml):
             raise StepError(f"{path}: {source.name} holds {source.volume_ml:.0f} mL, {wanted:.0f} are wanted", "")
         if step.settle is not None:
             self._pass(self._number(path, step.settle, aliases))
-        given = parse(step.tolerance)
-        tolerance = given.value if given.unit == "mL" else wanted * given.value / 100.0
-        moved = self._move(step, source.name, target.name, wanted, tolerance, self._number(path, step.rate, aliases))
+        rate = self._number(path, step.rate, aliases)
+        moved = 0.0
+        for share in self.liquids.doses(step, source.name, target.name, wanted, tolerance, rate, self._pass):
+            self.known.ledger.moved(source.name, target.name, share)
+            moved += share
+        if wanted - moved > max(tolerance, 3.0, 0.05 * wanted):
+            raise StepError(f"{path}: only {moved:.1f} of {wanted:.1f} mL came out of {source.name}", "see to it")
+        if abs(moved - wanted) > max(tolerance, SMALLEST_ML, 3.0):
+            self.course.exceptions.append(f"{path}: {moved:.1f} mL moved, {wanted:.1f} mL were ordered")
         self.course.dosed.append(Dosed(path, source.name, target.name, wanted, moved, 0.0 if step.all else tolerance))
 
     def _dosed(self, step: verbs.Transfer, path: str, source: str, held_ml: float, aliases: Mapping[str, str]) -> float:
@@ -342,21 +388,6 @@ class Walk:
         if 0.0 < volume < SMALLEST_ML:
             raise StepError(f"{path}: {volume:.2g} mL of {source} are too little to be dosed", "dilute the stock")
         return volume
-
-    def _move(
-        self, step: verbs.Transfer, source: str, target: str, wanted: float, tolerance: float, rate: float
-    ) -> float:
-        """Dose as a controller does: what a pump slips is dosed after only where it is beyond the tolerance."""
-        over = min(0.02 * wanted + 2.0, 20.0) if step.all else 0.0  # to be sure that it is empty
-        missing, tries = wanted, 0
-        while missing >= SMALLEST_ML and tries < MOST_TRIES and (missing > tolerance or tries == 0):
-            self._pass(self.liquids.begin(source, target, missing + (over if tries == 0 else 0.0), rate))
-            moved = self.liquids.end(source, target)
-            self.known.ledger.moved(source, target, moved)
-            missing, tries = missing - moved, tries + 1
-            if step.all or (step.one_shot and moved > 0.0):
-                break
-        return wanted - missing
 
     def _freeze(self, step: verbs.Freeze) -> None:
         """Run a profile on the simulated freezer, as the device does by itself."""
@@ -396,26 +427,6 @@ class Walk:
             raise StepError(f"{path}: no container '{text}' is mounted", "mount it first")
         return found
 
-    def _tag(self, name: str) -> Operand | None:
-        equipment, _, tag = name.partition(".")
-        device = self._devices.get(equipment)
-        if device is None:
-            return None
-        t, plant = self.plant.time(), self.plant
-        if device == "freezer":
-            cold: dict[str, tuple[Any, str]] = {
-                "ready": (plant.freezer.ready, ""), "ln2_level": (plant.freezer.ln2, "%"),
-                "chamber_temperature": (plant.freezer.chamber, "degC"),
-            }  # fmt: skip
-            value, unit = cold.get(tag, (None, ""))
-            return Operand(name, value, unit)
-        warm: dict[str, tuple[Any, str]] = {
-            "temperature": (plant.climate.temperature, "degC"), "co2": (plant.climate.co2, "%"),
-            "humidity": (plant.climate.humidity, "%"),
-        }  # fmt: skip
-        lag, unit = warm.get(tag, (None, ""))
-        return Operand(name, None if lag is None else lag.at(t), unit)
-
 
 def dry_run(
     recipe: Recipe,
@@ -426,11 +437,3 @@ def dry_run(
 ) -> Course:
     """Walk a recipe once: for the donor of a seed, or with all that a setting assumes."""
     return Walk(recipe, seed, parameters or {}, setting, folders=folders).run()
-
-
-def _device(role: str) -> str:
-    return "freezer" if role == "freezer" else "incubator" if role in ROLES else ""
-
-
-def _shown(name: str, port: int) -> dict[str, Any]:
-    return {"name": name, "container": name, "port": port, "place": str(port)}

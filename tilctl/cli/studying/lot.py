@@ -33,6 +33,7 @@ class Lot:
     visits: int
     touches: int
     exceptions: int
+    alarms: int  # of the recipe's guards and clocks
 
 
 def expand(recipe: Recipe, seed: int, parameters: Mapping[str, str], floor: float, setting: Setting) -> Lot:
@@ -49,6 +50,7 @@ def expand(recipe: Recipe, seed: int, parameters: Mapping[str, str], floor: floa
         visits=len(visits(course.people)),
         touches=len(course.people),
         exceptions=len(course.exceptions),
+        alarms=len(course.alarms),
     )  # fmt: skip
 
 

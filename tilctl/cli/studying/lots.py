@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing as mp
+import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -11,6 +12,11 @@ from pathlib import Path
 from recipes.model import Recipe
 from tilctl.cli.studying.lot import Lot, expand
 from tilctl.cli.studying.model import Arm, Study, recipe_of, setting_of
+
+
+class LotBroke(RuntimeError):
+    """A lot that broke, with its donor and arm; of one text, so that it comes whole from another process."""
+
 
 PORTION = 8  # donors that a process is given at once
 
@@ -47,7 +53,10 @@ def lots_of(
 def _in_processes(
     portions: Sequence[_Portion], jobs: int, found: dict[str, list[Lot]], told: Callable[[int], None]
 ) -> None:
-    with ProcessPoolExecutor(min(jobs, len(portions)), mp.get_context("spawn")) as pool:
+    # Ctrl-C reaches every process of a terminal: a worker ends in silence, the one that asked tells of it.
+    silent = (signal.SIGINT, signal.SIG_DFL)
+    number = min(jobs, len(portions))
+    with ProcessPoolExecutor(number, mp.get_context("spawn"), signal.signal, silent) as pool:
         work = {pool.submit(_expand, portion): portion for portion in portions}
         try:
             for done in as_completed(work):
@@ -61,7 +70,13 @@ def _in_processes(
 def _expand(portion: _Portion) -> list[Lot]:
     recipe = _recipe(portion.arm.recipe, portion.folder, portion.arm)
     study, arm = portion.study, portion.arm
-    return [expand(recipe, seed, arm.set, study.floor_cells, setting_of(study, arm, seed)) for seed in portion.seeds]
+    lots: list[Lot] = []
+    for seed in portion.seeds:
+        try:
+            lots.append(expand(recipe, seed, arm.set, study.floor_cells, setting_of(study, arm, seed)))
+        except Exception as error:
+            raise LotBroke(f"donor {seed} of the arm '{arm.name}': {type(error).__name__}: {error}") from error
+    return lots
 
 
 _loaded: dict[tuple[str, Path], Recipe] = {}

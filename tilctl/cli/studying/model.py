@@ -6,7 +6,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from devices import document
 from devices.diagnostic import Diagnostic, DocumentError, Severity
@@ -24,6 +24,15 @@ USUAL = "usual"  # the arm of a sensitivity in which nothing is changed
 SHIPPED = Path(str(files("tilctl.cli") / "studies"))
 
 
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("characters that cannot be printed: it stands on terminals and in plots")
+    return text
+
+
+Shown = Annotated[str, StringConstraints(min_length=1, max_length=120), AfterValidator(_printable)]
+
+
 class Arm(Frozen):
     """One of what is compared: a recipe, with parameters that are not its defaults.
 
@@ -31,7 +40,7 @@ class Arm(Frozen):
     in their units.
     """
 
-    name: Text
+    name: Shown
     recipe: Text
     set: dict[Id, Text] = Field(default_factory=dict[Id, Text])
     assume: dict[Text, Text] = Field(default_factory=dict[Text, Text])
@@ -57,7 +66,7 @@ class Study(Frozen):
     """
 
     study: Title
-    title: Text
+    title: Shown
     question: Text
     floor: Amount
     donors: int = Field(default=200, ge=2, le=MOST_DONORS)
@@ -130,10 +139,13 @@ def setting_of(study: Study, arm: Arm, seed: int) -> Setting:
 
 def _floor(study: Study, source: document.Document) -> list[Diagnostic]:
     try:
-        parse_as(study.floor, "cells")
+        cells = parse_as(study.floor, "cells")
     except QuantityError as error:
         return [source.diagnostic(Severity.ERROR, "quantity", ("floor",), error.message, hint=error.hint)]
-    return []
+    if cells > 0.0:
+        return []
+    text = f"{study.floor} is reached by every lot, also by one that was given up"
+    return [source.diagnostic(Severity.ERROR, "quantity", ("floor",), text, hint="a number of cells above 0")]
 
 
 def _arms(study: Study, source: document.Document, folder: Path) -> list[Diagnostic]:

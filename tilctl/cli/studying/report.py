@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -18,8 +19,21 @@ ML = 1000.0
 
 
 @dataclass(frozen=True, slots=True)
+class Against:
+    """Cells of an arm over those of the first, donor by donor: the median, its interval, and of how many donors.
+
+    A donor without cells in either says nothing and is left out.  One without cells in the first alone counts as
+    infinitely better, not as missing: to leave those out would flatter a first arm that gives the hard ones up.
+    """
+
+    ratio: float
+    within: Interval
+    donors: int
+
+
+@dataclass(frozen=True, slots=True)
 class ArmFigures:
-    """The figures of one arm; `against` compares its cells with the first arm's, donor by donor (None for that one)."""
+    """The figures of one arm; `against` compares its cells with the first arm's (None for that one)."""
 
     name: str
     donors: int
@@ -33,8 +47,9 @@ class ArmFigures:
     visits: float
     touches: float
     exceptions: float
+    alarms: float
     ended: Mapping[str, int]
-    against: tuple[float, Interval] | None
+    against: Against | None
 
 
 def figures(study: Study, lots: Mapping[str, Sequence[Lot]], seed: int) -> list[ArmFigures]:
@@ -46,7 +61,8 @@ def figures(study: Study, lots: Mapping[str, Sequence[Lot]], seed: int) -> list[
 def _arm(name: str, lots: Sequence[Lot], first: Sequence[Lot], floor: float, seed: int) -> ArmFigures:
     cells = [lot.cells for lot in lots]
     reached = sum(value >= floor for value in cells)
-    ratios = [own.cells / other.cells for own, other in zip(lots, first, strict=True) if other.cells > 0.0]
+    pairs = [(own.cells, other.cells) for own, other in zip(lots, first, strict=True) if own.cells or other.cells]
+    ratios = [own / other if other else math.inf for own, other in pairs]
     ended: dict[str, int] = {}
     for lot in lots:
         ended[lot.ended] = ended.get(lot.ended, 0) + 1
@@ -56,8 +72,9 @@ def _arm(name: str, lots: Sequence[Lot], first: Sequence[Lot], floor: float, see
         spread(cells), bootstrap(cells, median, seed), spread([lot.viability for lot in lots]),
         mean(lot.medium_ml for lot in lots) / ML,
         mean(lot.visits for lot in lots), mean(lot.touches for lot in lots), mean(lot.exceptions for lot in lots),
+        mean(lot.alarms for lot in lots),
         dict(sorted(ended.items())),
-        None if lots is first or not ratios else (median(ratios), bootstrap(ratios, median, seed)),
+        None if lots is first or not ratios else Against(median(ratios), bootstrap(ratios, median, seed), len(ratios)),
     )  # fmt: skip
 
 
@@ -82,8 +99,10 @@ def as_data(study: Study, arms: Sequence[ArmFigures], seed: int, wall_s: float) 
                 "visits": round(arm.visits, 3),
                 "touches": round(arm.touches, 3),
                 "exceptions": round(arm.exceptions, 3),
+                "alarms": round(arm.alarms, 3),
                 "ended": dict(arm.ended),
-                "cells_against_first": None if arm.against is None else [arm.against[0], *arm.against[1]],
+                "cells_against_first": None if arm.against is None else _finite(arm.against),
+                "against_donors": 0 if arm.against is None else arm.against.donors,
             }
             for arm in arms
         ],
@@ -99,7 +118,7 @@ def tell(study: Study, arms: Sequence[ArmFigures], wall_s: float, stream: TextIO
             f"reached {study.floor}",
             [f"{_percent(a.reached / a.donors)} ({_range(a.reached_in, _percent)})" for a in arms],
         ),
-        ("median day of that", ["never" if a.median_day is None else f"{a.median_day:.1f}" for a in arms]),
+        ("median day of holding it", ["never" if a.median_day is None else f"{a.median_day:.1f}" for a in arms]),
         ("cells, 10 %", [f"{arm.cells.p10:.2e}" for arm in arms]),
         ("cells, median", [f"{a.cells.p50:.2e} ({_range(a.median_cells_in, _cells)})" for a in arms]),
         ("cells, 90 %", [f"{arm.cells.p90:.2e}" for arm in arms]),
@@ -109,6 +128,7 @@ def tell(study: Study, arms: Sequence[ArmFigures], wall_s: float, stream: TextIO
         ("visits", [f"{arm.visits:.1f}" for arm in arms]),
         ("touches", [f"{arm.touches:.1f}" for arm in arms]),
         ("exceptions", [f"{arm.exceptions:.2f}" for arm in arms]),
+        ("alarms", [f"{arm.alarms:.2f}" for arm in arms]),
         ("ended", [", ".join(f"{number} {how}" for how, number in arm.ended.items()) for arm in arms]),
     ]
     print(f"{study.study}: {study.title}", file=stream)
@@ -146,6 +166,11 @@ def _range(interval: Interval, shown: Any) -> str:
     return f"{shown(interval[0])} to {shown(interval[1])}"
 
 
-def _against(against: tuple[float, Interval]) -> str:
-    ratio, (low, high) = against
-    return f"x{ratio:.2f} ({low:.2f} to {high:.2f})"
+def _against(against: Against) -> str:
+    low, high = against.within
+    return f"x{against.ratio:.2f} ({low:.2f} to {high:.2f}) of {against.donors}"
+
+
+def _finite(against: Against) -> list[float | None]:
+    """Return ratio and interval, None for what JSON cannot say: infinite, or unknown of one donor."""
+    return [each if math.isfinite(each) else None for each in (against.ratio, *against.within)]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from simulators.physics.parameters import Setting
-from tilctl.cli.plots import COLOURS, drawing
+from tilctl.cli.plots import COLOURS, drawing, literal
 from tilctl.cli.studying.model import USUAL, Study
 from tilctl.cli.studying.report import STANDING, ArmFigures
 
@@ -66,7 +66,7 @@ def draw(path: Path, study: Study, arms: Sequence[ArmFigures]) -> None:
     shown = list(reversed(found[:SHOWN]))
     with drawing(path, 1.5 + 0.3 * len(shown)) as figure:
         axis = figure.subplots()
-        figure.suptitle(f"{study.title}\n{STANDING.partition(':')[0]}")
+        figure.suptitle(f"{literal(study.title)}\n{STANDING.partition(':')[0]}")
         for index, bar in enumerate(shown):
             for value, colour in zip(bar.cells, COLOURS, strict=False):
                 style: dict[str, Any] = {"color": colour, "height": 0.7, "left": usual}
