@@ -6,6 +6,7 @@ import re
 from importlib.resources import files
 
 _SECTION = re.compile(r"^## `([a-z-]+)`")
+_CODE = re.compile(r"`((?:[a-z]+-[a-z-]+|row|limit))`")
 
 
 def page() -> str:
@@ -14,9 +15,12 @@ def page() -> str:
 
 
 def sections() -> dict[str, str]:
-    """Return the section of each code, as Markdown, in the order of the page."""
+    """Return the section of each code, as Markdown; of those without an example the paragraph that tells of them."""
     found: dict[str, str] = {}
-    for part in re.split(r"(?m)^(?=## )", page()):
+    head, *parts = re.split(r"(?m)^(?=## )", page())
+    for paragraph in head.split("\n\n"):
+        found |= dict.fromkeys(_CODE.findall(paragraph), paragraph.strip() + "\n")
+    for part in parts:
         if (match := _SECTION.match(part)) is not None:
             found[match[1]] = part.strip() + "\n"
     return found

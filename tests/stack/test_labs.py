@@ -42,14 +42,14 @@ def on_a_serial_port(folder: Path, port: Path) -> Path:
     return folder / "serial.yaml"
 
 
-@pytest.mark.parametrize("sockets", [False, True])
+@pytest.mark.parametrize("sockets", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_frames_of_rtu_give_the_same_record_in_every_run(sockets: bool, tmp_path: Path):
     first, second = (told(tmp_path / str(run), site=site_for("lab-watlow"), sockets=sockets) for run in (1, 2))
     assert (first.outcome, first.violations) == ("complete", [])
     assert first.head == second.head
 
 
-@pytest.mark.parametrize("sockets", [False, True])
+@pytest.mark.parametrize("sockets", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_line_of_a_serial_port_among_faults(sockets: bool, tmp_path: Path):
     job = Job("shakedown", tmp_path, profile="rough", steps=("culture/fill/first",), horizon_s=16_000.0, seed=5)
     faults, cuts = job.befalls()

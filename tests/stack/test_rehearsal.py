@@ -129,6 +129,7 @@ def test_the_same_seed_gives_the_same_record(shakedown: Outcome, tmp_path: Path)
     assert again.head == shakedown.head
 
 
+@pytest.mark.slow
 def test_a_busy_machine_gives_the_same_record(shakedown: Outcome, busy_machine: None, tmp_path: Path) -> None:
     busy = rehearsed("shakedown", 1, tmp_path)
     assert busy.records == shakedown.records
