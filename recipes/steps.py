@@ -191,9 +191,9 @@ class Repeat(Verb):
 
     `every`: from the begin of one turn to that of the next (biological time); absent: the next begins when one is
     over.  The moments are counted from the first turn, so that nothing drifts; turns that are over a whole `every` late
-    (an outage, a hold) are passed over, with an exception on the record.  What a turn brings is gone when the next begins;
-    an answer that comes later than that is on the record only, a deferred result too.  `on_max`: what becomes of the batch when the
-    condition has not come true after `max` turns.
+    (an outage, a hold) are passed over, with an exception on the record.  What a turn brings is gone when the next
+    begins; an answer that comes later than that is on the record only, a deferred result too.  `on_max`: what becomes
+    of the batch when the condition has not come true after `max` turns.
     """
 
     verb: Literal["repeat"]
