@@ -86,6 +86,12 @@ def test_the_interval_of_a_share_is_wilsons() -> None:
     assert share(10, 10)[1] == pytest.approx(1.0)
 
 
+def test_a_share_of_none_or_all_lies_within_its_interval_whatever_the_rounding() -> None:
+    for of in range(1, 3000):
+        assert share(0, of)[0] == 0.0, of
+        assert share(of, of)[1] == 1.0, of
+
+
 @given(st.lists(st.integers(0, 10**12), min_size=2, max_size=60))
 def test_percentiles_are_in_order_and_among_the_values(values: list[int]) -> None:
     found = spread([float(value) for value in values])
@@ -289,6 +295,14 @@ def test_a_lot_that_breaks_and_a_process_that_is_killed_are_told(
     told = capsys.readouterr()
     assert "fewer --jobs" in told.err
     assert told.out == ""
+
+
+def test_a_full_disk_is_told_with_its_place(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = folder / "out"
+    out.mkdir()
+    (out / "lots.csv").symlink_to("/dev/full")
+    assert main(["study", "run", str(folder / "volumes.yaml"), "--jobs", "1", "--out", str(out)]) == 3
+    assert f"--out: {out}" in capsys.readouterr().err
 
 
 def test_a_table_for_people_says_what_it_is_worth(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

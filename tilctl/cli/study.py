@@ -75,7 +75,7 @@ def _run(args: argparse.Namespace) -> int:
             else:
                 tornado.draw(args.out / "tornado.svg", study, arms)
         except OSError as error:
-            raise CommandFailed(Exit.UNAVAILABLE, f"--out: {error.filename}: {error.strerror}") from error
+            raise CommandFailed(Exit.UNAVAILABLE, f"--out: {error.filename or args.out}: {error.strerror}") from error
     return Exit.OK
 
 
@@ -116,7 +116,7 @@ def _make(out: Path) -> None:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise CommandFailed(Exit.UNAVAILABLE, f"--out: {error.filename}: {error.strerror}") from error
+        raise CommandFailed(Exit.UNAVAILABLE, f"--out: {error.filename or out}: {error.strerror}") from error
 
 
 def _number(text: str, low: int, high: int, what: str) -> int:

@@ -38,7 +38,7 @@ def share(number: int, of: int) -> Interval:
     p = number / of
     middle = (p + Z * Z / (2 * of)) / (1 + Z * Z / of)
     half = Z / (1 + Z * Z / of) * math.sqrt(p * (1 - p) / of + Z * Z / (4 * of * of))
-    return max(0.0, middle - half), min(1.0, middle + half)
+    return max(0.0, min(p, middle - half)), min(1.0, max(p, middle + half))  # none and all lie within, rounded too
 
 
 def bootstrap(values: Sequence[float], figure: Callable[[Sequence[float]], float], seed: int) -> Interval:
