@@ -112,7 +112,7 @@ def assert_nothing_was_repeated(suite: Story) -> None:
 # --- at every boundary of the record ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("offset", range(PARTS))
+@pytest.mark.parametrize("offset", [pytest.param(n, marks=[pytest.mark.slow] if n % 2 else []) for n in range(PARTS)])
 async def test_killed_at_every_event_of_the_shakedown(suite: Story, offset: int) -> None:
     """The runs together die in the moment in which each event of the record has come on disk, and before all others."""
     kills = EachNth(PARTS, offset)

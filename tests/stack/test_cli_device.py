@@ -308,7 +308,7 @@ def test_nothing_is_sent_without_yes_and_what_would_be_is_shown(
     code, out, err = tilctl(capsys, "write", "incubator", "set_temperature", "value=36.5 degC", "--site", site)
     assert (code, out) == (2, "")
     assert "function code 16, address 0 (0x0000): 0x4212 0x0000" in err
-    assert "temperature_target = value +-0.01, within 2 s" in err
+    assert "temperature_target = value +-0.01, heater_cut = false, within 2 s" in err
     assert "nothing was sent: add --yes" in err
     assert target(plant) == before
     assert not (tmp_path / "data").exists()

@@ -89,7 +89,8 @@ def test_a_watchdog_that_may_still_be_armed_is_told(capsys: pytest.CaptureFixtur
     assert "STILL BE ARMED" in notes(site)[1].text
 
 
-PROVEN = "{within_ms: 2000, points: [{point: temperature_target, arg: value, tolerance: 0.01}]}"
+TARGET, HEATED = "{point: temperature_target, arg: value, tolerance: 0.01}", "{point: heater_cut, equals: false}"
+PROVEN = f"{{within_ms: 2000, points: [{TARGET}, {HEATED}]}}"
 NEVER = "{within_ms: %d, points: [{point: temperature, arg: value, tolerance: 0.01}]}"
 
 

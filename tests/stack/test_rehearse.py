@@ -58,7 +58,7 @@ def test_cruel_faults_break_no_invariant(tmp_path: Path, seed: int) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS[:-2])
-@pytest.mark.parametrize("how", ["event", "commit"])
+@pytest.mark.parametrize("how", ["event", pytest.param("commit", marks=pytest.mark.slow)])
 def test_killed_at_the_boundary_of_any_kind_of_event(tmp_path: Path, kind: str, how: str) -> None:
     cuts = (Cut(kind, 1, how, outage=20.0), Cut(kind, 3, how), Cut("recovered", 1, how, outage=2.0))
     result = told(tmp_path, cuts=cuts)
