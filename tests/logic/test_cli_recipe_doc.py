@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 from markdown_it import MarkdownIt
 
 from recipes import shelf
+from tests.logic.pages import Page
 from tilctl.cli.main import main
 
 SMALL = """\
@@ -89,36 +89,6 @@ def doc(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]
     code = main(["recipe", "doc", *words])
     out, err = capsys.readouterr()
     return code, out, err
-
-
-class Page(HTMLParser):
-    """The tags of a page, each closed in its order, and the text of its cells."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.attributes: list[tuple[str, str | None]] = []
-        self.rows: list[list[str]] = []
-        self.open: list[str] = []
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.attributes += attrs
-        if tag == "tr":
-            self.rows.append([])
-        if tag in ("td", "th"):
-            self.rows[-1].append("")
-        if tag != "meta":
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if {"td", "th"} & set(self.open):
-            self.rows[-1][-1] += data
 
 
 def test_the_batch_record_of_the_main_recipe_in_markdown(capsys: pytest.CaptureFixture[str]):

@@ -12,12 +12,12 @@ from pathlib import Path
 
 from devices.document import DocumentError
 from tilctl.cli.exits import CommandFailed, Exit
+from tilctl.cli.how_far import HowFar
 from tilctl.cli.plain import lines
 from tilctl.cli.studying import plots, report, tornado
 from tilctl.cli.studying.lot import Lot
 from tilctl.cli.studying.lots import lots_of
 from tilctl.cli.studying.model import MOST_DONORS, Study, load_study, shipped
-from tilctl.cli.studying.telling import Progress
 
 LARGEST_SEED = 2**32 - 1 - MOST_DONORS
 MOST_JOBS = 256
@@ -57,8 +57,11 @@ def _run(args: argparse.Namespace) -> int:
         _make(args.out)
     seeds = range(args.seed, args.seed + (args.donors or study.donors))
     began = time.monotonic()
-    with Progress(len(seeds) * len(study.compared)) as progress:
+    progress = _Progress(len(seeds) * len(study.compared))
+    try:
         lots = _lots(study, folder, seeds, args.jobs, progress)
+    finally:
+        progress.close()
     arms = report.figures(study, lots, args.seed)
     wall = time.monotonic() - began
     data = report.as_data(study, arms, args.seed, wall)
@@ -79,12 +82,22 @@ def _run(args: argparse.Namespace) -> int:
     return Exit.OK
 
 
-def _lots(study: Study, folder: Path, seeds: range, jobs: int, progress: Progress) -> dict[str, list[Lot]]:
+def _lots(study: Study, folder: Path, seeds: range, jobs: int, progress: _Progress) -> dict[str, list[Lot]]:
     try:
-        return lots_of(study, folder, seeds, jobs, progress.advance)
+        return lots_of(study, folder, seeds, jobs, progress)
     except BrokenProcessPool as error:
         text = "a process was killed, perhaps for want of memory: nothing was written; try again with fewer --jobs"
         raise CommandFailed(Exit.UNAVAILABLE, text) from error
+
+
+class _Progress(HowFar):
+    def __init__(self, total: int) -> None:
+        super().__init__()
+        self._done, self._total = 0, total
+
+    def __call__(self, lots: int) -> None:
+        self._done += lots
+        self.tell(self._done, self._total, f"{self._done}/{self._total} lots")
 
 
 def _list(*, as_json: bool) -> int:

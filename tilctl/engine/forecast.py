@@ -18,6 +18,7 @@ from recipes.model import children, walk
 from recipes.steps import AnyVerb
 from tilctl.engine.batch import Batch
 from tilctl.engine.scope import BatchScope
+from tilctl.engine.turns import turn_of
 from tilctl.guard.board import Reactions
 from tilctl.journal import events as ev
 from tilctl.journal.chain import Record
@@ -183,7 +184,8 @@ class _Walk:
     def _turns(self, step: verbs.Repeat, path: str, aliases: Mapping[str, str]) -> bool:
         """Walk the turns that are known to come: all of them, or the one under way where a condition ends them."""
         node = self._batch.state.node(path)
-        turn = 1 if node is None or "turn" not in node.phases else int(node.phases["turn"][1]["number"])
+        begun = None if node is None else turn_of(node)
+        turn = 1 if begun is None else begun.number
         if step.until is None:
             return all(self.steps(step.steps, f"{path}/{n}", aliases) for n in range(turn, step.max + 1))
         if node is not None and not self.steps(step.steps, f"{path}/{turn}", aliases):

@@ -54,10 +54,9 @@ class Walk:
         seed: int,
         parameters: Mapping[str, str],
         setting: Setting | None = None,
-        haste: float = 1.0,
         folders: Sequence[Path] = (),
     ) -> None:
-        """`seed` draws people and noise, and the donor unless `setting` has one; `haste` below 1 shortens delays.
+        """`seed` draws people and noise, and the donor unless `setting` has one.
 
         `folders`: where freezing profiles are looked for before the library.
         """
@@ -75,7 +74,7 @@ class Walk:
         self._guards = Guards(recipe, self.known)
         self.course = Course(plant=self.plant)
         self._skipped: set[str] = set()  # steps that ended late, after which the recipe passes over what follows
-        self._asking = Asking(Operator(seed, self.bench.call, haste))
+        self._asking = Asking(Operator(seed, self.bench.call))
 
     def run(self) -> Course:
         """Walk to the end; what a controller would hold for ends the walk as `held`, with the reason."""

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-import time
 import xml.etree.ElementTree as ET  # it is written here, never read
 from pathlib import Path
 from typing import Any, TextIO
 
+from tilctl.cli.how_far import HowFar
 from tilctl.cli.rehearsing.campaign import Tally
 
 SHOWN = 20  # violations shown to a person
-EVERY_S = 15.0  # s between lines of progress where there is no terminal
 
 
 def as_data(recipe: str, tally: Tally, wall_s: float) -> dict[str, Any]:
@@ -105,35 +103,13 @@ def _printable(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
 
 
-class Progress:
-    """One line on standard error: how far, how long still, what was found."""
-
-    def __init__(self) -> None:
-        self._stream = sys.stderr
-        self._began = time.monotonic()
-        self._told = self._began
-        self._terminal = self._stream.isatty()
+class Progress(HowFar):
+    """How far a campaign is, and what was found."""
 
     def __call__(self, tally: Tally, total: int) -> None:
-        """Tell it, at a terminal each time, else now and then."""
-        now = time.monotonic()
-        if not self._terminal and now - self._told < EVERY_S and tally.seeds < total:
-            return
-        self._told = now
-        left = (now - self._began) / tally.seeds * (total - tally.seeds)
+        """Tell it."""
         text = (
             f"{tally.seeds}/{total} rehearsals, {tally.simulated_s / 86400.0:.0f} days, "
-            f"{sum(tally.faults.values()) + tally.kills} faults, {len(tally.violations)} violations, "
-            f"{int(left // 60)}:{int(left % 60):02d} left"
+            f"{sum(tally.faults.values()) + tally.kills} faults, {len(tally.violations)} violations"
         )
-        print(
-            f"\r\x1b[K{text}" if self._terminal else text,
-            end="" if self._terminal else "\n",
-            file=self._stream,
-            flush=True,
-        )
-
-    def close(self) -> None:
-        """End the line."""
-        if self._terminal:
-            print("\r\x1b[K", end="", file=self._stream, flush=True)
+        self.tell(tally.seeds, total, text)

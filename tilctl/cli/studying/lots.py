@@ -9,7 +9,6 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
-from recipes.model import Recipe
 from tilctl.cli.studying.lot import Lot, expand
 from tilctl.cli.studying.model import Arm, Study, recipe_of, setting_of
 
@@ -68,8 +67,8 @@ def _in_processes(
 
 
 def _expand(portion: _Portion) -> list[Lot]:
-    recipe = _recipe(portion.arm.recipe, portion.folder, portion.arm)
     study, arm = portion.study, portion.arm
+    recipe = recipe_of(arm.recipe, portion.folder)  # read once in each process
     lots: list[Lot] = []
     for seed in portion.seeds:
         try:
@@ -77,13 +76,3 @@ def _expand(portion: _Portion) -> list[Lot]:
         except Exception as error:
             raise LotBroke(f"donor {seed} of the arm '{arm.name}': {type(error).__name__}: {error}") from error
     return lots
-
-
-_loaded: dict[tuple[str, Path], Recipe] = {}
-
-
-def _recipe(name: str, folder: Path, arm: Arm) -> Recipe:
-    """Return a recipe that this process has loaded once."""
-    if (name, folder) not in _loaded:
-        _loaded[name, folder] = recipe_of(arm, folder)
-    return _loaded[name, folder]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated
@@ -123,10 +124,11 @@ def load_study(name_or_path: str) -> Study:
     return study
 
 
-def recipe_of(arm: Arm, folder: Path) -> Recipe:
-    """Return the checked recipe of an arm, of the library or beside the study; raises DocumentError."""
-    beside = folder / arm.recipe
-    return load(beside if beside.suffix == ".yaml" and beside.is_file() else arm.recipe)
+@lru_cache(maxsize=MOST_ARMS)
+def recipe_of(recipe: str, folder: Path) -> Recipe:
+    """Return a checked recipe, of the library or beside the study, read once; raises DocumentError."""
+    beside = folder / recipe
+    return load(beside if beside.suffix == ".yaml" and beside.is_file() else recipe)
 
 
 def setting_of(study: Study, arm: Arm, seed: int) -> Setting:
@@ -162,7 +164,7 @@ def _arms(study: Study, source: document.Document, folder: Path) -> list[Diagnos
             found.append(source.diagnostic(Severity.ERROR, "id-duplicate", path, f"a second arm '{arm.name}'"))
         seen.add(arm.name)
         try:
-            check_parameters(recipe_of(arm, folder), arm.set)
+            check_parameters(recipe_of(arm.recipe, folder), arm.set)
         except DocumentError as error:
             text = f"the recipe '{arm.recipe}' cannot be used: {error.diagnostics[0]}"
             found.append(source.diagnostic(Severity.ERROR, "recipe", (*path, "recipe"), text))
