@@ -263,6 +263,18 @@ class Marked:
     kind: Literal["marked"] = "marked"
 
 
+@dataclass(frozen=True, slots=True)
+class ReadingNoted:
+    """A probe's reading that an estimate uses; `input` is what it is used as: oxygen or capacitance."""
+
+    estimate: str
+    input: str
+    tag: str
+    value: float
+    unit: str
+    kind: Literal["reading_noted"] = "reading_noted"
+
+
 # --- guard, trouble, continuity
 
 
@@ -308,7 +320,9 @@ RegisterEvent = BatchTaken | BatchPutAway | DeviceStatus
 BatchEvent = BatchCreated | BatchEnded | BatchClosed | CommandReceived | CommandRefused | CommandAnswered | StateChanged
 StepEvent = StepStarted | StepPhase | StepCompleted | StepHeld | StepFailed | StepInDoubt | FreezeReported
 EffectEvent = IntentOpened | IntentClosed | TargetSet | TargetConfirmed | Mounted | Unmounted | Moved | LedgerCorrected
-PersonEvent = PromptOpened | AnswerReceived | PromptAnswered | PromptWithdrawn | Noted | ValuesSet | Marked
+PersonEvent = (
+    PromptOpened | AnswerReceived | PromptAnswered | PromptWithdrawn | Noted | ValuesSet | Marked | ReadingNoted
+)
 AlarmEvent = AlarmRaised | AlarmCleared | AlarmAcknowledged | AlarmReset | AlarmAgain | AlarmSetAside | AlarmSetBack
 InterlockEvent = InterlockTripped | InterlockReset | InterlockBypassed | BypassEnded
 GuardEvent = AlarmEvent | InterlockEvent | GuardActed | MadeSafe | ExceptionRaised

@@ -38,7 +38,6 @@ from tilctl.engine.errors import ProcedureEnd, StepError
 from tilctl.engine.verbs.mount import MINUTES_A_DAY
 from tilctl.engine.verbs.transfer import SMALLEST_ML
 from tilctl.engine.waiting import seconds_true, seconds_until
-from tilctl.plant.ledger import SAMPLES
 
 LOOK_S = 60.0  # between looks at a value of the plant that a step waits for
 LONGEST_S = 120 * 86400.0  # a recipe that has not ended by then never does
@@ -89,6 +88,7 @@ class Walk:
             course.ended, course.reason = "held", str(error)
         course.seconds, course.marks = self.clock.monotonic(), self.known.marks
         course.moved_ml, course.alarms = self.liquids.moved_ml, self._guards.alarms
+        course.alarms += [f"{name}-below-floor" for name in self.known.short]
         return course
 
     # --- time -----------------------------------------------------------------------------------------------------
@@ -211,7 +211,7 @@ class Walk:
                 if window is not None and (day is None or not isinstance(day.value, float) or day.value not in window):
                     self.course.exceptions.append(f"{path}: ended outside its window {step.window}")
             case verbs.Mark():
-                self.known.marks[step.id] = self.clock.monotonic()
+                self.known.mark(step.id)
             case verbs.Freeze():
                 self._freeze(step)
             case verbs.Note() if step.exception:
@@ -296,7 +296,7 @@ class Walk:
         sources = ledger.family(step.from_) or [each for each in [self._container(path, step.from_, aliases)] if each]
         volume = self._number(path, step.volume, aliases)
         if volume > 0:
-            ledger.moved(sources[0].name, SAMPLES, volume)
+            self.known.sampled(sources[0].name, volume)
         self.course.sampled.append(Sampled(path, self.clock.monotonic(), sources[0].name, volume, step.results))
         self.known.set(path, dict.fromkeys(step.deferred))
         if not step.awaited:
@@ -332,7 +332,7 @@ class Walk:
             given = answer.values.get(f"volume.{name}")
             held = given.value if isinstance(given, Quantity) else float(item["volume_ml"] or 0.0)
             lost = parse_as(self.recipe.containers[name.partition("[")[0]].evaporation, "mL/min") * MINUTES_A_DAY
-            self.known.ledger.mounted(name, item["place"] + str(item["port"]), item["class"], held, None, "", lost)
+            self.known.mounted(name, item["place"] + str(item["port"]), item["class"], held, lost)
             self.course.mounted.append(Mounted(path, name, item["volume_ml"], held))
 
     def _unmount(self, step: verbs.Unmount, path: str, aliases: Mapping[str, str]) -> None:
@@ -342,7 +342,7 @@ class Walk:
         items = [shown(each.name, self.liquids.port(each.name)) for each in leaving]
         self._put(path, "unmount", step.text or "Take away", {}, containers=items)
         for each in leaving:
-            self.known.ledger.unmounted(each.name)
+            self.known.unmounted(each.name)
             self.liquids.free(each.name)
 
     # --- liquids and cold -----------------------------------------------------------------------------------------
@@ -370,7 +370,7 @@ class Walk:
         rate = self._number(path, step.rate, aliases)
         moved = 0.0
         for share in self.liquids.doses(step, source.name, target.name, wanted, tolerance, rate, self._pass):
-            self.known.ledger.moved(source.name, target.name, share)
+            self.known.moved(source.name, target.name, share)
             moved += share
         if wanted - moved > max(tolerance, 3.0, 0.05 * wanted):
             raise StepError(f"{path}: only {moved:.1f} of {wanted:.1f} mL came out of {source.name}", "see to it")
@@ -395,12 +395,12 @@ class Walk:
             freezer.rows = simulated_rows(program(profile))
             freezer.start(freezer.sequence + 1, t)
         if (mark := step.marks.get("started")) is not None:
-            self.known.marks[mark] = self.clock.monotonic()
+            self.known.mark(mark)
         end = self.clock.monotonic() + longest(profile)
         while freezer.running and self.clock.monotonic() < end:
             self._pass(LOOK_S)
         if (mark := step.marks.get("ended")) is not None:
-            self.known.marks[mark] = self.clock.monotonic()
+            self.known.mark(mark)
 
     # --- values ---------------------------------------------------------------------------------------------------
 
