@@ -40,7 +40,7 @@ class Role:
 
 _BIOREACTOR = Role(
     name="bioreactor",
-    tags={"temperature": "degC", "co2": "%", "humidity": "%"},
+    tags={"temperature": "degC", "co2": "%", "humidity": "%", "oxygen": "%", "live_density": "cells/mL"},
     settable={"temperature": "degC", "co2": "%"},
     points={"temperature": "degC", "co2": "%", "temperature_target": "degC", "co2_target": "%"},
     commands={"set_temperature": ("value",), "set_co2": ("value",)},

@@ -173,22 +173,26 @@ class Estimator:
         self._reactions = reactions
         self._estimating = batch.estimating
         self._looked = float("-inf")
-        self._data = -1
+        self._data: object = None
         if batch.recipe.estimates:
             batch.observers.append(lambda _record: self._seen())
 
     def _seen(self) -> None:
-        data = sum(len(follower.account.inputs) for follower in self._estimating.estimates)
+        accounts = [follower.account for follower in self._estimating.estimates]
+        data = [(len(each.inputs), each.began, each.ended) for each in accounts], self._batch.state.state in FINAL
         if data != self._data:
             self._data = data
             self.look()
 
+    @property
+    def due(self) -> bool:
+        """Whether ten minutes are over since it looked last."""
+        return bool(self._batch.recipe.estimates) and self._batch.clock.monotonic() - self._looked >= EVERY
+
     def tick(self) -> None:
-        """Look again each ten minutes, also where nothing comes any more."""
-        now = self._batch.clock.monotonic()
-        if self._batch.recipe.estimates and now - self._looked >= EVERY:
-            self._read()
-            self.look()
+        """Look again, also where nothing comes any more."""
+        self._read()
+        self.look()
 
     def _read(self) -> None:
         now = self._batch.clock.now().timestamp()

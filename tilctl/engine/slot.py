@@ -162,8 +162,6 @@ class Slot:
         self._bordered("alarms", self._alarms.scan, self.runner, device)
         if device is None and self._guard is not None:
             self._bordered("guard", self._guard.scan, self.runner)
-        if device is None and self._estimator is not None:
-            self._bordered("estimates", self._estimator.tick, None)
         pending = self._alarms.pending()
         if self._guard is not None:
             pending |= self._guard.pending()
@@ -172,6 +170,14 @@ class Slot:
             with self._pace:
                 self._pace = ExitStack()
                 self._pace.enter_context(self._scanner.active(*pending))
+
+    def estimated(self) -> bool:
+        """Estimate anew where it is time to; return whether that was done.  What breaks there concerns nothing else."""
+        before = self._estimator
+        if before is None or not before.due:
+            return False
+        self._bordered("estimates", before.tick, None)
+        return True
 
     def close(self) -> None:
         """Wait for nothing any more."""

@@ -19,6 +19,7 @@ from tilctl.estimation.priors import DEFAULTS, Priors
 
 MOST = 2000  # inputs of one culture; the oldest beyond that would be four probe values a day for over a year
 SURE = 2.0  # standard deviations by which an uptake has to exceed its noise [P]
+HALF = 0.5  # share of the cells that is left, below which there is no culture to forecast any more [P]
 LITRE = 1000.0  # mL: mmol/L times mL is umol
 Number = Callable[[str], float | None]
 
@@ -47,6 +48,7 @@ class Account:
         self._declared = declared
         self._priors = priors
         self._volumes: dict[str, float] = {}  # mL in each of its containers
+        self._kept = 1.0  # share of the cells
         self._glucose: _Glucose | None = None
         self._medium = {name: parse_as(text, "mmol/L") for name, text in declared.medium.items()}
 
@@ -98,6 +100,10 @@ class Account:
         if self._glucose is not None:
             self._glucose.flows(0.0, 0.0, share)
         if cells and self.runs:
+            self._kept *= 1.0 - share
+            if self._kept < HALF:
+                self.ended = t  # that was the harvest, before its mark
+                return
             self._add(Lost(t, share))
 
     def mark(self, t: float, mark: str, number: Number) -> None:

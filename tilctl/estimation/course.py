@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tilctl.estimation.filter import DAY, CellFilter, Q, R, Seen, Vector, X
+from tilctl.estimation.filter import DAY, CellFilter, O, Q, R, Seen, Vector, X, average
 from tilctl.estimation.inputs import Count, Input, Lost, Probe, Start, Uptake
 from tilctl.estimation.priors import AGREE, DEFAULTS, WRONG_HIGH, WRONG_LOW, WRONG_Z, Z95, Priors
 
@@ -116,9 +116,7 @@ class Course:
 
         def used(state: Vector) -> float:
             """Return ln mmol: cells were fewer before, by their growth; 1e-9 mmol are a pmol."""
-            rate = float(state[R]) * share
-            average = span if abs(rate * span) < 1e-6 else (1.0 - math.exp(-rate * span)) / rate
-            return float(state[X]) + float(state[Q]) + math.log(average * 1e-9)
+            return float(state[X]) + float(state[Q]) + math.log(average(float(state[R]) * share, span) * 1e-9)
 
         return Seen(math.log(mmol), math.log1p(sd / mmol), used)
 
@@ -161,7 +159,7 @@ def _cells(state: Vector) -> float:
 
 def _respired(state: Vector) -> float:
     """Return ln mmol oxygen a day."""
-    return float(state[X]) + float(state[3]) + math.log(1e-9)
+    return float(state[X]) + float(state[O]) + math.log(1e-9)
 
 
 def course_of(inputs: Sequence[Input], lag_s: float, *, oxygen: bool = False) -> Course:

@@ -1,4 +1,4 @@
-"""The filter: ln cells, growth (1/d), ln uptake of a cell, with their covariance; an unscented Kalman filter.
+"""The filter: an unscented Kalman filter on ln cells, growth (1/d), ln of its decay (1/d), ln uptake of a cell.
 
 pykalman does the filtering and is imported when the first culture begins, not before.  Each quantity is followed by its
 logarithm, so that the model is linear in all but the growth over which an uptake is averaged.  Between two inputs
@@ -18,7 +18,8 @@ from tilctl.estimation.priors import Priors
 DAY = 86_400.0
 STEP = 0.25  # d, while cells begin to grow; the model is stepped exactly after that
 TINY = 1e-12  # what a step of no length adds, so that the covariance stays positive
-X, R, Q, O = range(4)  # noqa: E741 - ln cells, growth, ln uptake, ln oxygen uptake
+X, R, K, Q, O = range(5)  # noqa: E741 - ln cells, growth, ln decay of growth, ln uptake, ln oxygen uptake
+FASTEST = 1.0  # 1/d, of a decay that is reckoned with
 Vector = Any  # numpy has no types here: it is imported with the filter
 
 
@@ -56,10 +57,12 @@ class CellFilter:
         self.t = 0.0
         self.priors = priors
         self._lag = lag_d
-        size = 4 if oxygen else 3
+        size = 5 if oxygen else 4
         p = priors
-        self.mean: Vector = self._np.array([math.log(cells), p.growth, math.log(p.uptake), math.log(p.oxygen)][:size])
-        self.cov: Vector = self._np.diag([sd_ln**2, p.growth_sd**2, p.uptake_ln**2, p.oxygen_ln**2][:size])
+        means = (math.log(cells), p.growth, math.log(p.decay), math.log(p.uptake), math.log(p.oxygen))
+        spreads = (sd_ln, p.growth_sd, p.decay_ln, p.uptake_ln, p.oxygen_ln)
+        self.mean: Vector = self._np.array(means[:size])
+        self.cov: Vector = self._np.diag([each**2 for each in spreads[:size]])
         self._home: Vector = self.mean.copy()
         self._ukf: Any = kind(_same, _same, self._np.eye(size), self._np.eye(size), self.mean, self.cov)
 
@@ -80,14 +83,14 @@ class CellFilter:
         p, dt = self.priors, until - self.t
         begun = self.growing(self.t), self.growing(until)
         share = sum(begun) / 2.0
-        keep, near = math.exp(-p.decay * dt), math.exp(-dt / p.uptake_time)
-        reach = share * (1.0 - keep) / p.decay
+        near = math.exp(-dt / p.uptake_time)
         home = self._home
 
         def passes(state: Vector) -> Vector:
             after = state.copy()
-            after[X] += state[R] * reach
-            after[R] *= keep
+            decay = math.exp(min(math.log(FASTEST), float(state[K])))
+            after[X] += state[R] * share * average(decay, dt)
+            after[R] *= math.exp(-decay * dt)
             after[Q:] = home[Q:] + (state[Q:] - home[Q:]) * near
             return after
 
@@ -165,3 +168,8 @@ class CellFilter:
 
 def _same(state: Vector) -> Vector:
     return state
+
+
+def average(rate: float, span: float) -> float:
+    """Return the integral of exp(-rate t) over a span."""
+    return span if abs(rate * span) < 1e-6 else (1.0 - math.exp(-rate * span)) / rate

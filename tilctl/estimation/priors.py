@@ -18,8 +18,10 @@ class Priors:
     """1/d, when cells begin to grow [D]: 0.80 [P] of those that expand, 0.09 of the fifth that does not [P]."""
     growth_sd: float = 0.30
     """1/d [D]: of those two kinds together, each with its own spread of 0.08 and 0.05 [P]."""
-    decay: float = 0.065
-    """1/d, by which growth slows [D]: a thousandfold in 14 d [GKU] after 1.5 d of rest, from 0.80 /d [P]."""
+    decay: float = 0.1
+    """1/d, by which growth slows [D]: the geometric mean of 0.02 and 0.5, between which activation fades [P], [L]."""
+    decay_ln: float = 0.8
+    """[D]: 19 of 20 cultures lie in that range."""
     growth_noise: float = 0.025
     """1/d in the root of a day, by which growth wanders beside that [D]: over 12.5 d cells then differ by exp(0.64),
     the upper end of how published folds differ (CV 38..71 %, for other cells [L])."""
@@ -43,8 +45,9 @@ class Priors:
     """Of the cells at the start: a count, and what is lost on the way [P]."""
     count_ln: float = 0.12
     """Of a count: 10 %, 15 % where it is thin [P]."""
-    capacitance_ln: float = 0.08
-    """Of a capacitance probe: 5 % of noise, and its drift of 3 % a week over two weeks [P]."""
+    capacitance_ln: float = 0.2
+    """Of a reading of a capacitance probe [D]: 5 % of noise and 6 % of drift [P] do not average out within two days, so
+    that the eight readings of these count as one of 7 %."""
     glucose_share: float = 0.05
     """Of a glucose value [P]."""
     medium_share: float = 0.05
