@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from devices.quantity import Quantity, parse, parse_as
 from recipes.expr import ExprError, Operand, Value, compile
 from recipes.model import Recipe
+from tilctl.cli.dryrun.course import Foreseen
 from tilctl.engine.waiting import seconds_until
 from tilctl.estimation.estimates import Estimates, Sight
 from tilctl.plant.ledger import SAMPLES, Ledger
@@ -26,6 +27,7 @@ class Known:
     setters: dict[str, str] = field(default_factory=dict[str, str])  # name of a value -> path of the step that set it
     marks: dict[str, float] = field(default_factory=dict[str, float])
     short: list[str] = field(default_factory=list[str])  # estimates that forecast less than their floor, when they did
+    foreseen: dict[str, Foreseen] = field(default_factory=dict[str, Foreseen])
 
     def __post_init__(self) -> None:
         """Begin to estimate."""
@@ -84,7 +86,15 @@ class Known:
     def _look_ahead(self) -> None:
         """Note an estimate that has come to forecast less than its floor, as the engine alarms."""
         for follower in self.estimates:
-            short = self.sight(follower.name).short
+            sight, wanted = self.sight(follower.name), follower.declared.forecast
+            short = sight.short
+            left = None if wanted is None or not follower.account.runs else self._ahead(wanted.at)
+            if left and not follower.unavailable:
+                before = self.foreseen.get(follower.name)
+                known = None if before is None else before.known
+                if known is None and sight.end is not None:
+                    known = self.now()
+                self.foreseen[follower.name] = Foreseen(self.now() + left, known)
             if short and not self.stands.get(follower.name):
                 self.short.append(follower.name)
             if short is not None:

@@ -88,7 +88,8 @@ class Walk:
             course.ended, course.reason = "held", str(error)
         course.seconds, course.marks = self.clock.monotonic(), self.known.marks
         course.moved_ml, course.alarms = self.liquids.moved_ml, self._guards.alarms
-        course.alarms += [f"{name}-below-floor" for name in self.known.short]
+        course.alarms += [f"below-floor-{name}" for name in self.known.short]
+        course.foreseen = self.known.foreseen
         return course
 
     # --- time -----------------------------------------------------------------------------------------------------
