@@ -13,7 +13,9 @@ KINDS = {*CANONICAL, BOOL, SYMBOL}
 def test_the_roles_are_those_that_recipes_and_sites_name() -> None:
     assert set(ROLES) == {"bioreactor", "freezer", "pump", "valves", "scale"}
     assert ROLES["bioreactor"].settable == {"temperature": "degC", "co2": "%"}
-    assert ROLES["bioreactor"].tags == {"temperature": "degC", "co2": "%", "humidity": "%"}
+    assert ROLES["bioreactor"].tags == {
+        "temperature": "degC", "co2": "%", "humidity": "%", "oxygen": "%", "live_density": "cells/mL",
+    }  # fmt: skip
     assert ROLES["freezer"].tags["ready"] == BOOL
     assert ROLES["freezer"].tags["program_state"] == SYMBOL
     assert ROLES["pump"].commands == {"dispense": ("sequence", "rate", "volume"), "stop": ()}
@@ -32,8 +34,8 @@ def test_a_role_is_consistent(role: Role) -> None:
         assert role.commands[f"set_{tag}"] == ("value",)
 
 
-def test_only_humidity_is_a_tag_that_an_instrument_may_lack() -> None:
+def test_only_what_not_every_bioreactor_has_is_a_tag_that_an_instrument_may_lack() -> None:
     lacking = {(role.name, tag) for role in ROLES.values() for tag in role.tags if tag not in role.points}
-    assert lacking == {("bioreactor", "humidity")}
+    assert lacking == {("bioreactor", tag) for tag in ("humidity", "oxygen", "live_density")}
     for role in ROLES.values():
         assert all(role.points[tag] == kind for tag, kind in role.tags.items() if tag in role.points)

@@ -99,7 +99,7 @@ def _estimate(each: Fields) -> str:
 def _cells(values: Fields) -> str:
     if values.get("now") is None:
         return ""
-    low, high = (f"{float(values[key]):.3g}" for key in ("low", "high"))
+    low, high = (_amount(values[key], "") for key in ("low", "high"))
     return f"{_amount(values['now'], 'cells')} ({low} to {high}, 95 %)"
 
 

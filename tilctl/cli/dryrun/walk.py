@@ -35,6 +35,7 @@ from tilctl.cli.dryrun.scope import Known, KnownScope
 from tilctl.cli.dryrun.tags import Tags
 from tilctl.cli.simulated import simulated_rows
 from tilctl.engine.errors import ProcedureEnd, StepError
+from tilctl.engine.estimating import EVERY
 from tilctl.engine.verbs.mount import MINUTES_A_DAY
 from tilctl.engine.verbs.transfer import SMALLEST_ML
 from tilctl.engine.waiting import seconds_true, seconds_until
@@ -124,8 +125,10 @@ class Walk:
                 return False
             ahead = seconds_until(expression, scope)
             reads_plant = any(name.partition(".")[0] in self._tags.devices for name in expression.names)
+            estimated = any(name.partition(".")[0] in self.recipe.estimates for name in expression.names)
+            look = LOOK_S if reads_plant else EVERY if estimated else None
             left = None if end is None else end - now
-            waits = [each for each in (ahead, LOOK_S if reads_plant else None, left) if each is not None]
+            waits = [each for each in (ahead, look, left) if each is not None]
             if not waits:
                 raise StepError(f"{path}: '{text}' never comes true", "nothing that it reads changes any more")
             wait = min(waits)
