@@ -10,6 +10,7 @@ from recipes import check_expr, kinds, syntax
 from recipes import steps as verbs
 from recipes.check_doses import check_dose
 from recipes.check_expr import CONDITION, expression
+from recipes.check_perfusion import check_rate
 from recipes.expr import compile
 from recipes.findings import Findings
 from recipes.kinds import Type
@@ -103,6 +104,9 @@ class StepCheck:
                 self._for_each(step, names, path)
             case verbs.Repeat():
                 return self._repeat(step, names, path)
+            case verbs.Perfuse():
+                check_rate(step, names, self._findings, path)
+                return self._repeat(step.turns, names, path)
             case verbs.Ask():
                 self._ask(step, names, path)
             case verbs.Set():

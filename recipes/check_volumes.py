@@ -19,6 +19,7 @@ from recipes.check_doses import UNPROVABLE_ML, dose_bound
 from recipes.expr import compile
 from recipes.findings import Findings
 from recipes.model import FULL_SHARE, Recipe
+from recipes.perfusion import rate_limits
 from recipes.ranges import Range, parse_range
 from recipes.steps import AnyVerb
 from recipes.syntax import ExprError
@@ -63,6 +64,9 @@ class VolumeCheck:
                 self._for_each(step, state, path)
             case verbs.Repeat():
                 return self._repeat(step, state, path)
+            case verbs.Perfuse():
+                state.values[f"{step.id}.rate"] = between(*rate_limits(step.between))
+                return self._repeat(step.turns, state, path)
             case verbs.Ask():
                 for name, given in step.inputs.items():
                     state.values[f"{step.id}.{name}"] = _ranged(given.range, given.unit, f"{path}:{name}")

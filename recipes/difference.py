@@ -21,7 +21,7 @@ from recipes.expr import compile
 from recipes.flat import PROSE, Key, flat, label
 from recipes.model import Operation, Recipe, children
 from recipes.ranges import parse_range
-from recipes.steps import AnyVerb, Choose, ForEach
+from recipes.steps import AnyVerb, Choose, ForEach, Perfuse
 from recipes.syntax import ExprError, Node
 from recipes.words import Loops, branch, sentence
 from recipes.words_expr import in_words
@@ -203,6 +203,8 @@ def _grown(recipe: Recipe) -> _Node:
 def _node(item: Operation | AnyVerb, parent: _Node, place: int, path: str) -> _Node:
     node = _Node(item, path, parent, place, parent.loops)
     below = (item.steps,) if isinstance(item, Operation) else children(item)
+    if isinstance(item, Perfuse):  # its transfers follow from its fields
+        below = ()
     if isinstance(item, ForEach):
         node.loops = {**parent.loops, item.as_: item.in_}
     for index, steps in enumerate(below):

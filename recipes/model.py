@@ -12,7 +12,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from devices.alarm import AlarmFields
 from recipes.fields import SOME, Amount, Flag, Frozen, Id, Span, Text
-from recipes.steps import AnyVerb, Choose, ForEach, Repeat, Step
+from recipes.steps import AnyVerb, Choose, ForEach, Perfuse, Repeat, Step
 
 Title = Annotated[str, StringConstraints(pattern="^[a-z0-9][a-z0-9-]*$", max_length=60)]
 Version = Annotated[str, StringConstraints(pattern=r"^\d+\.\d+\.\d+$")]
@@ -145,6 +145,8 @@ def children(step: AnyVerb) -> tuple[tuple[AnyVerb, ...], ...]:
     """Return the lists of steps inside a step: one for a loop, one for each branch of a choice, else none."""
     if isinstance(step, ForEach | Repeat):
         return (step.steps,)
+    if isinstance(step, Perfuse):
+        return (step.turns.steps,)
     if isinstance(step, Choose):
         return tuple(case.steps for case in step.cases)
     return ()
