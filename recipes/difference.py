@@ -202,14 +202,17 @@ def _grown(recipe: Recipe) -> _Node:
 
 def _node(item: Operation | AnyVerb, parent: _Node, place: int, path: str) -> _Node:
     node = _Node(item, path, parent, place, parent.loops)
-    below = (item.steps,) if isinstance(item, Operation) else children(item)
-    if isinstance(item, Perfuse):  # its transfers follow from its fields
-        below = ()
     if isinstance(item, ForEach):
         node.loops = {**parent.loops, item.as_: item.in_}
-    for index, steps in enumerate(below):
+    for index, steps in enumerate(_below(item)):
         node.lists.append([_node(step, node, index, f"{path}/{step.id}") for step in steps])
     return node
+
+
+def _below(item: Operation | AnyVerb) -> tuple[tuple[AnyVerb, ...], ...]:
+    if isinstance(item, Operation):
+        return (item.steps,)
+    return () if isinstance(item, Perfuse) else children(item)  # its transfers follow from its fields
 
 
 def _procedure(old: Recipe, new: Recipe) -> Iterator[Difference]:
@@ -260,7 +263,7 @@ def _pair(old: _Node, new: _Node) -> None:
 def _paired_lists(old: Operation | AnyVerb | None, new: Operation | AnyVerb | None) -> dict[int, int]:
     """Return which branch of a choice is which: by their conditions, then those left over in their order."""
     if not (isinstance(old, Choose) and isinstance(new, Choose)):
-        return {0: 0} if old is None or isinstance(old, Operation) or children(old) else {}
+        return {0: 0} if old is None or _below(old) else {}
     pairs: dict[int, int] = {}
     left = dict(enumerate(_conditions(new)))
     for i, condition in enumerate(_conditions(old)):

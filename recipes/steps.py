@@ -226,12 +226,13 @@ class Repeat(Verb):
 class Perfuse(Verb):
     """Exchange medium at a rate and at constant volume: `vessel` is drawn to `waste` and refilled from `medium`.
 
-    Every `every` (biological time) what the rate gives for that time is drawn, then `vessel` is filled up to `keep`;
-    both are transfers, pumped at `flow`.  `rate` is judged when a turn begins and kept within `between`; `falls: false`
-    lets it rise only.  A rate that is not known is an alarm, and the last one stands; before the first there is none,
-    and the batch is held.  `ID.rate` is the rate in force.  `until` is judged as that of a `repeat`, which this is made
-    of (`turns`); after `longest` it ends as `on_max` says.  How its transfers go on after an outage is said by
-    `on_restart` where it is given; else they wait for a person.
+    Every `every` (biological time) what the rate gives for that time is drawn, then `vessel` is filled up to
+    `keep`; both are transfers, pumped at `flow`.  `rate` is judged when a turn begins and kept within `between`;
+    `falls: false` lets it rise only.  A rate that is not known is an alarm, and the last one stands; before the
+    first there is none, and the batch is held.  `ID.rate` is the rate in force.  `until` is judged as that of a
+    `repeat`, which this is made of (`turns`); after `longest` it ends as `on_max` says, and without `until` it is
+    over then.  How its transfers go on after an outage is said by `on_restart` where it is given; else they wait
+    for a person.
     """
 
     verb: Literal["perfuse"]
@@ -245,13 +246,15 @@ class Perfuse(Verb):
     every: Amount = "2 h"
     flow: Expr
     tolerance: Amount = "5 %"
-    until: Expr
+    until: Expr | None = None
     longest: Amount
     on_max: Literal["hold", "continue"] = "hold"
     on_restart: OnRestart = "resume"
 
     @model_validator(mode="after")
     def _whole(self) -> Perfuse:
+        if self.until is None and "on_max" in self.model_fields_set:
+            raise ValueError("on_max is for a perfusion with until: without one it is over after longest")
         with suppress(QuantityError):  # no time at all is reported where it stands
             if (turns := most_turns(self.longest, self.every)) > MOST_TURNS:
                 raise ValueError(f"{turns} turns of {self.every} in {self.longest}; at most {MOST_TURNS} can be walked")

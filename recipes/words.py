@@ -266,9 +266,12 @@ def _perfused(step: Perfuse) -> str:
     return (
         f"Perfuse {step.vessel} from {step.medium} to {step.waste} at {in_words(step.rate)}, kept within "
         f"{step.between}: every {step.every} its share is drawn and {step.vessel} filled up to {in_words(step.keep)}, "
-        f"at {in_words(step.flow)}, tolerance {step.tolerance}; until {in_words(step.until)}, at the longest "
-        f"{step.longest}."
+        f"at {in_words(step.flow)}, tolerance {step.tolerance}; {_long(step)}."
     )
+
+
+def _long(step: Perfuse) -> str:
+    return f"until {in_words(step.until)}, at the longest {step.longest}" if step.until else f"for {step.longest}"
 
 
 def _turns(step: Repeat) -> list[tuple[str, str]]:

@@ -253,9 +253,11 @@ BROKEN: list[tuple[str, str, list[tuple[str, str]], str]] = [
         [
             (
                 "  - balance:",
-                "  - perfuse: {id: feed, vessel: 'pre[1]', medium: media, waste: pool, rate: 100 mL/d,\n"
-                "      between: 50..100 mL/d, keep: fill, every: 1 h, flow: 20 mL/min, until: day >= 3 d,\n"
-                "      longest: 2 d, source: P}\n  - balance:",
+                (
+                    "  - perfuse: {id: feed, vessel: 'pre[1]', medium: media, waste: pool, rate: 100 mL/d,\n"
+                    "      between: 50..100 mL/d, keep: fill, every: 1 h, flow: 20 mL/min, until: day >= 3 d,\n"
+                    "      longest: 2 d, source: P}\n  - balance:"
+                ),
             )
         ],
         "2.08 mL",
