@@ -212,7 +212,7 @@ class VolumeCheck:
             level = self._bound(step.up_to, state)
             moved = level.plus(filled, -1.0)
             slack = self._slack(step, min(max(0.0, moved.high), held.high))
-            after = between(max(filled.low, level.low), max(level.high, filled.high) + slack)
+            after = between(max(filled.low, level.low), max(level.high + slack, filled.high))
         else:
             wanted = self._wanted(step, held, state)
             if step.dosed:
