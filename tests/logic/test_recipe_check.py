@@ -467,3 +467,9 @@ def test_a_batch_that_ends_in_its_turns_comes_to_nothing_after_them_unless_there
     end = "{end: {as: stopped, reason: enough}}"
     assert ("unreachable", "error") in said(*found(repeated("max: 2", end)))
     assert found(repeated("max: 2, until: day >= 3 d", end)) == []
+
+
+@pytest.mark.parametrize(("most", "codes"), [(40, []), (60, ["overfill-possible"])])
+def test_a_rate_within_a_range_bounds_what_comes_in_a_time(most: int, codes: list[str]) -> None:
+    pace = ("parameters:\n", f"parameters:\n  pace: {{default: 20 mL/min, range: 10..{most} mL/min, source: P}}\n")
+    assert [one.code for one in found(pace, ("volume: share.volume", "volume: pace * 4 min"))] == codes

@@ -37,7 +37,7 @@ WHOLE = (
     Whole("nci-rep-grex", "harvest/count14", (13.75, 14.25), (1e9, 8e9), {"feeding": "both"}),
     Whole("nci-young-pre-rep", "pooling/pooled_count", (10.0, 18.25), (5e7, 1e9)),
     Whole("nci-rep-bag", "harvest/count14", (13.75, 14.25), (1e9, 8e9)),
-    Whole("til-feeder-free", "harvest/count_end", (24.0, 25.0), (1e9, 1e10)),
+    Whole("til-feeder-free", "harvest/count_end", (23.9, 25.0), (1e9, 1e10)),
     Whole("nci-rep-bag", "harvest/count14", (13.75, 14.25), (1e9, 8e9), {"bag_fill": "1 L"}),
     Whole("til-rocking", "harvest/count14", (13.5, 14.25), (1e9, 2e10), sites=("lab-rocking",)),  # it needs a rocker
 )
