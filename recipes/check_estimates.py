@@ -87,12 +87,7 @@ class _Check:
         kind = self._names.type_of(name)
         if kind is None or kind.kind != "number" or kind.dim != Dim.of(unit):
             text = f"'{name}' is no tag in {unit}"
-            self._findings.error("estimate-input", path, text, "see the tags of the equipment's role")
-            return
-        head, _, tag = name.partition(".")
-        if tag not in self._names.recipe.equipment[head].needs:
-            text = f"'{head}' need not have '{tag}', so that a site may lack it"
-            self._findings.error("estimate-input", path, text, f"add {tag} to the needs of {head}")
+            self._findings.error("estimate-input", path, text, "a tag of a role that the needs of its equipment name")
 
     def _time(self, text: str, path: DataPath, *, above: bool) -> None:
         value = self._findings.quantity(text, ("s",), path)

@@ -10,6 +10,7 @@ from recipes import check_expr, kinds, syntax
 from recipes import steps as verbs
 from recipes.check_doses import check_dose
 from recipes.check_expr import CONDITION, expression
+from recipes.check_perfusion import check_rate
 from recipes.expr import compile
 from recipes.findings import Findings
 from recipes.kinds import Type
@@ -103,6 +104,9 @@ class StepCheck:
                 self._for_each(step, names, path)
             case verbs.Repeat():
                 return self._repeat(step, names, path)
+            case verbs.Perfuse():
+                check_rate(step, names, self._findings, path)
+                return self._repeat(step.turns, names, path)
             case verbs.Ask():
                 self._ask(step, names, path)
             case verbs.Set():
@@ -265,9 +269,12 @@ class StepCheck:
                     f"declared: {', '.join(self._recipe.equipment)}",
                 )
                 continue
-            settable = ROLES[declared.role].settable if declared.role in ROLES else dict[str, str]()
+            role = ROLES.get(declared.role)
+            settable = {} if role is None else role.settable_for(declared.needs)
             if name not in settable:
-                hint = f"settable: {', '.join(f'{head}.{each}' for each in settable) or 'nothing'}"
+                known = f"settable: {', '.join(f'{head}.{each}' for each in settable) or 'nothing'}"
+                some = role is not None and name in role.some_settable
+                hint = f"not every {declared.role} has it: add {name} to the needs of {head}" if some else known
                 self._findings.error("tag-unknown", here, f"'{tag}' cannot be set", hint)
                 continue
             kind = expression(text, names, self._findings, here, settable[name])

@@ -13,7 +13,7 @@ from pydantic import Field, StringConstraints, model_validator
 from devices.alarm import AlarmFields
 from recipes.estimates import Estimate
 from recipes.fields import SOME, Amount, Flag, Frozen, Id, Span, Text
-from recipes.steps import AnyVerb, Choose, ForEach, Repeat, Step
+from recipes.steps import AnyVerb, Choose, ForEach, Perfuse, Repeat, Step
 
 Title = Annotated[str, StringConstraints(pattern="^[a-z0-9][a-z0-9-]*$", max_length=60)]
 Version = Annotated[str, StringConstraints(pattern=r"^\d+\.\d+\.\d+$")]
@@ -55,6 +55,11 @@ class Container(Frozen):
     def place_class(self) -> Literal["station", "hook"]:
         """Return where it goes when a mount does not say."""
         return "station" if self.kind == "vessel" else "hook"
+
+    @property
+    def rocked(self) -> bool:
+        """Return whether it is made to be rocked: its class begins with `rocking`."""
+        return (self.class_ or "").startswith("rocking")
 
 
 class Parameter(Frozen):
@@ -147,6 +152,8 @@ def children(step: AnyVerb) -> tuple[tuple[AnyVerb, ...], ...]:
     """Return the lists of steps inside a step: one for a loop, one for each branch of a choice, else none."""
     if isinstance(step, ForEach | Repeat):
         return (step.steps,)
+    if isinstance(step, Perfuse):
+        return (step.turns.steps,)
     if isinstance(step, Choose):
         return tuple(case.steps for case in step.cases)
     return ()

@@ -32,6 +32,7 @@ class Known:
     def __post_init__(self) -> None:
         """Begin to estimate."""
         self.estimates = Estimates(self.recipe.estimates)
+        self._sights: dict[str, tuple[tuple[object, ...], Sight]] = {}
         self.stands: dict[str, bool] = {}  # estimate -> whether its forecast is below its floor
 
     def set(self, path: str, values: Mapping[str, Value | None]) -> None:
@@ -69,7 +70,11 @@ class Known:
 
     def sight(self, name: str) -> Sight:
         """Return an estimate as it is now."""
-        return self.estimates.all[name].look(self.now(), self.number, self._ahead)
+        follower = self.estimates.all[name]
+        key = self.now(), len(follower.account.inputs), follower.account.ended
+        if name not in self._sights or self._sights[name][0] != key:  # a condition asks many times for one moment
+            self._sights[name] = key, follower.look(self.now(), self.number, self._ahead)
+        return self._sights[name][1]
 
     def number(self, text: str) -> float | None:
         """Return what an expression gives now, None where that is no number that is known."""

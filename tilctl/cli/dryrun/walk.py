@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from recipes.dosing import DoseError, dosed, stock_of
 from recipes.expr import INVALID, ExprError, compile, reference
 from recipes.freezing_model import longest, program
 from recipes.model import FULL_SHARE, Recipe
+from recipes.perfusion import settled
 from recipes.ranges import parse_range
 from recipes.steps import AnyVerb
 from recipes.template import render
@@ -42,6 +43,7 @@ from tilctl.engine.waiting import seconds_true, seconds_until
 
 LOOK_S = 60.0  # between looks at a value of the plant that a step waits for
 LONGEST_S = 120 * 86400.0  # a recipe that has not ended by then never does
+ROCKED = ("rocking", "oxygen", "ph", "gas_oxygen")  # what needs one of these gets the suite with a rocker
 MOVES = ("mount", "unmount", "ask", "sample")
 
 
@@ -64,6 +66,8 @@ class Walk:
         given = setting or Setting(donor(seed))
         floors = {name: given.vessel for name in CLASSES if name.startswith("gas-permeable")}
         self.plant = Plant(self.clock, seed, given.donor, kinetics=given.kinetics, vessels={**OF_CLASS, **floors})
+        if any(tag in each.needs for each in recipe.equipment.values() for tag in ROCKED):
+            self.plant.put_up_rocker()
         self.bench = Bench(self.plant)
         self.liquids = Liquids(self.plant, self.bench)
         self.recipe = recipe
@@ -152,7 +156,7 @@ class Walk:
             found = compile(step.exception_when).truth(self._scope(aliases))
             if found is INVALID or found:
                 self.course.exceptions.append(f"{path}: '{step.exception_when}' is true")
-        if step.verb not in ("choose", "for_each", "repeat"):
+        if step.verb not in ("choose", "for_each", "repeat", "perfuse"):
             who: Who = LABORATORY if step.verb == "sample" else PERSON if step.verb in MOVES else CONTROLLER
             self.course.did.append(Did(path, step.verb, began, self.clock.monotonic(), who))
 
@@ -166,6 +170,8 @@ class Walk:
                     self._steps(step.steps, f"{path}/{number}", {**aliases, step.as_: each.name})
             case verbs.Repeat():
                 self._repeat(step, path, aliases)
+            case verbs.Perfuse():
+                self._repeat(step.turns, path, aliases, lambda: self._rate(step, path, aliases))
             case verbs.Ask():
                 self._ask(step, path, aliases)
             case verbs.Sample():
@@ -244,7 +250,23 @@ class Walk:
                 return
         raise StepError(f"{path}: no branch applies", "the recipe needs an else branch")
 
-    def _repeat(self, step: verbs.Repeat, path: str, aliases: Mapping[str, str]) -> None:
+    def _rate(self, step: verbs.Perfuse, path: str, aliases: Mapping[str, str]) -> None:
+        """Settle the rate of a perfusion's next turn."""
+        found = compile(step.rate).number(self._scope(aliases), "mL/min")
+        last = self.known.values.get(f"{step.id}.rate") if self.known.setters.get(f"{step.id}.rate") == path else None
+        before = last.value if isinstance(last, Quantity) else None
+        rate = settled(None if found is INVALID else found, before, step.between, falls=step.falls)
+        if rate is None:
+            raise StepError(f"{path}: '{step.rate}' is not known", "see to what is missing")
+        self.known.set(path, {"rate": Quantity(rate, "mL/min")})
+
+    def _repeat(
+        self,
+        step: verbs.Repeat,
+        path: str,
+        aliases: Mapping[str, str],
+        first: Callable[[], None] | None = None,
+    ) -> None:
         due = self.clock.monotonic()
         every = None if step.every is None else self._number(path, step.every, aliases)
         if every is not None and every <= 0.0:
@@ -257,6 +279,8 @@ class Walk:
                 return
             self._pass(due - self.clock.monotonic())
             self.known.forget(f"{path}/")
+            if first is not None:
+                first()
             self._steps(step.steps, f"{path}/{number}", aliases)
             if every is not None and number < step.max:
                 periods = max(1, int((self.clock.monotonic() - due) // every))
