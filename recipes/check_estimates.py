@@ -47,7 +47,9 @@ class _Check:
             self._tag(each.capacitance, "cells/mL", (*path, "capacitance"))
         if each.oxygen is not None:
             self._tag(each.oxygen.tag, "%", (*path, "oxygen", "tag"))
-            self._time(each.oxygen.renewal, (*path, "oxygen", "renewal"), above=True)
+            expression(each.oxygen.renewal, self._names, self._findings, (*path, "oxygen", "renewal"), "s")
+            if each.oxygen.gas is not None:
+                self._tag(each.oxygen.gas, "%", (*path, "oxygen", "gas"))
         for container, text in each.medium.items():
             value = self._findings.quantity(text, ("mmol/L",), (*path, "medium", container))
             if value is not None and value < 0.0:

@@ -38,10 +38,15 @@ class Forecast(Frozen):
 
 
 class Oxygen(Frozen):
-    """Dissolved oxygen (% of air saturation), and `renewal`, the time 1/kLa in which it is renewed through the gas."""
+    """Dissolved oxygen (% of air saturation), and `renewal`, the time 1/kLa in which it comes in from the gas.
+
+    `renewal` is an expression, such as `30 min * (10 rpm / station.rocking)`; `gas`: the tag of oxygen in the gas (% by
+    volume), air where there is none.
+    """
 
     tag: Dotted
-    renewal: Amount
+    renewal: Expr
+    gas: Dotted | None = None
 
 
 class Estimate(Frozen):

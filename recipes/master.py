@@ -218,7 +218,7 @@ def _made_of(each: Estimate) -> str:
     told += [f"{word} {listed(names)}" for word, names in (("counts", each.counts), ("glucose", each.glucose)) if names]
     told += [f"{text} in {name}" for name, text in each.medium.items()]
     told += [f"no cells into {listed(each.supernatant)}"] if each.supernatant else []
-    told += [f"oxygen {each.oxygen.tag}, renewed in {each.oxygen.renewal}"] if each.oxygen else []
+    told += [f"oxygen {each.oxygen.tag}, renewed in {in_words(each.oxygen.renewal)}"] if each.oxygen else []
     told += [f"capacitance {each.capacitance}"] if each.capacitance else []
     told += [f"rest of {each.lag}", f"data not older than {each.stale}"]
     return "; ".join(told)

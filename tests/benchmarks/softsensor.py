@@ -22,10 +22,12 @@ from recipes.catalog import load
 from recipes.model import Recipe
 from simulators.physics.donors import population_donor
 from simulators.physics.measurement import capacitance
+from simulators.physics.noise import gauss, stream, uniform
 from simulators.physics.parameters import Setting
+from simulators.rocker import OXYGEN_DRIFT, OXYGEN_NOISE, WEEK
 from tilctl.cli.dryrun.walk import Walk
 from tilctl.estimation.course import Cells
-from tilctl.estimation.estimates import Sight
+from tilctl.estimation.estimates import Follower, Sight
 
 DAY = 86_400.0
 LOOK = 6 * 3600.0
@@ -56,6 +58,7 @@ ARMS = (
     Arm("by rule, cells use 4 pmol, half of it at rest", "nci-rep-grex", RULE, {"use_glucose": 4.0, "resting": 0.5}),
     Arm("by rule, activation fades by 0.1 a day", "nci-rep-grex", RULE, {"decay": 0.1}),
     Arm("til-feeder-free: daily glucose and counts", "til-feeder-free"),
+    Arm("til-rocking: the same, and an oxygen probe", "til-rocking"),
 )
 
 
@@ -86,8 +89,8 @@ class Watched(Walk):
         while self._next < t:
             super()._move_to(self._next)
             follower = self.known.estimates.all[NAME]
-            if self._probe and follower.account.runs:
-                self._read()
+            if follower.account.runs:
+                self._read(follower)
             self.looks.append((self._next, self.known.sight(NAME)))
         super()._move_to(t)
 
@@ -95,14 +98,26 @@ class Watched(Walk):
     def _next(self) -> float:
         return (math.floor(self.clock.monotonic() / LOOK) + 1) * LOOK
 
-    def _read(self) -> None:
+    def _read(self, follower: Follower) -> None:
+        """Tell the estimate what a probe shows, as the engine does each six hours."""
+        now, oxygen = self.clock.monotonic(), follower.declared.oxygen
+        if oxygen is not None and (held := self.known.number(oxygen.tag)) is not None:
+            key = stream(self._seed, "oxygen probe")
+            drift = OXYGEN_DRIFT * uniform(key, 0, -1.0, 1.0) * now / WEEK
+            beside = {"renewal": self.known.number(oxygen.renewal), "gas": self.known.number(oxygen.gas or "")}
+            known = {name: value for name, value in beside.items() if value is not None}
+            shown = held * (1.0 + drift + gauss(key, int(now), OXYGEN_NOISE))
+            self.known.estimates.reading(now, NAME, "oxygen", shown, known)
+        if self._probe:
+            self._see(now)
+
+    def _see(self, now: float) -> None:
         vessels = [c for c in map(self.plant.place, range(1, 7)) if c is not None and c.contents.viable > 0.0]
         volume = sum(c.contents.volume for c in vessels)
         if volume > 0.0:
             live = sum(c.contents.viable + c.contents.feeders for c in vessels) / volume
-            now = self.clock.monotonic()
             probe = capacitance(self._seed, "probe", self.known.marks.get("day0", 0.0))
-            self.known.estimates.reading(now, NAME, "capacitance", probe.shows(live, now))
+            self.known.estimates.reading(now, NAME, "capacitance", probe.shows(live, now), {})
 
 
 def lot(arm: Arm, seed: int) -> Lot:

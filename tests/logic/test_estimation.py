@@ -117,12 +117,16 @@ def test_nothing_counts_before_its_mark_or_after_its_other() -> None:
 
 def test_oxygen_says_something_only_where_some_of_it_is_missing() -> None:
     account = told(oxygen={"tag": "station.oxygen", "renewal": "10 min"})
-    account.reading(3 * DAY, "oxygen", 95.0)
+    account.reading(3 * DAY, "oxygen", 95.0, {"renewal": 600.0})
     assert len(account.inputs) == 1
-    account.reading(4 * DAY, "oxygen", 60.0)
+    account.reading(4 * DAY, "oxygen", 60.0, {"renewal": 600.0})
     found = account.inputs[-1]
     assert isinstance(found, Probe)
     assert found.value == approx(0.205 * 0.4 * 1.0 * 144.0), "mmol a day: 40 % of 0.205 mmol, each ten minutes"
+    account.reading(5 * DAY, "oxygen", 60.0, {"renewal": 1200.0, "gas": 41.8})
+    found = account.inputs[-1]
+    assert isinstance(found, Probe)
+    assert found.value == approx(0.205 * 1.4 * 1.0 * 72.0), "of twice as much in the gas, each twenty"
 
 
 # --- what it makes of it ------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ import structlog
 from devices.clock import Clock
 from devices.quantity import Quantity, parse_as, show
 from devices.reading import Quality
+from recipes.estimates import Oxygen
 from recipes.expr import ExprError, compile
 from recipes.model import Recipe
 from tilctl.engine.machine import FINAL
@@ -94,7 +95,7 @@ class Estimating:
                     found.value(t, f"{step}.{name}", value)
             case ev.ReadingNoted() as event:
                 self.read[event.estimate, event.input] = t
-                found.reading(t, event.estimate, event.input, event.value)
+                found.reading(t, event.estimate, event.input, event.value, event.beside)
             case _:
                 pass
 
@@ -205,8 +206,17 @@ class Estimator:
                 reading = self._batch.tag(tag)
                 if now - last < READ_EVERY or reading is None or reading.quality is not Quality.GOOD:
                     continue
-                if isinstance(reading.value, float):
-                    self._batch.note(ev.ReadingNoted(follower.name, kind, tag, reading.value, reading.unit))
+                beside = self._beside(oxygen) if kind == "oxygen" and oxygen is not None else {}
+                if isinstance(reading.value, float) and beside is not None:
+                    self._batch.note(ev.ReadingNoted(follower.name, kind, tag, reading.value, reading.unit, beside))
+
+    def _beside(self, oxygen: Oxygen) -> dict[str, float] | None:
+        """Return how fast oxygen is renewed now, and from which gas; None where that is not known."""
+        names = {"renewal": oxygen.renewal} | ({} if oxygen.gas is None else {"gas": oxygen.gas})
+        found = {name: self._estimating.number(text) for name, text in names.items()}
+        return (
+            {name: value for name, value in found.items() if value is not None} if None not in found.values() else None
+        )
 
     def look(self) -> None:
         """Raise and clear what follows from the estimates as they are now."""

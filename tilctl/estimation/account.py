@@ -8,7 +8,7 @@ against the older of the two.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from devices.quantity import parse_as
@@ -138,17 +138,21 @@ class Account:
                 return  # the older sample says more
         self._glucose = _Glucose(t, mmol, var)
 
-    def reading(self, t: float, kind: str, value: float) -> None:
-        """Take note of a probe's value that is on record: % of air saturation, or live cells per mL."""
+    def reading(self, t: float, kind: str, value: float, beside: Mapping[str, float]) -> None:
+        """Take note of a probe's value that is on record: % of air saturation, or live cells per mL.
+
+        `beside`: for oxygen `renewal` (s), and `gas` (% of oxygen in it) where it is not air.
+        """
         if not self.runs or self.volume_ml <= 0.0:
             return
         p, oxygen = self._priors, self._declared.oxygen
         if kind == "capacitance" and self._declared.capacitance is not None:
             self._add(Probe(t, kind, value * self.volume_ml, p.capacitance_ln, self._declared.capacitance))
-        elif kind == "oxygen" and oxygen is not None and 100.0 - value > 3.0 * p.oxygen_sd:
-            taken = p.saturated * (100.0 - value) / 100.0 * self.volume_ml / LITRE  # mmol that are missing
-            a_day = taken * DAY / parse_as(oxygen.renewal, "s")
-            self._add(Probe(t, kind, a_day, p.oxygen_sd / (100.0 - value), oxygen.tag))
+        elif kind == "oxygen" and oxygen is not None:
+            missing = 100.0 * beside.get("gas", p.air) / p.air - value  # % of what air would give
+            if missing > 3.0 * p.oxygen_sd and beside.get("renewal", 0.0) > 0.0:
+                a_day = p.saturated * missing / 100.0 * self.volume_ml / LITRE * DAY / beside["renewal"]  # mmol
+                self._add(Probe(t, kind, a_day, p.oxygen_sd / missing, oxygen.tag))
 
     def _add(self, given: Input) -> None:
         if len(self.inputs) < MOST:

@@ -154,7 +154,7 @@ class Estimates:
         for each in self.all.values():
             each.account.value(t, name, value)
 
-    def reading(self, t: float, name: str, kind: str, value: float) -> None:
+    def reading(self, t: float, name: str, kind: str, value: float, beside: Mapping[str, float]) -> None:
         """Tell of a probe's value that an estimate has put on record."""
         if name in self.all:
-            self.all[name].account.reading(t, kind, value)
+            self.all[name].account.reading(t, kind, value, beside)

@@ -39,6 +39,8 @@ class Priors:
     """pmol oxygen a cell and day [D]: the geometric mean of 0.28 (resting [L]) and 2.0 [GKU]."""
     oxygen_ln: float = 0.6
     """[D]: of that range, and a tenth or two for the renewal of oxygen, which nobody measures well [P]."""
+    air: float = 20.9
+    """% of oxygen in air [L]."""
     saturated: float = 0.205
     """mmol/L oxygen in medium under air at 37 degC: 6.5..6.7 mg/L [L]."""
     start_ln: float = 0.15

@@ -265,13 +265,17 @@ class Marked:
 
 @dataclass(frozen=True, slots=True)
 class ReadingNoted:
-    """A probe's reading that an estimate uses; `input` is what it is used as: oxygen or capacitance."""
+    """A probe's reading that an estimate uses; `input` is what it is used as: oxygen or capacitance.
+
+    `beside` is what else was known then: for oxygen `renewal` (s), and `gas` (% of oxygen in it) where that is read.
+    """
 
     estimate: str
     input: str
     tag: str
     value: float
     unit: str
+    beside: Json = field(default_factory=_json)
     kind: Literal["reading_noted"] = "reading_noted"
 
 
