@@ -48,6 +48,18 @@ async def test_a_batch_that_will_not_reach_its_floor_is_told_of_and_goes_on(suit
     assert note.text.endswith("cells now"), "the recipe says that it may decide"
     assert suite.runner.state == "running", "it warns, it stops nothing"
 
+    estimating, estimator = suite.runner.batch.estimating, suite.controller._slots[UNIT]._estimator
+    follower, stale = estimating.estimates.all["cells"], estimating.estimates.all["cells"]._stale
+    follower._stale = -1.0
+    estimating._seen.clear()
+    estimator.look()
+    await suite.runner.batch.caught_up()
+    assert "old" in row(suite)["why"]
+    assert "below-floor-cells" in warned(suite), "what is not known any more ends no alarm"
+    follower._stale = stale
+    estimating._seen.clear()
+    estimator.look()
+
     before = row(suite)
     raised = len(suite.events("alarm_raised"))
     suite.kill()

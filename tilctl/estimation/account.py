@@ -147,12 +147,12 @@ class Account:
             return
         p, oxygen = self._priors, self._declared.oxygen
         if kind == "capacitance" and self._declared.capacitance is not None:
-            self._add(Probe(t, kind, value * self.volume_ml, p.capacitance_ln, self._declared.capacitance))
+            self._add(Probe(t, kind, value * self.volume_ml, p.shared * p.capacitance_ln, self._declared.capacitance))
         elif kind == "oxygen" and oxygen is not None:
             missing = 100.0 * beside.get("gas", p.air) / p.air - value  # % of what air would give
             if missing > 3.0 * p.oxygen_sd and beside.get("renewal", 0.0) > 0.0:
                 a_day = p.saturated * missing / 100.0 * self.volume_ml / LITRE * DAY / beside["renewal"]  # mmol
-                self._add(Probe(t, kind, a_day, p.oxygen_sd / missing, oxygen.tag))
+                self._add(Probe(t, kind, a_day, p.shared * p.oxygen_sd / missing, oxygen.tag))
 
     def _add(self, given: Input) -> None:
         if len(self.inputs) < MOST:

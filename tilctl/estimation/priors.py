@@ -47,9 +47,11 @@ class Priors:
     """Of the cells at the start: a count, and what is lost on the way [P]."""
     count_ln: float = 0.12
     """Of a count: 10 %, 15 % where it is thin [P]."""
-    capacitance_ln: float = 0.2
-    """Of a reading of a capacitance probe [D]: 5 % of noise and 6 % of drift [P] do not average out within two days, so
-    that the eight readings of these count as one of 7 %."""
+    capacitance_ln: float = 0.07
+    """Of a capacitance probe [D]: 5 % of noise, and 6 % of drift in two weeks [P]."""
+    shared: float = 2.8
+    """By which the error of one reading of a probe is taken to be larger [D]: it does not average out within two days,
+    so that the eight readings of these count as one."""
     glucose_share: float = 0.05
     """Of a glucose value [P]."""
     medium_share: float = 0.05
