@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from recipes.steps import Parallel
 from tilctl.engine.context import Context
-from tilctl.engine.errors import InDoubt, ProcedureEnd
+from tilctl.engine.errors import InDoubt, ProcedureEnd, Several
 from tilctl.engine.intents import resolve
 from tilctl.engine.state import Intent, StepStatus
 from tilctl.engine.together import together
@@ -20,9 +20,9 @@ async def run(context: Context, step: Parallel) -> None:
     try:
         await together({name: _branch(context, step, name) for name in step.branches})
     except ProcedureEnd as end:
-        for intent in _open(context):
-            reason = f"{intent.path}: what went over is in doubt, and the batch was to end ({end.reason})"
-            raise InDoubt(intent.number, reason) from end
+        told = f"what went over is in doubt, and the batch was to end ({end.reason})"
+        if doubts := [InDoubt(intent.number, f"{intent.path}: {told}") for intent in _open(context)]:
+            raise Several(doubts) from end
         raise
 
 
