@@ -168,6 +168,9 @@ def _call(node: syntax.Call, scope: BoundScope) -> Bound:
     if node.function == "abs":
         low, high = found[0].interval
         return found[0] if low >= 0 else between(0.0 if high >= 0 else -high, max(-low, high))
+    if node.function == "stepped":
+        values = [item.interval for item in found[1::2]]
+        return between(min(low for low, _ in values), max(high for _, high in values))
     if node.function not in _INTERVALS:
         return between(*EVERYTHING)
     return between(*_INTERVALS[node.function]([item.interval for item in found]))

@@ -11,6 +11,7 @@ from recipes import steps as verbs
 from recipes.check_doses import check_dose
 from recipes.check_expr import CONDITION, expression
 from recipes.check_parallel import check_parallel
+from recipes.check_perfusion import check_rate
 from recipes.expr import compile
 from recipes.findings import Findings
 from recipes.kinds import Type
@@ -107,6 +108,9 @@ class StepCheck:
             case verbs.Parallel():
                 check_parallel(step, names.loops, self._findings, path)
                 return self._parallel(step, names, path)
+            case verbs.Perfuse():
+                check_rate(step, names, self._findings, path)
+                return self._repeat(step.turns, names, path)
             case verbs.Ask():
                 self._ask(step, names, path)
             case verbs.Set():

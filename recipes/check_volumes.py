@@ -21,6 +21,7 @@ from recipes.declared import count_range, ranged, volume_ml
 from recipes.expr import compile
 from recipes.findings import Findings
 from recipes.model import FULL_SHARE, Recipe
+from recipes.perfusion import rate_limits
 from recipes.steps import AnyVerb
 from recipes.syntax import ExprError
 from recipes.volume_state import Log, State, VolumeScope
@@ -67,6 +68,9 @@ class VolumeCheck:
                 return self._repeat(step, state, path)
             case verbs.Parallel():
                 return self._parallel(step, state, path)
+            case verbs.Perfuse():
+                state.values[f"{step.id}.rate"] = between(*rate_limits(step.between))
+                return self._repeat(step.turns, state, path)
             case verbs.Ask():
                 for name, given in step.inputs.items():
                     state.values[f"{step.id}.{name}"] = ranged(given.range, given.unit, f"{path}:{name}")

@@ -21,7 +21,7 @@ from recipes.expr import compile
 from recipes.flat import PROSE, Key, flat, label
 from recipes.model import Operation, Recipe
 from recipes.ranges import parse_range
-from recipes.steps import AnyVerb, Choose, ForEach, Parallel, children
+from recipes.steps import AnyVerb, Choose, ForEach, Parallel, Perfuse, children
 from recipes.syntax import ExprError, Node
 from recipes.words import Loops, branch, sentence
 from recipes.words_expr import in_words
@@ -202,13 +202,18 @@ def _grown(recipe: Recipe) -> _Node:
 
 def _node(item: Operation | AnyVerb, parent: _Node, place: int, path: str) -> _Node:
     node = _Node(item, path, parent, place, parent.loops)
-    below = (item.steps,) if isinstance(item, Operation) else children(item)
     if isinstance(item, ForEach):
         node.loops = {**parent.loops, item.as_: item.in_}
-    for index, steps in enumerate(below):
+    for index, steps in enumerate(_below(item)):
         here = f"{path}/{[*item.branches][index]}" if isinstance(item, Parallel) else path
         node.lists.append([_node(step, node, index, f"{here}/{step.id}") for step in steps])
     return node
+
+
+def _below(item: Operation | AnyVerb) -> tuple[tuple[AnyVerb, ...], ...]:
+    if isinstance(item, Operation):
+        return (item.steps,)
+    return () if isinstance(item, Perfuse) else children(item)  # its transfers follow from its fields
 
 
 def _procedure(old: Recipe, new: Recipe) -> Iterator[Difference]:
@@ -262,7 +267,7 @@ def _paired_lists(old: Operation | AnyVerb | None, new: Operation | AnyVerb | No
         names = {name: j for j, name in enumerate(new.branches)}
         return {i: names[name] for i, name in enumerate(old.branches) if name in names}
     if not (isinstance(old, Choose) and isinstance(new, Choose)):
-        return {0: 0} if old is None or isinstance(old, Operation) or children(old) else {}
+        return {0: 0} if old is None or _below(old) else {}
     pairs: dict[int, int] = {}
     left = dict(enumerate(_conditions(new)))
     for i, condition in enumerate(_conditions(old)):

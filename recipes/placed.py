@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from devices.document import DataPath
-from recipes.steps import AnyVerb, Choose, ForEach, Parallel, children
+from recipes.steps import AnyVerb, Choose, ForEach, Parallel, Perfuse, children
 
 
 def lists(step: AnyVerb, path: DataPath) -> list[tuple[DataPath, tuple[AnyVerb, ...]]]:
@@ -18,6 +18,8 @@ def lists(step: AnyVerb, path: DataPath) -> list[tuple[DataPath, tuple[AnyVerb, 
             ]
         case Parallel():
             return [((*path, "branches", name), steps) for name, steps in step.branches.items()]
+        case Perfuse():  # its steps are written nowhere
+            return [((*path, "turns"), step.turns.steps)]
         case _:
             return [((*path, "steps"), steps) for steps in children(step)]
 

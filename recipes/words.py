@@ -27,6 +27,7 @@ from recipes.steps import (
     Mount,
     Note,
     Parallel,
+    Perfuse,
     Repeat,
     Sample,
     Set,
@@ -81,6 +82,8 @@ def sentence(step: AnyVerb, recipe: Recipe, loops: Loops = NO_LOOPS) -> str:
             return _repeated(step)
         case Parallel():
             return f"At the same time, until all of them are done ({listed([*step.branches])}):"
+        case Perfuse():
+            return _perfused(step)
         case Transfer():
             return _transferred(step, recipe, loops)
         case Sample():
@@ -200,6 +203,9 @@ def _of_verb(step: AnyVerb, recipe: Recipe) -> list[tuple[str, str]]:
             return [(f"When it has {moment}", f"record {mark}") for moment, mark in step.marks.items()]
         case Repeat():
             return _turns(step)
+        case Perfuse():
+            rises = [] if step.falls else [("Rate", "rises only; a lower one is for a person to decide")]
+            return [*rises, ("A rate that is not known", "alarm, and the last one stands"), *_turns(step.turns)]
         case Choose() | Set() | Unmount() | ForEach() | Parallel() | Mark() | Note() | End() | Let():
             return []
         case _:
@@ -257,6 +263,18 @@ def _repeated(step: Repeat) -> str:
     if step.until is None:
         return f"Repeat, {turns}{every}:"
     return f"Repeat until {in_words(step.until)}, at most {turns}{every}:"
+
+
+def _perfused(step: Perfuse) -> str:
+    return (
+        f"Perfuse {step.vessel} from {step.medium} to {step.waste} at {in_words(step.rate)}, kept within "
+        f"{step.between}: every {step.every} its share is drawn and {step.vessel} filled up to {in_words(step.keep)}, "
+        f"at {in_words(step.flow)}, tolerance {step.tolerance}; {_long(step)}."
+    )
+
+
+def _long(step: Perfuse) -> str:
+    return f"until {in_words(step.until)}, at the longest {step.longest}" if step.until else f"for {step.longest}"
 
 
 def _turns(step: Repeat) -> list[tuple[str, str]]:

@@ -248,6 +248,21 @@ BROKEN: list[tuple[str, str, list[tuple[str, str]], str]] = [
     ("overfill-possible", "warning", [("range: 100..800 mL", "range: 100..980 mL")], "min(...)"),
     ("dose-unprovable", "warning", [("volume: share.volume", "volume: 2 mL")], "shown"),
     (
+        "perfusion-small",
+        "warning",
+        [
+            (
+                "  - balance:",
+                (
+                    "  - perfuse: {id: feed, vessel: 'pre[1]', medium: media, waste: pool, rate: 100 mL/d,\n"
+                    "      between: 50..100 mL/d, keep: fill, every: 1 h, flow: 20 mL/min, until: day >= 3 d,\n"
+                    "      longest: 2 d, source: P}\n  - balance:"
+                ),
+            )
+        ],
+        "2.08 mL",
+    ),
+    (
         "name-maybe",
         "warning",
         [("  - balance:", "  - wait: {id: clean, until: count.sterility == no_growth}\n  - balance:")],

@@ -156,6 +156,8 @@ class _Walk:
                 return self._loop(step, path, aliases)
             case verbs.Repeat():
                 return self._turns(step, path, aliases)
+            case verbs.Perfuse():
+                return self._turns(step.turns, path, aliases)
             case verbs.Choose():
                 return self._choose(step, path, aliases)
             case verbs.Parallel():

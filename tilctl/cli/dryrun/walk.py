@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from devices.quantity import parse_as, show
+from devices.quantity import Quantity, parse_as, show
 from recipes import steps as verbs
 from recipes.expr import INVALID, ExprError, compile
 from recipes.model import Recipe
+from recipes.perfusion import settled
 from recipes.ranges import parse_range
 from recipes.steps import AnyVerb
 from recipes.template import render
@@ -24,7 +25,7 @@ from tilctl.engine.errors import ProcedureEnd, StepError
 from tilctl.engine.waiting import seconds_true
 
 MOVES = ("mount", "unmount", "ask", "sample")
-AROUND = ("choose", "for_each", "repeat", "parallel")  # verbs that do what is inside them
+AROUND = ("choose", "for_each", "repeat", "parallel", "perfuse")  # verbs that do what is inside them
 
 
 class Walk:
@@ -83,6 +84,8 @@ class Walk:
                     await self._steps(step.steps, f"{path}/{number}", {**aliases, step.as_: each.name})
             case verbs.Repeat():
                 await self._repeat(step, path, aliases)
+            case verbs.Perfuse():
+                await self._repeat(step.turns, path, aliases, lambda: self._rate(step, path, aliases))
             case verbs.Parallel():
                 walks = [self._steps(steps, f"{path}/{name}", aliases) for name, steps in step.branches.items()]
                 await self._run.branches.together(walks)
@@ -164,7 +167,20 @@ class Walk:
                 return
         raise StepError(f"{path}: no branch applies", "the recipe needs an else branch")
 
-    async def _repeat(self, step: verbs.Repeat, path: str, aliases: Aliases) -> None:
+    def _rate(self, step: verbs.Perfuse, path: str, aliases: Aliases) -> None:
+        """Settle the rate of a perfusion's next turn."""
+        known = self._run.known
+        found = compile(step.rate).number(self._run.scope(aliases), "mL/min")
+        last = known.values.get(f"{step.id}.rate") if known.setters.get(f"{step.id}.rate") == path else None
+        before = last.value if isinstance(last, Quantity) else None
+        rate = settled(None if found is INVALID else found, before, step.between, falls=step.falls)
+        if rate is None:
+            raise StepError(f"{path}: '{step.rate}' is not known", "see to what is missing")
+        known.set(path, {"rate": Quantity(rate, "mL/min")})
+
+    async def _repeat(
+        self, step: verbs.Repeat, path: str, aliases: Aliases, first: Callable[[], None] | None = None
+    ) -> None:
         due = self._run.clock.monotonic()
         every = None if step.every is None else self._run.number(path, step.every, aliases)
         if every is not None and every <= 0.0:
@@ -177,6 +193,8 @@ class Walk:
                 return
             await self._run.pass_s(due - self._run.clock.monotonic())
             self._run.known.forget(f"{path}/")
+            if first is not None:
+                first()
             await self._steps(step.steps, f"{path}/{number}", aliases)
             if every is not None and number < step.max:
                 periods = max(1, int((self._run.clock.monotonic() - due) // every))
