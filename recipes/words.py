@@ -26,6 +26,7 @@ from recipes.steps import (
     Mark,
     Mount,
     Note,
+    Parallel,
     Perfuse,
     Repeat,
     Sample,
@@ -49,7 +50,7 @@ _RESTART: dict[OnRestart, str] = {
     "hold": "the batch is held until a person restarts it",
     "ask": "the batch is held until a person restarts it",
 }
-_AT_ONCE = (Choose, ForEach, Mark, Note, End, Let)
+_AT_ONCE = (Choose, ForEach, Parallel, Mark, Note, End, Let)
 """Verbs that take no time of their own: no outage falls into them, and what they hold says how it goes on itself."""
 _MISSED: dict[OnMissed, str] = {
     "run_late": "what follows is done late, with an exception on the record",
@@ -79,6 +80,8 @@ def sentence(step: AnyVerb, recipe: Recipe, loops: Loops = NO_LOOPS) -> str:
             return f"For each mounted {step.in_}, one after the other ({step.as_} below):"
         case Repeat():
             return _repeated(step)
+        case Parallel():
+            return f"At the same time, until all of them are done ({listed([*step.branches])}):"
         case Perfuse():
             return _perfused(step)
         case Transfer():
@@ -203,7 +206,7 @@ def _of_verb(step: AnyVerb, recipe: Recipe) -> list[tuple[str, str]]:
         case Perfuse():
             rises = [] if step.falls else [("Rate", "rises only; a lower one is for a person to decide")]
             return [*rises, ("A rate that is not known", "alarm, and the last one stands"), *_turns(step.turns)]
-        case Choose() | Set() | Unmount() | ForEach() | Mark() | Note() | End() | Let():
+        case Choose() | Set() | Unmount() | ForEach() | Parallel() | Mark() | Note() | End() | Let():
             return []
         case _:
             assert_never(step)

@@ -275,6 +275,23 @@ BROKEN: list[tuple[str, str, list[tuple[str, str]], str]] = [
         [("  - balance:", "  - wait: {id: clean, until: count.sterility == no_growth}\n  - balance:")],
         "known",
     ),
+    (
+        "parallel-clash",
+        "error",
+        [
+            (
+                "  - balance:",
+                """\
+  - parallel:
+      id: both
+      branches:
+        less: [{set: {id: low, station.co2: 4 %, source: P}}]
+        more: [{set: {id: high, station.co2: 6 %, source: P}}]
+  - balance:""",
+            )
+        ],
+        "is set in the branch less too",
+    ),
     ("source-missing", "warning", [("rate: 30 mL/min, source: P", "rate: 30 mL/min")], "step fill"),
     ("source-missing", "warning", [("limit: 1 L, source: P", "limit: 1 L")], "containers pre"),
     ("source-unknown", "error", [("rate: 30 mL/min, source: P", "rate: 30 mL/min, source: S99")], "S99"),

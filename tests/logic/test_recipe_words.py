@@ -55,6 +55,10 @@ SAID = {
         "repeat: {max: 12, until: count.tvc >= 1e9 cells, every: 6 h, steps: [{mark: {}}]}", "controller",
         "Repeat until count.tvc is at least 1e9 cells, at most 12 turns, one every 6 h:",
     ),
+    "parallel": (
+        "parallel: {branches: {feed: [{mark: {}}], look: [{note: {text: well}}]}}", "controller",
+        "At the same time, until all of them are done (feed and look):",
+    ),
     "perfuse": (
         (
             "perfuse: {vessel: pre, medium: pool, waste: waste, rate: 1 mL/min, between: 0..2 mL/min, keep: 1 L, "
