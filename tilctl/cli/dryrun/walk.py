@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -28,6 +29,7 @@ from simulators.plant import Plant
 from simulators.sight import BenchError
 from tilctl.cli.dryrun.asking import Answered, Asking, inputs_of_ask, inputs_of_sample, item_of, shown
 from tilctl.cli.dryrun.clock import MovedClock
+from tilctl.cli.dryrun.controls import Controls
 from tilctl.cli.dryrun.course import CONTROLLER, LABORATORY, PERSON, Counted, Course, Did, Dosed, Mounted, Sampled, Who
 from tilctl.cli.dryrun.guards import Guards
 from tilctl.cli.dryrun.liquids import Liquids, NoPlace
@@ -75,6 +77,7 @@ class Walk:
         self._tags = Tags(recipe.equipment, self.plant)
         self.known = Known(recipe, inputs, self.clock.monotonic, self._tags.read)
         self._guards = Guards(recipe, self.known)
+        self._controls = Controls(recipe, self._tags, self.liquids)
         self.course = Course(plant=self.plant)
         self._skipped: set[str] = set()  # steps that ended late, after which the recipe passes over what follows
         self._asking = Asking(Operator(seed, self.bench.call))
@@ -102,9 +105,16 @@ class Walk:
     def _pass_to(self, t: float) -> None:
         if t > LONGEST_S:
             raise StepError(f"it would last more than {LONGEST_S / 86400:.0f} days", "look at what it waits for")
-        while (pending := self._guards.pending()) is not None and self.clock.monotonic() + pending < t:
-            self._move_to(self.clock.monotonic() + pending)
-            self._guards.look()
+        while True:
+            now, pending, due = self.clock.monotonic(), self._guards.pending(), self._controls.due()
+            look = math.inf if pending is None else now + pending
+            first = min(look, math.inf if due is None else due)
+            if first >= t:
+                break
+            self._move_to(max(first, now))
+            self._controls.look(self.clock.monotonic())
+            if look <= first:
+                self._guards.look()
         self._move_to(t)
 
     def _move_to(self, t: float) -> None:
@@ -190,10 +200,9 @@ class Walk:
         """Do the verbs that move no liquid and ask nobody."""
         match step:
             case verbs.Set():
-                values = {
-                    tag.partition(".")[2]: self._number(path, text, aliases) for tag, text in step.targets.items()
-                }
-                self.liquids.set_climate(values)
+                self._controls.set(path, {tag: self._number(path, t, aliases) for tag, t in step.targets.items()})
+            case verbs.Control():
+                self._controls.begin(step, self.clock.monotonic(), lambda text: self._number(path, text, aliases))
             case verbs.Wait():
                 if step.for_ is not None:
                     self._pass(self._number(path, step.for_, aliases))
