@@ -15,7 +15,7 @@ from recipes.placed import lists
 from recipes.steps import AnyVerb, Choose
 from recipes.syntax import ExprError
 
-_WORDS = "id verb source text label reason holds class_ title from_ to as_ in_ with_ load profile role"
+_WORDS = "id verb source of set_ text label reason holds class_ title from_ to as_ in_ with_ load profile role"
 _LISTS = "steps cases branches containers over marks count density scan sign choices priority then results defer"
 NO_NUMBERS = frozenset((*_WORDS.split(), *_LISTS.split()))
 """Fields that hold no number of the process; what a bag holds is words, and its density has a default."""

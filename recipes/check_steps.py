@@ -8,6 +8,7 @@ from devices.document import DataPath
 from devices.role import ROLES
 from recipes import check_expr, kinds, syntax
 from recipes import steps as verbs
+from recipes.check_controls import check_control, check_free
 from recipes.check_doses import check_dose
 from recipes.check_expr import CONDITION, expression
 from recipes.check_parallel import check_parallel
@@ -115,6 +116,8 @@ class StepCheck:
                 self._ask(step, names, path)
             case verbs.Set():
                 self._set(step, names, path)
+            case verbs.Control():
+                check_control(step, self._recipe, names, self._findings, path, self._limits)
             case verbs.Sample():
                 self._sample(step, names, path)
             case verbs.Mark():
@@ -244,6 +247,7 @@ class StepCheck:
             ends.append(self._steps(steps, branch, (*path, "branches", name)))
             after.gather(branch, foreign)
         names.outputs, names.marks, names.maybe = after.outputs, after.marks, after.maybe
+        names.controls = after.controls
         return any(ends)
 
     def _ask(self, step: verbs.Ask, names: Names, path: DataPath) -> None:
@@ -303,6 +307,7 @@ class StepCheck:
                 hint = f"not every {declared.role} has it: add {name} to the needs of {head}" if some else known
                 self._findings.error("tag-unknown", here, f"'{tag}' cannot be set", hint)
                 continue
+            check_free(tag, names, self._findings, here)
             kind = expression(text, names, self._findings, here, settable[name])
             node = compile(text).node if kind is not None else None
             allowed = self._limits.get(tag)

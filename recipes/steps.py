@@ -16,31 +16,15 @@ from typing import Annotated, Any, ClassVar, Literal, cast
 from pydantic import AliasChoices, BeforeValidator, Field, model_validator
 
 from devices.quantity import QuantityError, parse
+from recipes.control import Control
 from recipes.fields import SOME, Amount, Expr, Flag, Frozen, Id, Names, OnMissed, OnRestart, Span, Text
 from recipes.perfusion import most_turns, steps_of
+from recipes.verb import Verb
 
 MOST_TURNS = 500
 """Of a `repeat`, with all that it stands in (engineering default): a look each hour for three weeks."""
 MOST_BRANCHES = 8
 """Of a `parallel`, with those of every other inside it (engineering default): what people can oversee at once."""
-
-
-class Verb(Frozen):
-    """What every step has.
-
-    `when`: the step is passed over while this is false.  `exception_when`: judged after the step; true puts an
-    exception on the record for review.  `on_restart`: how the step goes on after the controller was down.
-    `max_outage`: the longest outage after which it may go on without a person; absent: the step sets no limit.
-    `max_hold`: the longest that it may stand held; beyond that is an alarm.
-    """
-
-    id: Id
-    source: Text | None = None
-    when: Expr | None = None
-    exception_when: Expr | None = None
-    on_restart: OnRestart = "redo"
-    max_outage: Amount | None = None
-    max_hold: Amount | None = None
 
 
 class Input(Frozen):
@@ -449,13 +433,13 @@ class Freeze(Verb):
 
 
 AnyVerb = (
-    Ask | Choose | Set | Wait | Mount | Unmount | ForEach | Repeat | Parallel | Transfer | Sample | Mark | Incubate
-    | Note | End | Let | Balance | Freeze | Perfuse
+    Ask | Choose | Set | Control | Wait | Mount | Unmount | ForEach | Repeat | Parallel | Transfer | Sample | Mark
+    | Incubate | Note | End | Let | Balance | Freeze | Perfuse
 )  # fmt: skip
 
 VERBS: tuple[str, ...] = (
-    "ask", "choose", "set", "wait", "mount", "unmount", "for_each", "repeat", "parallel", "perfuse", "transfer",
-    "sample", "mark",
+    "ask", "choose", "set", "control", "wait", "mount", "unmount", "for_each", "repeat", "parallel", "perfuse",
+    "transfer", "sample", "mark",
     "incubate", "note", "end", "let", "balance", "freeze",
 )  # fmt: skip
 

@@ -16,6 +16,7 @@ from tilctl.engine import identity
 from tilctl.engine.assertions import wrong_after, wrong_with
 from tilctl.engine.batch import Batch
 from tilctl.engine.beside import UNNOTED
+from tilctl.engine.controls import Controls
 from tilctl.engine.errors import InDoubt, ProcedureEnd, SafePoint, StepError
 from tilctl.engine.freezing_run import FreezingRuns
 from tilctl.engine.machine import DONE, FAULT, FINAL, SAFE_STATES, Command, State, next_state
@@ -67,6 +68,7 @@ class Runner:
         self._again = asyncio.Lock()  # Invariant: however often safety is asked for, the buses carry it once at a time
         self._asked_again = False
         self.standing = Standing(self)
+        self.controls = Controls(self)
         self._log = structlog.get_logger("runner").bind(batch=batch.name)
 
     # --- what people and the guard may cause ----------------------------------------------------------------------
@@ -160,7 +162,7 @@ class Runner:
         """
         tasks = [
             task
-            for task in (self._walk, self._transient, self._safekeeper.task, *self.standing.tasks)
+            for task in (self._walk, self._transient, self._safekeeper.task, *self.standing.tasks, *self.controls.tasks)
             if task is not None
         ]
         for task in tasks:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -18,6 +19,7 @@ from simulators.physics.vessels import OF_CLASS
 from simulators.plant import Plant
 from tilctl.cli.dryrun.asking import Asking
 from tilctl.cli.dryrun.clock import MovedClock
+from tilctl.cli.dryrun.controls import Controls
 from tilctl.cli.dryrun.course import Course
 from tilctl.cli.dryrun.guards import Guards
 from tilctl.cli.dryrun.interleaved import Gate, Interleaved
@@ -65,6 +67,7 @@ class Run:
         self._tags = Tags(recipe.equipment, self.plant)
         self.known = Known(recipe, inputs, self.clock.monotonic, self._tags.read)
         self.guards = Guards(recipe, self.known)
+        self.controls = Controls(recipe, self._tags, self.liquids)
         self.course = Course(plant=self.plant)
         self.asking = Asking(Operator(seed, self.bench.call))
         self.branches = Interleaved(self.clock.monotonic, self._let_pass)
@@ -79,9 +82,16 @@ class Run:
     def _let_pass(self, t: float) -> None:
         if t > LONGEST_S:
             raise StepError(f"it would last more than {LONGEST_S / 86400:.0f} days", "look at what it waits for")
-        while (pending := self.guards.pending()) is not None and self.clock.monotonic() + pending < t:
-            self._move_to(self.clock.monotonic() + pending)
-            self.guards.look()
+        while True:
+            now, pending, due = self.clock.monotonic(), self.guards.pending(), self.controls.due()
+            look = math.inf if pending is None else now + pending
+            first = min(look, math.inf if due is None else due)
+            if first >= t:
+                break
+            self._move_to(max(first, now))
+            self.controls.look(self.clock.monotonic())
+            if look <= first:
+                self.guards.look()
         self._move_to(t)
 
     def _move_to(self, t: float) -> None:

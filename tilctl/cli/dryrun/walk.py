@@ -114,10 +114,11 @@ class Walk:
         """Do the verbs that move no liquid and ask nobody."""
         match step:
             case verbs.Set():
-                values = {
-                    tag.partition(".")[2]: self._run.number(path, text, aliases) for tag, text in step.targets.items()
-                }
-                self._run.liquids.set_climate(values)
+                run = self._run
+                run.controls.set(path, {tag: run.number(path, text, aliases) for tag, text in step.targets.items()})
+            case verbs.Control():
+                run = self._run
+                run.controls.begin(step, run.clock.monotonic(), lambda text: run.number(path, text, aliases))
             case verbs.Wait():
                 if step.for_ is not None:
                     await self._run.pass_s(self._run.number(path, step.for_, aliases))
