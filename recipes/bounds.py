@@ -76,6 +76,13 @@ def between(low: float, high: float, name: str = "") -> Bound:
     return Bound(0.0, {name or f"#{next(_fresh)}": (1.0, (low, high))})
 
 
+def at_most(value: Bound, most: float) -> Bound:
+    """Return a value that is cut off at `most`, and then at 0."""
+    if value.high <= most:
+        return value
+    return between(min(max(0.0, value.low), most), most)
+
+
 def either(one: Bound, other: Bound) -> Bound:
     """Return a bound that holds for both: the two ways of a choice met again."""
     if one == other:
@@ -161,6 +168,9 @@ def _call(node: syntax.Call, scope: BoundScope) -> Bound:
     if node.function == "abs":
         low, high = found[0].interval
         return found[0] if low >= 0 else between(0.0 if high >= 0 else -high, max(-low, high))
+    if node.function == "stepped":
+        values = [item.interval for item in found[1::2]]
+        return between(min(low for low, _ in values), max(high for _, high in values))
     if node.function not in _INTERVALS:
         return between(*EVERYTHING)
     return between(*_INTERVALS[node.function]([item.interval for item in found]))

@@ -14,11 +14,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
+from itertools import pairwise
 from typing import Final, Protocol
 
 from devices.quantity import NUMBER, Quantity
 from devices.reading import Quality
-from recipes import syntax, units
+from recipes import kinds, syntax, units
 from recipes.kinds import Type, TypeScope, check
 from recipes.syntax import ExprError, Node
 from recipes.units import Number
@@ -363,9 +364,23 @@ def _function(node: syntax.Call, numbers: list[Number]) -> Number | Invalid:
         return Number(float(rounding(values[0])), first.dim)
     if node.function == "abs":
         return Number(abs(values[0]), units.negated(first.dim, node.column))
+    if node.function == "stepped":
+        kinds.stepped(node, [number.dim for number in numbers])
+        return _stepped(numbers)
     for other in numbers[1:]:
         units.same(first.dim, other.dim, node.column)
     if node.function == "clamp":
         value, low, high = values
         return INVALID if low > high else Number(min(max(value, low), high), first.dim)
     return Number((min if node.function == "min" else max)(values), first.dim)
+
+
+def _stepped(numbers: list[Number]) -> Number | Invalid:
+    """Return the value of the last step that is reached; INVALID where the steps do not rise."""
+    x, found, *steps = numbers
+    bounds = [bound.value for bound in steps[::2]]
+    if any(later <= earlier for earlier, later in pairwise(bounds)):
+        return INVALID
+    for bound, value in zip(bounds, steps[1::2], strict=True):
+        found = value if x.value >= bound else found
+    return found

@@ -13,7 +13,7 @@ Key = tuple[str, ...]
 
 PROSE = frozenset({"text", "label", "reason", "holds", "title", "description", "cause", "consequence", "action"})
 """Fields that are written for people: their words are no values."""
-_APART = frozenset({"id", "verb", "steps", "cases"})
+_APART = frozenset({"id", "verb", "steps", "cases", "branches"})
 _INSIDE = {"inputs": "value ", "targets": "", "values": "", "marks": "mark ", "by": "move "}
 
 

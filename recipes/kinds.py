@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal, Protocol
 
 from devices.quantity import NUMBER, Dim
@@ -142,6 +143,8 @@ def _call(node: syntax.Call, scope: TypeScope) -> Type:
             first.kind, first.dim, (*first.choices, *second.choices) if first.choices and second.choices else ()
         )
     dims = [_number(argument, scope) for argument in node.arguments]
+    if node.function == "stepped":
+        return Type("number", stepped(node, dims))
     if node.function in ("ceil", "floor", "round"):
         units.plain(dims[0], node.function, node.column)
     if node.function == "abs":
@@ -149,3 +152,18 @@ def _call(node: syntax.Call, scope: TypeScope) -> Type:
     for other in dims[1:]:
         units.same(dims[0], other, node.column)
     return Type("number", dims[0])
+
+
+def stepped(node: syntax.Call, dims: list[Dim]) -> Dim:
+    """Return what `stepped(x, lowest, from, value, ...)` gives; each `from` is of the kind of x, and they rise."""
+    if len(dims) % 2:
+        hint = "write stepped(x, value below, from, value, from, value, ...)"
+        raise ExprError("a step of stepped is a bound and a value", node.column, hint)
+    for bound in dims[2::2]:
+        units.same(dims[0], bound, node.column)
+    for value in dims[3::2]:
+        units.same(dims[1], value, node.column)
+    bounds = [units.literal(each) for each in node.arguments[2::2] if isinstance(each, syntax.Literal)]
+    if any(later.value <= earlier.value for earlier, later in pairwise(bounds)):
+        raise ExprError("the bounds of stepped have to rise", node.column, "write the lowest step first")
+    return dims[1]

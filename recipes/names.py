@@ -6,7 +6,7 @@ there only sometimes (a branch, an optional input, a deferred result) is a *mayb
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 
@@ -61,6 +61,28 @@ class Names:
                 self.maybe.add(name)
             elif sure:
                 self.maybe.discard(name)
+
+    def beside(self, others: Iterable[Names]) -> tuple[Names, frozenset[str]]:
+        """Return a copy for a branch beside others, and the names that only those bring: each of them is a maybe."""
+        branch, foreign = self.fork(), set[str]()
+        for other in others:
+            for name, kind in other.outputs.items():
+                if name not in self.outputs:
+                    branch.bring(name, kind, maybe=True)
+                    foreign.add(name)
+            for mark in other.marks - self.marks:
+                branch.set_mark(mark, maybe=True)
+                foreign.add(f"since({mark})")
+        return branch, frozenset(foreign)
+
+    def gather(self, branch: Names, foreign: frozenset[str]) -> None:
+        """Take over what one of several branches brought that are all walked to their end."""
+        for name, kind in branch.outputs.items():
+            if name not in foreign:
+                self.bring(name, kind, maybe=name in branch.maybe)
+        for mark in branch.marks:
+            if (name := f"since({mark})") not in foreign:
+                self.set_mark(mark, maybe=name in branch.maybe)
 
     def has(self, name: str) -> bool:
         """Return whether a step's output or a mark has come to be."""

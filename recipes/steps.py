@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal, cast
 
 from pydantic import AliasChoices, BeforeValidator, Field, model_validator
@@ -17,10 +18,13 @@ from pydantic import AliasChoices, BeforeValidator, Field, model_validator
 from devices.quantity import QuantityError, parse
 from recipes.control import Control
 from recipes.fields import SOME, Amount, Expr, Flag, Frozen, Id, Names, OnMissed, OnRestart, Span, Text
+from recipes.perfusion import most_turns, steps_of
 from recipes.verb import Verb
 
 MOST_TURNS = 500
 """Of a `repeat`, with all that it stands in (engineering default): a look each hour for three weeks."""
+MOST_BRANCHES = 8
+"""Of a `parallel`, with those of every other inside it (engineering default): what people can oversee at once."""
 
 
 class Input(Frozen):
@@ -205,6 +209,76 @@ class Repeat(Verb):
         return self
 
 
+class Parallel(Verb):
+    """Walk several branches at the same time; it is over when all of them are.
+
+    `branches` maps the name of each to its steps.  No two branches use one line or one container at once: a step that
+    needs them waits until all of them are free, in the order of asking.  What goes wrong in one branch holds the
+    batch, once what the others have under way is finished; an `end` in one of them ends the batch.
+    """
+
+    verb: Literal["parallel"]
+    branches: dict[Id, Annotated[tuple[Step, ...], SOME]]
+    on_restart: OnRestart = "resume"
+
+    @model_validator(mode="after")
+    def _some_at_once(self) -> Parallel:
+        if len(self.branches) < 2:
+            raise ValueError("parallel needs two branches at least: branches: {one: [steps], other: [steps]}")
+        if (most := _at_once(self)) > MOST_BRANCHES:
+            raise ValueError(f"up to {most} branches at once, one parallel within the other; at most {MOST_BRANCHES}")
+        return self
+
+
+class Perfuse(Verb):
+    """Exchange medium at a rate and at constant volume: `vessel` is drawn to `waste` and refilled from `medium`.
+
+    Every `every` (biological time) what the rate gives for that time is drawn, then `vessel` is filled up to
+    `keep`; both are transfers, pumped at `flow`.  `rate` is judged when a turn begins and kept within `between`;
+    `falls: false` lets it rise only.  A rate that is not known is an alarm, and the last one stands; before the
+    first there is none, and the batch is held.  `ID.rate` is the rate in force.  `until` is judged as that of a
+    `repeat`, which this is made of (`turns`); after `longest` it ends as `on_max` says, and without `until` it is
+    over then.  How its transfers go on after an outage is said by `on_restart` where it is given; else they wait
+    for a person.
+    """
+
+    verb: Literal["perfuse"]
+    vessel: Text
+    medium: Text
+    waste: Text
+    rate: Expr
+    between: Span
+    falls: Flag = True
+    keep: Expr
+    every: Amount = "2 h"
+    flow: Expr
+    tolerance: Amount = "5 %"
+    until: Expr | None = None
+    longest: Amount
+    on_max: Literal["hold", "continue"] = "hold"
+    on_restart: OnRestart = "resume"
+
+    @model_validator(mode="after")
+    def _whole(self) -> Perfuse:
+        if self.until is None and "on_max" in self.model_fields_set:
+            raise ValueError("on_max is for a perfusion with until: without one it is over after longest")
+        with suppress(QuantityError):  # no time at all is reported where it stands
+            if (turns := most_turns(self.longest, self.every)) > MOST_TURNS:
+                raise ValueError(f"{turns} turns of {self.every} in {self.longest}; at most {MOST_TURNS} can be walked")
+        return self
+
+    @cached_property
+    def turns(self) -> Repeat:
+        """Return the `repeat` of transfers that this stands for, with the same id."""
+        given = self.model_dump(exclude_none=True, exclude_unset=True) | {"id": self.id, "every": self.every}
+        same = {key: given[key] for key in ("id", "every", "until", "on_max", "source") if key in given}
+        try:
+            most = most_turns(self.longest, self.every)
+        except QuantityError:
+            most = 1
+        return Repeat.model_validate({"verb": "repeat", "max": most, "steps": steps_of(given)} | same)
+
+
 class Transfer(Verb):
     """Move liquid: one of `volume`, `leave` (in the source), `up_to` (in the destination), `all`, `dose` and `final`.
 
@@ -359,21 +433,45 @@ class Freeze(Verb):
 
 
 AnyVerb = (
-    Ask | Choose | Set | Control | Wait | Mount | Unmount | ForEach | Repeat | Transfer | Sample | Mark | Incubate
-    | Note | End | Let | Balance | Freeze
+    Ask | Choose | Set | Control | Wait | Mount | Unmount | ForEach | Repeat | Parallel | Transfer | Sample | Mark
+    | Incubate | Note | End | Let | Balance | Freeze | Perfuse
 )  # fmt: skip
 
 VERBS: tuple[str, ...] = (
-    "ask", "choose", "set", "control", "wait", "mount", "unmount", "for_each", "repeat", "transfer", "sample", "mark",
-    "incubate", "note", "end", "let", "balance", "freeze",
+    "ask", "choose", "set", "control", "wait", "mount", "unmount", "for_each", "repeat", "parallel", "perfuse",
+    "transfer", "sample", "mark", "incubate", "note", "end", "let", "balance", "freeze",
 )  # fmt: skip
+
+
+def children(step: AnyVerb) -> tuple[tuple[AnyVerb, ...], ...]:
+    """Return the lists of steps inside a step: one for a loop, one for each branch, else none."""
+    match step:
+        case ForEach() | Repeat():
+            return (step.steps,)
+        case Choose():
+            return tuple(case.steps for case in step.cases)
+        case Parallel():
+            return tuple(step.branches.values())
+        case Perfuse():
+            return (step.turns.steps,)
+        case _:
+            return ()
 
 
 def _turns(step: AnyVerb) -> int:
     """Return how often the innermost step within this one may be walked by `repeat`."""
-    inside = [case.steps for case in step.cases] if isinstance(step, Choose) else [getattr(step, "steps", ())]
-    most = max((_turns(each) for steps in inside for each in steps), default=1)
+    if isinstance(step, Perfuse):
+        return step.turns.max
+    most = max((_turns(each) for steps in children(step) for each in steps), default=1)
     return most * step.max if isinstance(step, Repeat) else most
+
+
+def _at_once(step: AnyVerb) -> int:
+    """Return how many steps within this one may be under way at once."""
+    if isinstance(step, Perfuse):
+        return 1
+    each = [max((_at_once(inner) for inner in steps), default=1) for steps in children(step)]
+    return sum(each) if isinstance(step, Parallel) else max(each, default=1)
 
 
 def unwrap(raw: Any) -> Any:
@@ -400,3 +498,4 @@ Case.model_rebuild()
 Choose.model_rebuild()
 ForEach.model_rebuild()
 Repeat.model_rebuild()
+Parallel.model_rebuild()

@@ -155,7 +155,7 @@ Node = Literal | Symbol | Truth | Name | Binary | Unary | Within | Call
 
 FUNCTIONS: dict[str, tuple[int, int]] = {
     "min": (2, 8), "max": (2, 8), "ceil": (1, 1), "floor": (1, 1), "round": (1, 1), "abs": (1, 1), "clamp": (3, 3),
-    "default": (2, 2), "known": (1, 1), "since": (1, 1),
+    "default": (2, 2), "known": (1, 1), "since": (1, 1), "stepped": (4, 16),
 }  # fmt: skip
 """Every function with the least and the most arguments it takes."""
 

@@ -27,6 +27,8 @@ from recipes.steps import (
     Mark,
     Mount,
     Note,
+    Parallel,
+    Perfuse,
     Repeat,
     Sample,
     Set,
@@ -49,7 +51,7 @@ _RESTART: dict[OnRestart, str] = {
     "hold": "the batch is held until a person restarts it",
     "ask": "the batch is held until a person restarts it",
 }
-_AT_ONCE = (Choose, Control, ForEach, Mark, Note, End, Let)
+_AT_ONCE = (Choose, Control, ForEach, Parallel, Mark, Note, End, Let)
 """Verbs that take no time of their own: no outage falls into them, and what they hold says how it goes on itself."""
 _MISSED: dict[OnMissed, str] = {
     "run_late": "what follows is done late, with an exception on the record",
@@ -81,6 +83,10 @@ def sentence(step: AnyVerb, recipe: Recipe, loops: Loops = NO_LOOPS) -> str:
             return f"For each mounted {step.in_}, one after the other ({step.as_} below):"
         case Repeat():
             return _repeated(step)
+        case Parallel():
+            return f"At the same time, until all of them are done ({listed([*step.branches])}):"
+        case Perfuse():
+            return _perfused(step)
         case Transfer():
             return _transferred(step, recipe, loops)
         case Sample():
@@ -203,7 +209,10 @@ def _of_verb(step: AnyVerb, recipe: Recipe) -> list[tuple[str, str]]:
         case Control() if not step.stop:
             found = [("Moves", f"{move.set_} within {move.range}, by {move.step}") for move in step.by]
             return [*found, ("Stands", "also while the batch is held; moves nothing while the reading is not known")]
-        case Choose() | Set() | Control() | Unmount() | ForEach() | Mark() | Note() | End() | Let():
+        case Perfuse():
+            rises = [] if step.falls else [("Rate", "rises only; a lower one is for a person to decide")]
+            return [*rises, ("A rate that is not known", "alarm, and the last one stands"), *_turns(step.turns)]
+        case Choose() | Set() | Control() | Unmount() | ForEach() | Parallel() | Mark() | Note() | End() | Let():
             return []
         case _:
             assert_never(step)
@@ -269,6 +278,18 @@ def _repeated(step: Repeat) -> str:
     if step.until is None:
         return f"Repeat, {turns}{every}:"
     return f"Repeat until {in_words(step.until)}, at most {turns}{every}:"
+
+
+def _perfused(step: Perfuse) -> str:
+    return (
+        f"Perfuse {step.vessel} from {step.medium} to {step.waste} at {in_words(step.rate)}, kept within "
+        f"{step.between}: every {step.every} its share is drawn and {step.vessel} filled up to {in_words(step.keep)}, "
+        f"at {in_words(step.flow)}, tolerance {step.tolerance}; {_long(step)}."
+    )
+
+
+def _long(step: Perfuse) -> str:
+    return f"until {in_words(step.until)}, at the longest {step.longest}" if step.until else f"for {step.longest}"
 
 
 def _turns(step: Repeat) -> list[tuple[str, str]]:

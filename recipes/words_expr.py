@@ -83,6 +83,11 @@ def _call(node: syntax.Call) -> tuple[str, int]:
             return f"{_said(value, _PHRASE)}, or {_said(other, _SUM)} where that is not known", _PHRASE
         case "clamp", (value, low, high):
             return f"{_said(value, _PHRASE)}, limited to {_said(low, _ATOM)}..{_said(high, _ATOM)}", _PHRASE
+        case "stepped", (value, lowest, *steps):
+            what = _said(value, _ATOM)
+            pairs = zip(steps[::2], steps[1::2], strict=True)
+            rising = [f"{_said(step, _ATOM)} from {_said(bound, _ATOM)} on" for bound, step in pairs]
+            return f"by {what}: {_said(lowest, _ATOM)} below, {', '.join(rising)}", _PHRASE
         case "ceil" | "floor" | "round" as function, (value,):
             how = {"ceil": " up", "floor": " down", "round": ""}[function]
             return f"{_said(value, _ATOM)} rounded{how}", _PHRASE

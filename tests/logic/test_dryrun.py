@@ -113,7 +113,7 @@ def test_the_library_is_walked_to_its_end_by_every_verb() -> None:
     course = dry_run(recipe, 3)
     assert course.ended == "complete", course.reason
     kept = {did.verb for did in course.did}
-    assert kept == {*VERBS} - {"choose", "for_each", "repeat", "end", "control"}
+    assert kept == {*VERBS} - {"choose", "for_each", "repeat", "parallel", "perfuse", "end", "control"}
     assert {did.who for did in course.did} == {PERSON, LABORATORY, CONTROLLER}
 
 

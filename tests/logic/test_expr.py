@@ -57,6 +57,10 @@ CELL.operands |= {"cm4[2].volume": of(12.0, "mL"), "pre[1].volume": of(900.0, "m
         ("31 mL/min", 31.0, "mL/min"),
         ("ceil(count.tvc / 1e9 cells)", 3.0, ""),
         ("clamp(ceil(count.tvc / 1e9 cells), 1, 2)", 2.0, ""),
+        ("stepped(seed.volume, 1, 100 mL, 2, 200 mL, 3)", 2.0, ""),
+        ("stepped(seed.volume, 1, 150 mL, 2, 200 mL, 3)", 2.0, ""),
+        ("stepped(seed.volume, 500 mL/d, 1 mL, 750 mL/d) * 1 d", 750.0, "mL"),
+        ("stepped(1 mL, 5, 100 mL, 2)", 5.0, ""),
         ("floor(2.9) + round(2.6) + abs(-1)", 6.0, ""),
         ("min(seed.volume, 100 mL) + max(1 mL, 2 mL)", 102.0, "mL"),
         ("station.temperature - 4 degC", 32.8, "K"),
@@ -146,7 +150,8 @@ def test_long_and_deep_expressions_are_refused() -> None:
 @pytest.mark.parametrize(
     "text",
     ["1 mL + 1 g", "37 degC * 2", "37 degC + 37 degC", "1 K - 37 degC", "-station.temperature", "ceil(1 mL)",
-     "1 % < 0.8", "min(1, 1 mL)", "1 K within 1 mL of 1 K", "abs(1 degC)", "default(n, 1 mL)", "1 == 1 mL"],
+     "1 % < 0.8", "min(1, 1 mL)", "1 K within 1 mL of 1 K", "abs(1 degC)", "default(n, 1 mL)", "1 == 1 mL",
+     "stepped(1 mL, 1, 2 g, 2)", "stepped(1 mL, 1, 2 mL, 2 g)"],
 )  # fmt: skip
 def test_dimensions_are_refused_by_check_and_by_evaluation(text: str) -> None:
     expression = compile(text)
@@ -193,13 +198,14 @@ def test_not_of_invalid_is_invalid() -> None:
 @pytest.mark.parametrize(
     "around",
     ["{} + 1 mL", "1 mL - {}", "{} * 2", "2 / {}", "-({})", "{} < 1 mL", "1 mL == {}", "min({}, 1 mL)", "abs({})",
-     "clamp(1 mL, {}, 2 mL)", "{} within 1 mL of 2 mL", "1 mL within {} of 2 mL", "default({}, poor)"],
+     "clamp(1 mL, {}, 2 mL)", "{} within 1 mL of 2 mL", "1 mL within {} of 2 mL", "default({}, poor)",
+     "stepped({}, 1, 2 mL, 2)", "stepped(1 mL, 1, {}, 2)", "stepped(1 mL, {}, 2 mL, 2 mL)"],
 )  # fmt: skip
 def test_invalid_goes_through(bad: str, around: str) -> None:
     assert compile(around.format(bad)).evaluate(CELL) is INVALID
 
 
-@pytest.mark.parametrize("text", ["1e308 * 1e308", "1 / 0", "clamp(1, 3, 2)", "0 / 0"])
+@pytest.mark.parametrize("text", ["1e308 * 1e308", "1 / 0", "clamp(1, 3, 2)", "0 / 0", "stepped(1, 1, n, 2, n, 3)"])
 def test_no_such_number_is_invalid(text: str) -> None:
     assert compile(text).evaluate(CELL) is INVALID
 
@@ -380,6 +386,7 @@ PLAIN = st.recursive(
         inner.map(lambda text: f"ceil({text})"),
         inner.map(lambda text: f"abs({text})"),
         inner.map(lambda text: f"clamp({text}, 1, 5)"),
+        st.tuples(inner, inner, inner).map(lambda x: f"stepped({x[0]}, {x[1]}, 2, {x[2]}, 4, a)"),
     ),
     max_leaves=6,
 )
@@ -407,6 +414,12 @@ def test_bounds_keep_sums_together() -> None:
     left = bounds.bound(compile("10 - b").node, Bounds())
     assert left.interval == (5.0, 15.0)
     assert left.plus(bounds.bound(compile("b").node, Bounds())).interval == (10.0, 10.0)
+
+
+@pytest.mark.parametrize("text", ["stepped(1, 1, 2, 3, 4)", "stepped(1, 1, 4, 3, 4, 5)", "stepped(1, 1, 4, 3, 3, 5)"])
+def test_steps_that_do_not_rise_in_pairs_are_refused(text: str) -> None:
+    with pytest.raises(ExprError, match="stepped"):
+        compile(text).check(TYPES)
 
 
 def test_units_are_described_for_people() -> None:

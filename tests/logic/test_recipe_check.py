@@ -266,10 +266,42 @@ BROKEN: list[tuple[str, str, list[tuple[str, str]], str]] = [
     ("overfill-possible", "warning", [("range: 100..800 mL", "range: 100..980 mL")], "min(...)"),
     ("dose-unprovable", "warning", [("volume: share.volume", "volume: 2 mL")], "shown"),
     (
+        "perfusion-small",
+        "warning",
+        [
+            (
+                "  - balance:",
+                (
+                    "  - perfuse: {id: feed, vessel: 'pre[1]', medium: media, waste: pool, rate: 100 mL/d,\n"
+                    "      between: 50..100 mL/d, keep: fill, every: 1 h, flow: 20 mL/min, until: day >= 3 d,\n"
+                    "      longest: 2 d, source: P}\n  - balance:"
+                ),
+            )
+        ],
+        "2.08 mL",
+    ),
+    (
         "name-maybe",
         "warning",
         [("  - balance:", "  - wait: {id: clean, until: count.sterility == no_growth}\n  - balance:")],
         "known",
+    ),
+    (
+        "parallel-clash",
+        "error",
+        [
+            (
+                "  - balance:",
+                """\
+  - parallel:
+      id: both
+      branches:
+        less: [{set: {id: low, station.co2: 4 %, source: P}}]
+        more: [{set: {id: high, station.co2: 6 %, source: P}}]
+  - balance:""",
+            )
+        ],
+        "is set in the branch less too",
     ),
     ("source-missing", "warning", [("rate: 30 mL/min, source: P", "rate: 30 mL/min")], "step fill"),
     ("source-missing", "warning", [("limit: 1 L, source: P", "limit: 1 L")], "containers pre"),
@@ -463,3 +495,9 @@ def test_a_batch_that_ends_in_its_turns_comes_to_nothing_after_them_unless_there
     end = "{end: {as: stopped, reason: enough}}"
     assert ("unreachable", "error") in said(*found(repeated("max: 2", end)))
     assert found(repeated("max: 2, until: day >= 3 d", end)) == []
+
+
+@pytest.mark.parametrize(("most", "codes"), [(40, []), (60, ["overfill-possible"])])
+def test_a_rate_within_a_range_bounds_what_comes_in_a_time(most: int, codes: list[str]) -> None:
+    pace = ("parameters:\n", f"parameters:\n  pace: {{default: 20 mL/min, range: 10..{most} mL/min, source: P}}\n")
+    assert [one.code for one in found(pace, ("volume: share.volume", "volume: pace * 4 min"))] == codes

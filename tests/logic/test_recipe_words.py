@@ -60,6 +60,20 @@ SAID = {
         "repeat: {max: 12, until: count.tvc >= 1e9 cells, every: 6 h, steps: [{mark: {}}]}", "controller",
         "Repeat until count.tvc is at least 1e9 cells, at most 12 turns, one every 6 h:",
     ),
+    "parallel": (
+        "parallel: {branches: {feed: [{mark: {}}], look: [{note: {text: well}}]}}", "controller",
+        "At the same time, until all of them are done (feed and look):",
+    ),
+    "perfuse": (
+        (
+            "perfuse: {vessel: pre, medium: pool, waste: waste, rate: 1 mL/min, between: 0..2 mL/min, keep: 1 L, "
+            "flow: 20 mL/min, until: day >= 3 d, longest: 2 d}"
+        ), "controller",
+        (
+            "Perfuse pre from pool to waste at 1 mL/min, kept within 0..2 mL/min: every 2 h its share is drawn and pre "
+            "filled up to 1 L, at 20 mL/min, tolerance 5 %; until day is at least 3 d, at the longest 2 d."
+        ),
+    ),
     "transfer": (
         "transfer: {from: pool, to: pre, volume: 1 L, rate: 50 mL/min, tolerance: 2 %}", "controller",
         "Transfer 1 L from pool to pre at 50 mL/min, tolerance 2 %.",

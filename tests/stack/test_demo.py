@@ -89,7 +89,7 @@ def test_same_seed_same_record_and_every_dose_as_the_pump_counted_it(tmp_path: P
     assert first["prompts_answered"] >= 10
     assert first["alarms"] == []
     assert first["plots"] == [str(outs[0] / "freezing.svg")]
-    assert len(first["doses"]) == 10
+    assert len(first["doses"]) == 12
     for dose in first["doses"]:
         assert dose["commanded_ml"] == pytest.approx(dose["counted_ml"], abs=0.02)
         assert dose["delivered_ml"] == pytest.approx(

@@ -41,7 +41,7 @@ IN_A_DOSE = Cut("intent_opened", 1, "later", after=15.0, outage=120.0)
 def test_without_faults_it_completes_and_breaks_nothing(tmp_path: Path) -> None:
     result = told(tmp_path)
     assert (result.outcome, result.violations, result.kills) == ("complete", [], 0)
-    assert result.commanded == 10
+    assert result.commanded == 12
     assert (result.doubled, result.in_doubt) == (0, 0)
     assert list((tmp_path / "data" / "batches" / "closed").glob("*.db"))  # the unit was cleared
 

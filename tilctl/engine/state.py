@@ -280,7 +280,7 @@ class BatchState:
 
     def _loops(self, parts: list[str]) -> bool:
         node = self.nodes.get("/".join(parts))
-        return node is not None and node.verb in ("for_each", "repeat")
+        return node is not None and node.verb in ("for_each", "repeat", "perfuse")
 
     def _step(
         self, event: ev.StepStarted | ev.StepPhase | ev.StepCompleted | ev.StepHeld | ev.StepFailed, t: datetime

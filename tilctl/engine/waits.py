@@ -10,7 +10,7 @@ from devices.quantity import Quantity, show
 from recipes.expr import ExprError, Operand, Scope, compile, explain
 from recipes.limits import limits
 from recipes.model import step_at
-from recipes.steps import AnyVerb, ForEach, Freeze, Incubate, Repeat, Transfer, Wait
+from recipes.steps import AnyVerb, ForEach, Freeze, Incubate, Perfuse, Repeat, Transfer, Wait
 from tilctl.engine.batch import Batch
 from tilctl.engine.scope import BatchScope
 from tilctl.engine.state import Intent, Node, format_time
@@ -34,6 +34,8 @@ def describe(batch: Batch, node: Node, step: AnyVerb) -> list[Entry]:
             return [_freeze(batch, node, step)]
         case Repeat() if (turn := awaited(node, batch.clock.now())) is not None:
             return [_turn(batch, node, step, scope, turn)]
+        case Perfuse() if (turn := awaited(node, batch.clock.now())) is not None:
+            return [_turn(batch, node, step.turns, scope, turn)]
         case _:
             return []
 

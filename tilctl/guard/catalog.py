@@ -162,6 +162,12 @@ BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "see to the instrument that is named, then restart",
         "30 min",
     ),
+    "perfusion-rate-": _told(
+        "a value that the rate of a perfusion follows is missing",
+        "the last rate stands; cells that grow on get too little medium",
+        "give the missing result, or look at the instrument that is named",
+        "12 h",
+    ),
     "recovery-failed": _told(
         "coming back after an outage broke off",
         "the batch is held",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 from recipes.expr import compile
 from recipes.steps import Repeat
 from tilctl.engine.context import Context
@@ -11,8 +13,11 @@ from tilctl.engine.waiting import until_true
 from tilctl.journal import events as ev
 
 
-async def run(context: Context, step: Repeat) -> None:
-    """Walk the turns; a turn that the record says has begun is walked to its end, whatever the condition says now."""
+async def run(context: Context, step: Repeat, first: Callable[[], Awaitable[None]] | None = None) -> None:
+    """Walk the turns; a turn that the record says has begun is walked to its end, whatever the condition says now.
+
+    `first` is done at the begin of each turn that has not begun yet.
+    """
     every_s = None if step.every is None else context.number(step.every, "s")
     if every_s is not None and every_s <= 0.0:
         raise StepError(f"{context.path}: every: {step.every} is no time", "the recipe needs a correction")
@@ -23,8 +28,11 @@ async def run(context: Context, step: Repeat) -> None:
         turn = Turn(1, context.node.started)
         await context.batch.record(turn.phase(context.path))
     while True:
-        if not await _begins(context, step, turn):
-            return
+        if not _begun(context, step, turn):
+            if not await _begins(context, step, turn):
+                return
+            if first is not None:
+                await first()
         await context.walk(step.steps, f"{context.path}/{turn.number}", context.aliases)
         if step.until is not None and context.truth(step.until):
             return
@@ -38,10 +46,12 @@ async def run(context: Context, step: Repeat) -> None:
         await context.batch.record(turn.phase(context.path))
 
 
+def _begun(context: Context, step: Repeat, turn: Turn) -> bool:
+    return context.batch.state.node(f"{context.path}/{turn.number}/{step.steps[0].id}") is not None
+
+
 async def _begins(context: Context, step: Repeat, turn: Turn) -> bool:
     """Wait for a turn's moment; return whether it begins, or the condition comes true before."""
-    if context.batch.state.node(f"{context.path}/{turn.number}/{step.steps[0].id}") is not None:
-        return True
     if step.until is not None:
         return not await until_true(context, compile(step.until), turn.due)
     await context.sleep_until(turn.due)
