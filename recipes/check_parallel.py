@@ -98,6 +98,13 @@ def _uses(step: AnyVerb, path: DataPath, loops: Mapping[str, str]) -> Iterator[_
             for tag in step.targets:
                 text = f"'{tag}' is set in the branch {{}} too, at the same time"
                 yield _Use(tag, (*path, tag), True, text, "set it in one branch, or before all of them")
+        case verbs.Control():
+            hint = "have it in one branch, or before all of them"
+            text = f"'{step.of}' is put under control in the branch {{}} too, at the same time"
+            yield _Use(f"control of {step.of}", (*path, "of"), True, text, hint)
+            for number, move in enumerate(step.by):
+                text = f"'{move.set_}' is set in the branch {{}} too, at the same time"
+                yield _Use(move.set_, (*path, "by", number, "set"), True, text, hint)
         case verbs.Freeze():
             text = f"'{step.with_}' freezes in the branch {{}} too, at the same time"
             yield _Use(step.with_, (*path, "with"), True, text, "freeze in one branch, one run after the other")

@@ -439,8 +439,7 @@ AnyVerb = (
 
 VERBS: tuple[str, ...] = (
     "ask", "choose", "set", "control", "wait", "mount", "unmount", "for_each", "repeat", "parallel", "perfuse",
-    "transfer", "sample", "mark",
-    "incubate", "note", "end", "let", "balance", "freeze",
+    "transfer", "sample", "mark", "incubate", "note", "end", "let", "balance", "freeze",
 )  # fmt: skip
 
 

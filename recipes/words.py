@@ -206,12 +206,12 @@ def _of_verb(step: AnyVerb, recipe: Recipe) -> list[tuple[str, str]]:
             return [(f"When it has {moment}", f"record {mark}") for moment, mark in step.marks.items()]
         case Repeat():
             return _turns(step)
-        case Perfuse():
-            rises = [] if step.falls else [("Rate", "rises only; a lower one is for a person to decide")]
-            return [*rises, ("A rate that is not known", "alarm, and the last one stands"), *_turns(step.turns)]
         case Control() if not step.stop:
             found = [("Moves", f"{move.set_} within {move.range}, by {move.step}") for move in step.by]
             return [*found, ("Stands", "also while the batch is held; moves nothing while the reading is not known")]
+        case Perfuse():
+            rises = [] if step.falls else [("Rate", "rises only; a lower one is for a person to decide")]
+            return [*rises, ("A rate that is not known", "alarm, and the last one stands"), *_turns(step.turns)]
         case Choose() | Set() | Control() | Unmount() | ForEach() | Parallel() | Mark() | Note() | End() | Let():
             return []
         case _:

@@ -45,6 +45,26 @@ SECOND = """\
       {id: warm, of: station.temperature, at: 37 degC, deadband: 0.5 K, every: 1 h, source: P,
        by: [{set: station.rocking, range: 6..7 rpm, step: 1 rpm}]}
 """
+TWO = """\
+  - control: {id: off, of: station.oxygen, stop: true}
+  - parallel:
+      id: both
+      source: P
+      branches:
+        one:
+        - control:
+            {id: again, of: station.oxygen, at: 40 %, deadband: 5 %, every: 5 min, source: P,
+             by: [{set: station.rocking, range: 6..15 rpm, step: 1 rpm}]}
+        two: [{set: {id: fast, station.rocking: 9 rpm, source: P}}]
+"""
+BESIDE = """\
+  - parallel:
+      id: both
+      source: P
+      branches:
+        one: [{control: {id: off, of: station.oxygen, stop: true}}]
+        two: [{set: {id: fast, station.rocking: 9 rpm, source: P}}]
+"""
 BRANCH = """\
   - choose:
       id: perhaps
@@ -89,6 +109,8 @@ def test_a_good_control_draws_nothing() -> None:
         ([(OFF, "")], "control-tag", "moved by the control of station.oxygen"),
         ([(OFF, BRANCH)], "control-tag", "moved by the control of station.oxygen"),
         ([(OFF, SECOND + OFF)], "control-tag", "already"),
+        ([(OFF, BESIDE)], "control-tag", "moved by the control of station.oxygen"),
+        ([("  - wait: {id: rest, for: 12 h, source: P}\n" + OFF, TWO)], "parallel-clash", "'station.rocking' is set"),
         ([(OFF, OFF + OFF.replace("id: off", "id: again"))], "control-tag", "nothing controls"),
         ([("      every: 5 min\n", "")], "schema", "control needs every"),
         ([("stop: true}", "stop: true, at: 3 %}")], "schema", "what is stopped has only `of`"),

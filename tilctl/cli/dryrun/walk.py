@@ -114,11 +114,11 @@ class Walk:
         """Do the verbs that move no liquid and ask nobody."""
         match step:
             case verbs.Set():
-                run = self._run
-                run.controls.set(path, {tag: run.number(path, text, aliases) for tag, text in step.targets.items()})
+                values = {tag: self._run.number(path, text, aliases) for tag, text in step.targets.items()}
+                self._run.controls.set(path, values)
             case verbs.Control():
-                run = self._run
-                run.controls.begin(step, run.clock.monotonic(), lambda text: run.number(path, text, aliases))
+                now = self._run.clock.monotonic()
+                self._run.controls.begin(step, now, lambda text: self._run.number(path, text, aliases))
             case verbs.Wait():
                 if step.for_ is not None:
                     await self._run.pass_s(self._run.number(path, step.for_, aliases))
