@@ -28,14 +28,17 @@ WRONG: dict[str, list[tuple[str, str]]] = {
     ],
     "incubate": [("{id: x}", "until"), ("{id: x, until: day >= 2 mL}", "time (s)")],
     "let": [("{id: x, values: {}}", "at least one"), ("{id: x, values: {n: 1 mL + 1 g}}", "mass")],
-    "mark": [("{id: Day}", "form"), ("{id: started}", "more than once")],
+    "mark": [("{id: Day}", "form"), ("{id: x, at: day0}", "at")],
     "mount": [("{id: x, containers: []}", "at least one"), ("{id: x, containers: tub}", "tub")],
     "note": [("{id: x}", "text"), ("{id: x, text: '{nowhere}'}", "nowhere")],
     "parallel": [
         ("{id: x, branches: {one: [{mark: {}}]}}", "two"),
         ("{id: x, branches: {one: [], two: [{mark: {}}]}}", "at least one"),
     ],
-    "perfuse": [(PERFUSE % "rate: 1 L, longest: 2 d", "flow (mL/min) is wanted"), (PERFUSE % "rate: 1 L/d, longest: 1 h", "no room")],
+    "perfuse": [
+        (PERFUSE % "rate: 1 L, longest: 2 d", "flow (mL/min) is wanted"),
+        (PERFUSE % "rate: 1 L/d, longest: 1 h", "no room"),
+    ],
     "repeat": [
         ("{id: x, max: 0, steps: [{mark: {}}]}", "greater than or equal to 1"),
         ("{id: x, max: 3, steps: []}", "at least one"),
