@@ -25,6 +25,7 @@ from simulators.physics.measurement import capacitance
 from simulators.physics.noise import gauss, stream, uniform
 from simulators.physics.parameters import Setting
 from simulators.rocker import OXYGEN_DRIFT, OXYGEN_NOISE, WEEK
+from tilctl.cli.dryrun.run import Run
 from tilctl.cli.dryrun.walk import Walk
 from tilctl.estimation.course import Cells
 from tilctl.estimation.estimates import Follower, Sight
@@ -76,7 +77,7 @@ class Lot:
     warned: bool = False
 
 
-class Watched(Walk):
+class Watched(Run):
     """A dry run whose estimate is looked at each six hours."""
 
     def __init__(self, recipe: Recipe, seed: int, parameters: dict[str, str], setting: Setting, *, probe: bool) -> None:
@@ -130,7 +131,7 @@ def lot(arm: Arm, seed: int) -> Lot:
     for name, value in arm.kinetics.items():
         setting = setting.given(f"kinetics.{name}", value)
     walk = Watched(recipe, seed, arm.parameters, setting, probe=arm.probe)
-    course = walk.run()
+    course = Walk(walk).run()
     declared = recipe.estimates[NAME]
     truth: dict[float, float] = {}
     for row in walk.plant.trace.rows:

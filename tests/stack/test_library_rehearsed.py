@@ -12,6 +12,7 @@ from tests.stack.told import events, told
 from tilctl.cli.rehearsing.worker import Job, rehearse
 from tilctl.cli.simulated import SITES, site_for
 
+ROCKING = ("lab-rocking", "lab-rocking-drives")  # with a rocker
 SEED = 3  # a donor that grows well
 
 
@@ -39,7 +40,7 @@ WHOLE = (
     Whole("nci-rep-bag", "harvest/count14", (13.75, 14.25), (1e9, 8e9)),
     Whole("til-feeder-free", "harvest/count_end", (23.9, 25.0), (1e9, 1e10)),
     Whole("nci-rep-bag", "harvest/count14", (13.75, 14.25), (1e9, 8e9), {"bag_fill": "1 L"}),
-    Whole("til-rocking", "harvest/count14", (13.5, 14.25), (1e9, 2e10), sites=("lab-rocking",)),  # it needs a rocker
+    Whole("til-rocking", "harvest/count14", (13.5, 14.25), (1e9, 2e10), sites=ROCKING),
 )
 
 

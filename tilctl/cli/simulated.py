@@ -28,7 +28,7 @@ from tilctl.cli.exits import CommandFailed, Exit
 from tilctl.config import Site, load_site
 
 RTU = ("modbus-rtu", "modbus-rtu-tcp")
-SITES = ("demo-site", "lab-eurotherm", "lab-watlow", "lab-rocking")  # that come along
+SITES = ("demo-site", "lab-eurotherm", "lab-watlow", "lab-rocking", "lab-rocking-drives")  # that come along
 
 
 def add_site(parser: argparse.ArgumentParser) -> None:
