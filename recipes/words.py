@@ -185,7 +185,10 @@ def _of_verb(step: AnyVerb, recipe: Recipe) -> list[tuple[str, str]]:
         case Mount():
             asked = [name for name in step.containers if step.volume_of(name) == "ask"]
             found = [("Enter", f"volume in each {name}: a number in mL, 0..{_limit(name, recipe)}") for name in asked]
-            return [*found, ("Scan", "the label of each")] if step.scan else found
+            found += [("Scan", "the label of each")] if step.scan else []
+            return [*found, *_due(step.due, "hold")]
+        case Unmount():
+            return _due(step.due, "hold")
         case Transfer():
             return [("Once only", "never repeated or completed without a person")] if step.one_shot else []
         case Sample():
@@ -203,7 +206,7 @@ def _of_verb(step: AnyVerb, recipe: Recipe) -> list[tuple[str, str]]:
         case Perfuse():
             rises = [] if step.falls else [("Rate", "rises only; a lower one is for a person to decide")]
             return [*rises, ("A rate that is not known", "alarm, and the last one stands"), *_turns(step.turns)]
-        case Choose() | Set() | Unmount() | ForEach() | Mark() | Note() | End() | Let():
+        case Choose() | Set() | ForEach() | Mark() | Note() | End() | Let():
             return []
         case _:
             assert_never(step)

@@ -347,7 +347,7 @@ class Walk:
                 items.append(item_of(name, declared, place, port, self.known.limit_ml(name), held))
         limits = {"type": "number", "min": 0.0, "unit": "mL", "canonical": "mL"}
         inputs = {f"volume.{i['name']}": limits | {"max": i["limit_ml"]} for i in items if i["volume_ml"] is None}
-        answer = self._put(path, "mount", step.text or "Mount", inputs, containers=items)
+        answer = self._put(path, "mount", step.text or "Mount", inputs, step.due, items)
         for item in items:
             name = item["name"]
             given = answer.values.get(f"volume.{name}")
@@ -361,7 +361,7 @@ class Walk:
         if not leaving:
             return
         items = [shown(each.name, self.liquids.port(each.name)) for each in leaving]
-        self._put(path, "unmount", step.text or "Take away", {}, containers=items)
+        self._put(path, "unmount", step.text or "Take away", {}, step.due, items)
         for each in leaving:
             self.known.ledger.unmounted(each.name)
             self.liquids.free(each.name)

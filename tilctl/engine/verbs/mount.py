@@ -34,8 +34,9 @@ async def run(context: Context, step: Mount) -> None:
             inputs[f"scan.{item['name']}"] = {"type": "scan", "label": f"label of {item['name']}"}
     names = ", ".join(f"{item['name']} at {item['place']}" for item in containers)
     text = context.fill_in(step.text) if step.text else f"Mount {names}"
-    prompt = await context.prompts.ask(context.path, "mount", text, {"inputs": inputs, "containers": containers}, None)
-    await answered(context, prompt, "continue")
+    spec, due = {"inputs": inputs, "containers": containers}, None if step.due is None else parse_as(step.due, "s")
+    prompt = await context.prompts.ask(context.path, "mount", text, spec, due)
+    await answered(context, prompt, "hold")
     answer = prompt.answer or {}
     try:
         masses = await context.batch.plant.weigh([str(item["place"]) for item in containers])
