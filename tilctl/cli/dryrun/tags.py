@@ -32,6 +32,13 @@ class Tags:
             }  # fmt: skip
             value, unit = cold.get(tag, (None, ""))
             return Operand(name, value, unit)
+        if device == "automaton":
+            runs: dict[str, tuple[Any, str]] = {
+                "program_state": ("running", ""), "step": (1.0, ""), "elapsed": (t, "s"), "temperature": (37.0, "degC"),
+                "alarm": (False, ""),
+            }  # fmt: skip
+            value, unit = runs.get(tag, (None, ""))
+            return Operand(name, value, unit)
         warm: dict[str, tuple[Any, str]] = {
             "temperature": (plant.climate.temperature, "degC"), "co2": (plant.climate.co2, "%"),
             "humidity": (plant.climate.humidity, "%"),
@@ -41,4 +48,4 @@ class Tags:
 
 
 def _device(role: str) -> str:
-    return "freezer" if role == "freezer" else "incubator" if role in ROLES else ""
+    return role if role in ("freezer", "automaton") else "incubator" if role in ROLES else ""
