@@ -189,6 +189,10 @@ class _Compiler:
             elif {*commands[name].args} != {*wanted}:
                 hint = f"its arguments are: {', '.join(wanted) or 'none'}"
                 self._find(("commands", name), f"{name} of a {role.name} has other arguments", hint)
+        for name in role.some_settable:
+            if f"set_{name}" in commands and not {name, f"{name}_target"} <= {*units}:
+                text = f"a {role.name} with set_{name} must offer the points {name} and {name}_target"
+                self._find(path, text, "its target has to be read back, and what becomes of it")
         for name, may in role.abilities.items():
             if name in commands and not {*commands[name].args} <= {*may}:
                 hint = f"its arguments are among: {', '.join(may) or 'none'}"

@@ -13,7 +13,8 @@ from devices.profile_types import TEXT, Point, Sim
 from devices.role import BOOL, SYMBOL
 
 PLAIN = "registers"
-_PHYSICS: Mapping[str, str] = {"bioreactor": "incubator", "scale": "scales"}  # role -> its model, where named otherwise
+_PHYSICS: Mapping[str, tuple[str, ...]] = {"bioreactor": ("incubator", "rocker"), "scale": ("scales",)}
+"""Role -> its models, where they are not called as it is."""
 _MOST_LATENCY_MS = 60_000.0
 _Find = Callable[[tuple[str | int, ...], str, str], None]
 
@@ -72,7 +73,7 @@ def sim_of(source: model.ProfileModel, points: Mapping[str, Point], find: _Find)
     sim, role = source.sim, source.profile.role
     if sim is None:
         return None
-    known = (PLAIN, _PHYSICS.get(role, role))
+    known = (PLAIN, *_PHYSICS.get(role, (role,)))
     if sim.model not in known:
         find(("sim", "model"), f"a {role} is not simulated by {sim.model}", f"one of {', '.join(known)}")
     check_values(sim.values, points, find)

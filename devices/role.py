@@ -6,7 +6,7 @@ profile declares the points and commands listed here.  Names and units only: no 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 
 SYMBOL = "symbol"
@@ -21,9 +21,11 @@ class Role:
     """What a role offers to a recipe, and what an instrument must have to play it.
 
     `tags` may be read in expressions; `settable` maps a tag that takes a standing target to its unit: the command
-    `set_<tag>`, with the argument `value`, sets it, and the point `<tag>_target` shows it.  `points` are what the
-    instrument's profile must declare, `commands` its commands with the names of their arguments.  `optional` points and
-    `abilities` (commands) it may have; then they mean this, and an argument may be missing where it has no such thing.
+    `set_<tag>`, with the argument `value`, sets it, and the point `<tag>_target` shows it.  `some` and `some_settable`
+    are the tags that not every instrument of the role has: a recipe may use those that its `needs` names.  `points` are
+    what the instrument's profile must declare, `commands` its commands with the names of their arguments.  `optional`
+    points and `abilities` (commands) it may have; then they mean this, and an argument may be missing where it has no
+    such thing.
     Points that are `vacant` have no value while nothing is there to be measured; that is no fault of the instrument.
     Kinds are canonical units (`devices.quantity`), `SYMBOL` or `BOOL`.
     """
@@ -36,7 +38,31 @@ class Role:
     optional: Mapping[str, str] = field(default_factory=dict[str, str])
     abilities: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
     vacant: tuple[str, ...] = ()
+    some: Mapping[str, str] = field(default_factory=dict[str, str])
+    some_settable: Mapping[str, str] = field(default_factory=dict[str, str])
 
+    def tags_for(self, needs: Iterable[str]) -> dict[str, str]:
+        """Return the tags that a recipe may read, with their units: those of all, and those of `some` that it needs."""
+        return {**self.tags, **_among(self.some, needs)}
+
+    def settable_for(self, needs: Iterable[str]) -> dict[str, str]:
+        """Return the tags that a recipe may set, with their units."""
+        return {**self.settable, **_among(self.some_settable, needs)}
+
+    def settable_by(self, commands: Container[str]) -> dict[str, str]:
+        """Return the tags that take a target in an instrument with such commands, with their units."""
+        return {**self.settable, **{tag: unit for tag, unit in self.some_settable.items() if f"set_{tag}" in commands}}
+
+
+def _among(tags: Mapping[str, str], needs: Iterable[str]) -> dict[str, str]:
+    wanted = frozenset(needs)
+    return {tag: unit for tag, unit in tags.items() if tag in wanted}
+
+
+PAUSE = "pause_rocking"
+"""The command of a bioreactor by which it stands still for so many `seconds`, and goes on by itself; 0: at once."""
+PAUSED = "pause_left"
+"""The point that shows for how long (s) it still stands by that."""
 
 _BIOREACTOR = Role(
     name="bioreactor",
@@ -44,7 +70,16 @@ _BIOREACTOR = Role(
     settable={"temperature": "degC", "co2": "%"},
     points={"temperature": "degC", "co2": "%", "temperature_target": "degC", "co2_target": "%"},
     commands={"set_temperature": ("value",), "set_co2": ("value",)},
-)
+    # Dissolved oxygen in % of air saturation; oxygen in the gas in % by volume.
+    some={"oxygen": "%", "ph": "pH", "rocking": "rpm", "gas_oxygen": "%"},
+    some_settable={"rocking": "rpm", "gas_oxygen": "%"},
+    optional={
+        "oxygen": "%", "ph": "pH", "rocking": "rpm", "rocking_target": "rpm",
+        "gas_oxygen": "%", "gas_oxygen_target": "%", PAUSED: "s",
+    },
+    abilities={"set_rocking": ("value",), "set_gas_oxygen": ("value",), PAUSE: ("seconds",)},
+    vacant=("oxygen", "ph"),  # a probe that hangs in no vessel
+)  # fmt: skip
 _FREEZER_TAGS = {
     "chamber_temperature": "degC",
     "sample_temperature": "degC",

@@ -74,8 +74,8 @@ def _header(recipe: Recipe, findings: Findings) -> None:
             findings.error("role-unknown", (*path, "role"), f"no role '{each.role}'", f"roles: {usable}")
             continue
         for index, tag in enumerate(each.needs):
-            if tag not in role.tags:
-                hint = f"tags of {each.role}: {', '.join(role.tags) or 'none'}"
+            if tag not in role.tags_for(each.needs):
+                hint = f"tags of {each.role}: {', '.join((*role.tags, *role.some)) or 'none'}"
                 findings.error("tag-unknown", (*path, "needs", index), f"{each.role} has no '{tag}'", hint)
     for name, each in recipe.containers.items():
         path = ("containers", name)

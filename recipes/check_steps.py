@@ -269,9 +269,12 @@ class StepCheck:
                     f"declared: {', '.join(self._recipe.equipment)}",
                 )
                 continue
-            settable = ROLES[declared.role].settable if declared.role in ROLES else dict[str, str]()
+            role = ROLES.get(declared.role)
+            settable = {} if role is None else role.settable_for(declared.needs)
             if name not in settable:
-                hint = f"settable: {', '.join(f'{head}.{each}' for each in settable) or 'nothing'}"
+                known = f"settable: {', '.join(f'{head}.{each}' for each in settable) or 'nothing'}"
+                some = role is not None and name in role.some_settable
+                hint = f"not every {declared.role} has it: add {name} to the needs of {head}" if some else known
                 self._findings.error("tag-unknown", here, f"'{tag}' cannot be set", hint)
                 continue
             kind = expression(text, names, self._findings, here, settable[name])

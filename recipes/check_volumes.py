@@ -12,14 +12,13 @@ import math
 from collections.abc import Iterable
 
 from devices.document import DataPath
-from devices.quantity import QuantityError, parse_as, show
+from devices.quantity import Dim, QuantityError, parse_as, show
 from recipes import steps as verbs
 from recipes.bounds import Bound, between, bound, either, exactly
 from recipes.check_doses import UNPROVABLE_ML, dose_bound
 from recipes.expr import compile
 from recipes.findings import Findings
 from recipes.model import FULL_SHARE, Recipe
-from recipes.perfusion import rate_limits
 from recipes.ranges import Range, parse_range
 from recipes.steps import AnyVerb
 from recipes.syntax import ExprError
@@ -65,7 +64,7 @@ class VolumeCheck:
             case verbs.Repeat():
                 return self._repeat(step, state, path)
             case verbs.Perfuse():
-                state.values[f"{step.id}.rate"] = between(*rate_limits(step.between))
+                state.values[f"{step.id}.rate"] = _ranged(step.between, None, f"{path}:rate")
                 return self._repeat(step.turns, state, path)
             case verbs.Ask():
                 for name, given in step.inputs.items():
@@ -212,7 +211,7 @@ class VolumeCheck:
             level = self._bound(step.up_to, state)
             moved = level.plus(filled, -1.0)
             slack = self._slack(step, min(max(0.0, moved.high), held.high))
-            after = between(max(filled.low, level.low), max(level.high, filled.high) + slack)
+            after = between(max(filled.low, level.low), max(level.high + slack, filled.high))
         else:
             wanted = self._wanted(step, held, state)
             if step.dosed:
@@ -363,7 +362,8 @@ def _ranged(text: str | None, unit: str | None, name: str) -> Bound:
         found = parse_range(text, unit)
     except QuantityError:
         return between(-math.inf, math.inf, name)
-    return between(found.low, found.high, name)
+    dim = Dim.of(found.unit)  # bounds are coherent: a rate is in mL/s there
+    return between(dim.coherent(found.low), dim.coherent(found.high), name)
 
 
 def _parameter(recipe: Recipe, name: str) -> Bound:

@@ -55,6 +55,11 @@ class Container(Frozen):
         """Return where it goes when a mount does not say."""
         return "station" if self.kind == "vessel" else "hook"
 
+    @property
+    def rocked(self) -> bool:
+        """Return whether it is made to be rocked: its class begins with `rocking`."""
+        return (self.class_ or "").startswith("rocking")
+
 
 class Parameter(Frozen):
     """A value that whoever starts a batch may change, within `range` or `choices`."""

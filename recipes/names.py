@@ -14,7 +14,7 @@ from devices.quantity import parse
 from devices.role import BOOL, ROLES, SYMBOL
 from recipes import kinds
 from recipes.kinds import Type
-from recipes.model import Recipe
+from recipes.model import Equipment, Recipe
 
 VOLUME = kinds.number("mL")
 TIME = kinds.number("s")
@@ -86,7 +86,7 @@ class Names:
         if family in self.recipe.containers:
             return self._container(family, attribute, indexed=head != family)
         if head in self.recipe.equipment:
-            return tag_type(self.recipe.equipment[head].role, attribute)
+            return tag_type(self.recipe.equipment[head], attribute)
         return self.outputs.get(name)
 
     def _container(self, family: str, attribute: str, *, indexed: bool) -> Type | None:
@@ -110,7 +110,7 @@ class Names:
             *(f"{loop}.{word}" for loop in self.loops for word in ("index", "volume")),
         ]
         known += [f"{family}.volume" for family in self.recipe.containers]
-        known += [f"{place}.{tag}" for place, kind in self.recipe.equipment.items() for tag in role_tags(kind.role)]
+        known += [f"{place}.{tag}" for place, kind in self.recipe.equipment.items() for tag in tags_of(kind)]
         near = get_close_matches(name, known, n=3, cutoff=0.5)
         step = name.partition(".")[0]
         later = "; a step's values can be used after the step only" if "." in name and step not in self.loops else ""
@@ -125,14 +125,14 @@ def parameter_type(recipe: Recipe, name: str) -> Type | None:
     return kinds.choice(parameter.choices) if parameter.choices else kinds.number(parse(parameter.default).unit)
 
 
-def role_tags(role: str) -> Mapping[str, str]:
-    """Return the tags of a role, none for a role that does not exist."""
-    return ROLES[role].tags if role in ROLES else {}
+def tags_of(equipment: Equipment) -> Mapping[str, str]:
+    """Return the tags that a recipe may read of its equipment, none for a role that does not exist."""
+    return ROLES[equipment.role].tags_for(equipment.needs) if equipment.role in ROLES else {}
 
 
-def tag_type(role: str, tag: str) -> Type | None:
-    """Return the type of a role's tag, or None where it has no such tag."""
-    unit = role_tags(role).get(tag)
+def tag_type(equipment: Equipment, tag: str) -> Type | None:
+    """Return the type of a tag, or None where the equipment has no such tag."""
+    unit = tags_of(equipment).get(tag)
     if unit is None:
         return None
     if unit == BOOL:

@@ -119,7 +119,7 @@ class Bench:
                     new.name = name or f"{kind}@{port}"
                 if limit_ml is not None:
                     new.capacity = 1.1 * limit_ml
-                new.disturbed = t
+                new.disturbed = new.aired = t
                 self.plant.fluidics.at[port] = new
                 self._touch(port, t)
             return {"name": new.name, "volume_ml": new.contents.volume, "tare_g": new.tare}

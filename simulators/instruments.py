@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -52,6 +53,16 @@ def _noise(host: Host, name: str, sigma: float) -> Callable[[float], float]:
 def incubator(host: Host, climate: Climate, name: str = "incubator") -> SimDevice:
     """Return the incubator: one chamber for all six positions."""
     profile = load_profile("sim-incubator")
+    values, commands, life = chamber(host, climate, keeps=profile.after_power_loss["targets"] != "defaults")
+    device = SimDevice(profile, values, commands, serial=serial_number(name))
+    device.life = life
+    return device
+
+
+def chamber(
+    host: Host, climate: Climate, *, keeps: bool
+) -> tuple[dict[str, Callable[[], Value]], dict[str, Handler], Life]:
+    """Return points, commands and power of what warms and gasses a chamber; `keeps`: its targets, without power."""
     booted = [0.0]  # s, when it was started last
     lags = {"temperature": climate.temperature, "co2": climate.co2, "humidity": climate.humidity}
     sigmas = {"temperature": TEMPERATURE_NOISE, "co2": GAS_NOISE, "humidity": HUMIDITY_NOISE}
@@ -85,7 +96,7 @@ def incubator(host: Host, climate: Climate, name: str = "incubator") -> SimDevic
             climate.heater_cut = False
             if on:
                 booted[0] = t
-            if on and profile.after_power_loss["targets"] == "defaults":
+            if on and not keeps:
                 climate.targets.update(FACTORY)
             climate.steer(t)
 
@@ -95,22 +106,19 @@ def incubator(host: Host, climate: Climate, name: str = "incubator") -> SimDevic
             climate.heater_fault = climate.heater_cut = False
             climate.steer(t)
 
-    device = SimDevice(
-        profile,
-        {
-            "temperature": partial(seen, "temperature"),
-            "co2": partial(seen, "co2"),
-            "humidity": partial(seen, "humidity"),
-            "status": status,
-            "uptime": lambda: int(host.time() - booted[0]),
-            "temperature_target": lambda: climate.targets["temperature"],
-            "co2_target": lambda: climate.targets["co2"],
-        },
-        {"set_temperature": set_temperature, "set_co2": set_co2, "cut_heater": cut_heater},
-        serial=serial_number(name),
-    )
-    device.life = Life(partial(power, on=False), partial(power, on=True), renew)
-    return device
+    values: dict[str, Callable[[], Value]] = {
+        "temperature": partial(seen, "temperature"),
+        "co2": partial(seen, "co2"),
+        "humidity": partial(seen, "humidity"),
+        "status": status,
+        "uptime": lambda: int(host.time() - booted[0]),
+        "temperature_target": lambda: climate.targets["temperature"],
+        "co2_target": lambda: climate.targets["co2"],
+    }
+    commands: dict[str, Handler] = {
+        "set_temperature": set_temperature, "set_co2": set_co2, "cut_heater": cut_heater
+    }  # fmt: skip
+    return values, commands, Life(partial(power, on=False), partial(power, on=True), renew)
 
 
 def pump(host: Host, fluidics: Fluidics, unit: Pump) -> SimDevice:
@@ -189,15 +197,23 @@ def valves(host: Host, fluidics: Fluidics, unit: Pump, name: str = "valves") -> 
     return device
 
 
-def scales(host: Host, fluidics: Fluidics, name: str = "scales") -> SimDevice:
-    """Return the transmitter of all load cells; it converts once a second."""
+def scales(
+    host: Host, fluidics: Fluidics, name: str = "scales", ripple: Callable[[int, float], float] = lambda _port, _t: 0.0
+) -> SimDevice:
+    """Return the transmitter of all load cells; it converts once a second.
+
+    `ripple` says what rocking leaves in the mass on a port (g, 1 sigma) at a time (s).
+    """
     booted = [0.0]  # s, when it was started last
     ports = sorted(fluidics.at)
     keys = {port: stream(host.seed, f"scales.{port}") for port in ports}
 
     def mass(port: int) -> float:
         t = host.time()
-        return fluidics.mass(port, t) + gauss(keys[port], int(t), WASTE_NOISE if port == WASTE_PORT else SCALE_NOISE)
+        noise = WASTE_NOISE if port == WASTE_PORT else SCALE_NOISE
+        if rocks := ripple(port, t):
+            noise = math.hypot(noise, rocks)
+        return fluidics.mass(port, t) + gauss(keys[port], int(t), noise)
 
     def unstable() -> int:
         t = host.time()

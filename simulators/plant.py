@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from simulators import instruments
+from simulators import instruments, rocker
 from simulators.device import SimDevice, StandIn
 from simulators.physics.contents import ROOM
 from simulators.physics.culture import DAY, Surroundings, grow, leaving, stimulate
@@ -23,6 +23,7 @@ from simulators.physics.fluid import Container, Fluidics, Pump
 from simulators.physics.freezing import Freezer
 from simulators.physics.kinetics import DEFAULTS, Kinetics
 from simulators.physics.noise import stream, uniform
+from simulators.physics.rocker import Rocker
 from simulators.physics.thermal import Climate, relax
 from simulators.physics.vessels import OF_CLASS, Vessel
 from simulators.timeline import Timeline, Times
@@ -95,7 +96,8 @@ class Plant:
         self.climate = Climate()
         slips = stream(seed, "pump slip")
         pumps = {f"{name}{suffix}": Pump(f"{name}{suffix}", uniform(slips, i, *SLIP)) for i, name in enumerate(PUMPS)}
-        self.fluidics = Fluidics(PORTS, pumps)
+        self.fluidics = Fluidics(PORTS, pumps, WASTE)
+        self.rocker: Rocker | None = None  # what is rocked moves at its nominal speed where there is none
         self.room = room or Room(clock)
         self.freezer = self.room.freezer
         self.aside = Aside()
@@ -119,7 +121,7 @@ class Plant:
     def _instruments(self) -> dict[str, SimDevice]:
         made = {
             f"incubator{self.suffix}": instruments.incubator(self, self.climate, f"incubator{self.suffix}"),
-            f"scales{self.suffix}": instruments.scales(self, self.fluidics, f"scales{self.suffix}"),
+            f"scales{self.suffix}": instruments.scales(self, self.fluidics, f"scales{self.suffix}", self.ripple),
             "freezer": self.room.device or instruments.freezer(self, self.freezer),
         }
         self.room.device = made["freezer"]
@@ -129,10 +131,51 @@ class Plant:
             made[valves] = instruments.valves(self, self.fluidics, unit, valves)
         return made
 
+    def put_up_rocker(self) -> None:
+        """Have a rocker in place of the incubator: it rocks the bags of that kind in the warm positions."""
+        self.rocker = Rocker()
+        name = f"incubator{self.suffix}"
+        device = rocker.rocker(self, self.climate, self.rocker, self.on_rocker, name)
+        self.devices = {**self.devices, name: device}
+
+    def rocked(self, port: int) -> bool:
+        """Tell whether what is on a port is on the rocker."""
+        container = self.fluidics.at.get(port)
+        return self.rocker is not None and port in STATION and container is not None and container.rocking
+
+    def on_rocker(self) -> Container | None:
+        """Return the first bag on the rocker that holds anything: that is where its probes are."""
+        found = (self.fluidics.at[port] for port in STATION if self.rocked(port))
+        return next((each for each in found if each is not None and each.contents.volume > 0.0), None)
+
+    def ripple(self, port: int, t: float) -> float:
+        """Return what rocking leaves in the mass on a port (g, 1 sigma)."""
+        container = self.fluidics.at[port]
+        if self.rocker is None or container is None or not self.rocked(port):
+            return 0.0
+        return self.rocker.ripple(t) * container.contents.mass
+
+    def _air(self, t: float) -> None:
+        """Follow the oxygen of what is rocked up to `t`, and whether it is still mixed."""
+        if self.rocker is None:
+            return
+        for port in STATION:
+            container = self.fluidics.at[port]
+            if container is None or not self.rocked(port):
+                continue
+            if t > container.aired:
+                c = container.contents
+                c.oxygen = self.rocker.oxygen(c, container.vessel, container.aired, t, self.kinetics)[0]
+                container.aired = t
+            turned, container.rpm = container.rpm, self.rocker.rpm(t)
+            if turned > 0.0 and container.rpm == 0.0:
+                container.disturbed = t  # from now on it settles
+
     @contextmanager
     def change(self) -> Generator[float]:
         """Bring the liquids to the present, give its time (s), and see what is due next when the block is left."""
         t = max(self.time(), self.fluidics.t)
+        self._air(t)
         self.fluidics.advance(t)
         try:
             yield t
@@ -172,6 +215,7 @@ class Plant:
     def advance(self, t: float) -> None:
         """Do what is due at `t`."""
         if t >= min(self.fluidics.next_event(), self._grid) or (self._actions and self._actions[0][0] <= t):
+            self._air(t)
             self.fluidics.advance(t)
         if t >= self._grid:
             self._grow(t)
@@ -226,6 +270,7 @@ class Plant:
                     emigrants,
                     container.vessel,
                     container.rpm,
+                    aired=self.rocked(port),
                 )
                 grow(c, self.donor, around, days, self.kinetics)
         if round(t / GRID) % TRACE_EVERY == 0:

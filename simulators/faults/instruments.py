@@ -62,6 +62,8 @@ class Deeds:
             "stuck": self._stuck,
             "noise": self._noise,
             "offset": self._offset,
+            "drift": self._drift,
+            "motor_fault": self._motor,
             "nan": lambda f, at: self._bend(f, at, lambda _: None),
             "replaced": self._replace,
             "counter_reset": self._reset,
@@ -92,6 +94,8 @@ class Deeds:
                 return any(signs.wears(device.profile) for device in target.devices)
             case "watchdog_trip":
                 return any(signs.trips(device) for device in target.devices)
+            case "motor_fault":
+                return target.plant.rocker is not None
             case "local_change":
                 return bool(self._switches(fault, target)) or self._set_point(fault, target) is not None
             case _:
@@ -152,6 +156,24 @@ class Deeds:
     def _offset(self, fault: Fault, target: Target) -> Undo | None:
         by = fault.number("by")
         return self._bend(fault, target, _added(lambda: by))
+
+    def _drift(self, fault: Fault, target: Target) -> Undo | None:
+        by, over, began = fault.number("by"), fault.number("over"), target.plant.time()
+        return self._bend(fault, target, _added(lambda: by * (target.plant.time() - began) / over))
+
+    def _motor(self, _fault: Fault, target: Target) -> Undo | None:
+        plant, rocker = target.plant, target.plant.rocker
+        if rocker is None:
+            return None
+        with plant.change() as t:
+            undo = self._stacked.put(rocker, "motor_fault", value=True)
+            rocker.steer(t)
+
+        def mend() -> None:
+            undo()
+            rocker.steer(plant.time())
+
+        return _changing(plant, mend)
 
     def _replace(self, _fault: Fault, target: Target) -> None:
         unit = self._replaced[target.name] = self._replaced.get(target.name, 0) + 1

@@ -354,7 +354,7 @@ def _point(fault: Fault, instruments: Mapping[str, Profile]) -> tuple[str, str] 
     point = profile.points.get(name)
     if point is None:
         return f"{fault.where} has no point {name!r}", f"one of {', '.join(profile.points)}"
-    if fault.what in ("noise", "offset") and not _numeric(point):
+    if fault.what in ("noise", "offset", "drift") and not _numeric(point):
         return f"{name} of {fault.where} is no number: it can only be stuck", ""
     if fault.what == "nan" and not (point.nan or str(point.type).startswith("float")):
         return f"{name} of {fault.where} cannot read as no value: its type has none", "name a point of type float32"

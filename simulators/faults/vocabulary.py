@@ -137,6 +137,13 @@ WORDS: tuple[Word, ...] = (
         "`point` reads wrong `by` so much",
         {"point": _POINT, "by": Arg(OF_POINT, -1e6, 1e6)},
     ),
+    Word(
+        "drift",
+        INSTRUMENTS,
+        "either",
+        "`point` reads more and more wrong: `by` so much within `over`, and on at that pace",
+        {"point": _POINT, "by": Arg(OF_POINT, -1e6, 1e6), "over": Arg("s", 60.0, 60 * 86400.0, 86400.0)},
+    ),
     Word("nan", INSTRUMENTS, "either", "`point` reads as no value", {"point": _POINT}),
     Word(
         "sensor_break",
@@ -209,6 +216,12 @@ WORDS: tuple[Word, ...] = (
         "either",
         "the heater is on whatever its target says and makes for `to`, until it is cut off",
         {"to": Arg("degC", 40.0, 79.0, 60.0)},
+    ),
+    Word(
+        "motor_fault",
+        ("bioreactor",),
+        "either",
+        "the tray of a rocker stands whatever its target says, and its status bit is set",
     ),
     Word(
         "local_change",

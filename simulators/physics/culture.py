@@ -79,7 +79,8 @@ def dissociate(c: Contents, pieces: float, who: Donor) -> None:
 class Surroundings:
     """What a vessel gives its cells in a step: floor (cm2), temperature (degC), CO2 (%), emigrants (cells/d).
 
-    `saturation` is the oxygen (mmol/L) in medium at rest with the gas above it, `rpm` how fast it is rocked or stirred.
+    `saturation` is the oxygen (mmol/L) in medium at rest with the gas above it, `rpm` how fast it is rocked or stirred;
+    with `aired` somebody else follows the oxygen, in shorter steps.
     """
 
     area: float
@@ -89,6 +90,7 @@ class Surroundings:
     vessel: Vessel = GAS_PERMEABLE
     rpm: float = 0.0
     saturation: float = AIR
+    aired: bool = False
 
 
 def stimulate(contents: Contents) -> None:
@@ -150,11 +152,16 @@ def _flow(c: Contents, who: Donor, around: Surroundings, k: Kinetics) -> tuple[f
     return mu - death, death, use * glucose / (0.05 + glucose), k.il2_uptake * c.viable * warm * il2 / (300.0 + il2)
 
 
+def oxygen_use(viable: float, temperature: float, k: Kinetics = DEFAULTS) -> float:
+    """Return how much oxygen (mmol/d) so many cells use at a temperature (degC); feeders are left out."""
+    return k.use_oxygen * viable * 1e-9 * interpolate(TEMPERATURE_FACTOR, temperature)
+
+
 def _aerated(c: Contents, viable: float, around: Surroundings, k: Kinetics, days: float) -> float:
     """Return the dissolved oxygen (mmol) after `days` with `viable` cells; where there is none, none is used."""
     litres = c.volume * 1e-3
     per_day = 24.0 * around.vessel.transfer(around.rpm)
-    use = k.use_oxygen * viable * 1e-9 * interpolate(TEMPERATURE_FACTOR, around.temperature) / litres
+    use = oxygen_use(viable, around.temperature, k) / litres
     goal = around.saturation - use / per_day
     return max(0.0, goal + (c.oxygen / litres - goal) * math.exp(-per_day * days)) * litres
 
@@ -181,7 +188,7 @@ def grow(c: Contents, who: Donor, around: Surroundings, days: float, k: Kinetics
     middle.lactate += k.lactate_yield * use * half
     if middle.age is not None:
         middle.age += half
-    aerated = around.vessel.kla > 0.0
+    aerated = around.vessel.kla > 0.0 and not around.aired
     if aerated:
         middle.oxygen = _aerated(c, c.viable, around, k, half)
     net, death, use, uptake = _flow(middle, who, around, k)

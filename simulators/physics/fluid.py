@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from simulators.physics.contents import Contents, draw, pour
-from simulators.physics.vessels import GAS_PERMEABLE, Vessel
+from simulators.physics.vessels import GAS_PERMEABLE, ROCKING, Vessel
 
 TICK = 30.0  # s, grid of the parcels while something flows
 COUNT_ML = 0.01  # mL a count of the totaliser
@@ -22,6 +22,7 @@ SETTLED_CARRY = 0.01  # concentration over a settled layer, of the mean one (eng
 DROP = 1e-6  # mL: less than this is nothing
 BLOCKED_SEEN = 20.0  # s of pumping against a blocked line until the pump notices (engineering default)
 SCALE_SEES = 3.0  # mL/min: a slower leak or drip does not make a scale unstable (engineering default)
+FILTER_FLOATS = 50.0  # mL: a floating filter draws nothing from less (engineering default)
 NEVER = math.inf
 
 # tare g, physical capacity mL, gas-permeable floor cm2 (engineering defaults)
@@ -53,6 +54,12 @@ class Container:
     soaked: float = 0.0  # d, how long the fragments have been in medium
     vessel: Vessel = GAS_PERMEABLE
     rpm: float = 0.0  # how fast it is rocked or stirred
+    aired: float = 0.0  # s, until when its oxygen was followed, where a rocker has it
+
+    @property
+    def rocking(self) -> bool:
+        """Tell whether it is a bag that is rocked."""
+        return self.vessel.kind == ROCKING.kind
 
     def carry(self, t: float) -> float:
         """Return the concentration of cells at the outlet over the mean: what is kneaded or rocked is mixed."""
@@ -178,12 +185,13 @@ class Flow(NamedTuple):
     source: Container
     destination: Container | None
     rate: float
+    filtered: bool = False  # through a filter that keeps cells back
 
     @property
     def available(self) -> float:
         """Return how much may still flow (mL); a leak finds the last drop."""
         volume = self.source.contents.volume
-        return max(0.0, volume - self.pump.withheld) if self.pump else volume
+        return max(0.0, volume - self.pump.withheld - FILTER_FLOATS * self.filtered) if self.pump else volume
 
     @property
     def seen(self) -> bool:
@@ -198,7 +206,9 @@ class Fluidics:
     time to which it has been advanced.
     """
 
-    def __init__(self, ports: Sequence[int], pumps: Mapping[str, Pump]) -> None:
+    def __init__(self, ports: Sequence[int], pumps: Mapping[str, Pump], waste: int = 0) -> None:
+        """`waste` is the port to which what a filter lets through is drawn."""
+        self.waste = waste
         self.at: dict[int, Container | None] = dict.fromkeys(ports)
         self.pumps = dict(pumps)
         self.t = 0.0
@@ -215,12 +225,13 @@ class Fluidics:
         """Move liquid up to `t`, end what ends by then, and see what flows next."""
         span = t - self.t
         for flow in self._flows:
-            pump, source, destination, rate = flow
+            pump, source, destination, rate, filtered = flow
             available = flow.available
             want = min(rate * span, available)
             if available - want < DROP:
                 want = available
-            parcel = draw(source.contents, want, source.carry(self.t))
+            carry = source.vessel.filter_pass if filtered else source.carry(self.t)
+            parcel = draw(source.contents, want, carry)
             if pump and pump.run:
                 pump.run.moved_ml += want
             elif pump:
@@ -263,8 +274,13 @@ class Fluidics:
                 pump.air = pump.air or run is not None
             elif source is not destination and pump.blocked is None:
                 rate = run.rate / 60.0 * (1.0 - pump.slip) if run else pump.drip / 60.0
+                filtered = source.vessel.filter_pass < 1.0 and pump.delivery == self.waste
                 if rate > 0.0:  # a pump that slips altogether turns and moves nothing
-                    self._flows.append(Flow(pump, source, destination, rate))
+                    flow = Flow(pump, source, destination, rate, filtered)
+                    if flow.available > DROP:
+                        self._flows.append(flow)
+                    else:
+                        pump.air = pump.air or run is not None
         for port, rate in self.leaks.items():
             container = self.at[port]
             if container is not None and rate > 0.0 and container.contents.volume > DROP:
@@ -284,7 +300,7 @@ class Fluidics:
         mass = container.tare + container.contents.mass
         span = t - self.t
         if span > 0.0:
-            for _, source, destination, rate in self._flows:
+            for _, source, destination, rate, _ in self._flows:
                 if source is container or destination is container:
                     moved = rate * span * source.contents.mass / source.contents.volume
                     mass += moved if destination is container else -moved

@@ -18,6 +18,7 @@ class Vessel:
     (1/h) is the transfer of oxygen at the speed `rpm`, and goes with the speed to the power of `exponent`, never below
     `still` (1/h, [P]); 0 means that oxygen is taken as sufficient, and that the ceiling stands for what floor or wall
     let in.  `..._low` and `..._high` are the stated ranges.  Volume, angle and gas flow change nothing here.
+    `filter_pass` is the share of the cells that goes with what is drawn to waste; below 1 a filter keeps the others.
 
     Raises ValueError for a kLa without a speed, or without any transfer at rest.
     """
@@ -35,6 +36,7 @@ class Vessel:
     rpm: float = 0.0
     exponent: float = 1.0
     still: float = 0.2
+    filter_pass: float = 1.0
 
     def __post_init__(self) -> None:
         if self.kla > 0.0 and not (self.rpm > 0.0 and self.still > 0.0):
@@ -53,6 +55,7 @@ BAG = Vessel("bag", 2.5e6, 2e6, 3e6, "cells/mL, static, gas-permeable wall [GKU]
 ROCKING = Vessel(
     "rocking", 1.5e7, 1e7, 2e7, "cells/mL [L]",
     kla=2.0, kla_low=1.0, kla_high=4.0, kla_standing="at 10 rpm [GKU]; in proportion to rpm [P]", rpm=10.0,
+    filter_pass=0.001,  # a floating filter for perfusion [P]
 )  # fmt: skip
 # 3e7 cells/mL at 1 pmol/cell/d need 6.25 /h in air [D].  kLa goes with (P/V)^0.34 [L] and P with rpm^3: about with rpm.
 STIRRED = Vessel(

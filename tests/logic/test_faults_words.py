@@ -469,6 +469,35 @@ async def offsets_add_up_and_go(bed: Bed) -> None:
     assert (await bed.values("scales"))["mass_7"] == pytest.approx(right, abs=3.0)
 
 
+@story("drift", "scale")
+async def a_drift_grows(bed: Bed) -> None:
+    right = (await bed.values("scales"))["mass_7"]
+    drift = bed.fault("scales", "drift", point="mass_7", by=-60.0, over=600.0)
+    assert (await bed.values("scales"))["mass_7"] == pytest.approx(right, abs=3.0)
+    await asyncio.sleep(300.0)
+    assert (await bed.values("scales"))["mass_7"] == pytest.approx(right - 30.0, abs=3.0)
+    await asyncio.sleep(600.0)
+    assert (await bed.values("scales"))["mass_7"] == pytest.approx(right - 90.0, abs=3.0)
+    bed.injector.end(drift)
+    assert (await bed.values("scales"))["mass_7"] == pytest.approx(right, abs=3.0)
+
+
+@story("motor_fault", "bioreactor")
+async def a_tray_stands_while_its_motor_is_broken(bed: Bed) -> None:
+    fault = Fault("incubator", "motor_fault", time_s=0.0, for_s=60.0)
+    assert not bed.injector.apply(fault), "an incubator has no motor"
+    plant = Plant(bed.clock, 1)
+    plant.put_up_rocker()
+    tray = plant.devices["incubator"]
+    tray.do("set_rocking", {"value": 10.0})
+    await asyncio.sleep(20.0)
+    assert Injector([plant], Suite(wire(plant.devices), bed.clock), bed.clock).apply(fault)
+    await asyncio.sleep(30.0)
+    assert (tray.reads("rocking"), tray.reads("rocking_target"), tray.reads("status")) == (0.0, 10.0, ["motor_fault"])
+    await asyncio.sleep(60.0)
+    assert tray.reads("rocking") == pytest.approx(10.0, abs=0.5)
+
+
 @story("nan", "bioreactor")
 async def a_broken_sensor_has_no_value(bed: Bed) -> None:
     bed.fault("incubator", "nan", 10.0, point="temperature")

@@ -28,9 +28,18 @@ def verbs_of(recipe: Recipe) -> set[str]:
 
 def test_the_library_has_its_recipes() -> None:
     named = {
-        "til-22d", "til-16d", "nci-young-pre-rep", "nci-rep-grex", "nci-rep-bag", "til-feeder-free", "til-automate",
-        "tumour-digestion", "thaw-to-infusion", "shakedown",
-    }  # fmt: skip
+        "til-22d",
+        "til-16d",
+        "nci-young-pre-rep",
+        "nci-rep-grex",
+        "nci-rep-bag",
+        "til-feeder-free",
+        "til-rocking",
+        "til-automate",
+        "tumour-digestion",
+        "thaw-to-infusion",
+        "shakedown",
+    }
     assert named <= set(NAMES)
 
 

@@ -102,6 +102,7 @@ BROKEN: list[tuple[str, str, list[tuple[str, str]], str]] = [
     ("role-unknown", "error", [("role: freezer", "role: fridge")], "freezer"),
     ("tag-unknown", "error", [("needs: [temperature, co2]", "needs: [pressure]")], "humidity"),
     ("tag-unknown", "error", [("station.temperature: 37 degC", "station.humidity: 80 %")], "settable"),
+    ("tag-unknown", "error", [("station.temperature: 37 degC", "station.rocking: 9 rpm")], "add rocking to the needs"),
     ("quantity", "error", [("limit: 1 L", "limit: 1 l")], "1 L"),
     ("dimension", "error", [("limit: 1 L", "limit: 1 kg")], "mL"),
     ("range", "error", [("count: 1..2, limit", "count: two, limit")], "1..4"),
@@ -201,6 +202,12 @@ BROKEN: list[tuple[str, str, list[tuple[str, str]], str]] = [
     ("quantity", "error", [("for: 60 s, priority", "for: 60 s, re_alarm: 1e300 s, priority")], "from 60 s to 168 h"),
     ("dimension", "error", [("for: 60 s, priority", "for: 60 s, off_delay: 3 mL, priority")], "3 mL"),
     ("name-unknown", "error", [("for: 60 s, priority", "for: 60 s, unless: station.dor, priority")], "station.dor"),
+    (
+        "name-unknown",
+        "error",
+        [("for: 60 s, priority", "for: 60 s, unless: station.oxygen < 9 %, priority")],
+        "station.oxygen",
+    ),
     ("mark-unknown", "error", [("from: day0, to: started", "from: day0, to: finished")], "finished"),
     ("mark-unknown", "error", [("while: mark day0 to started", "while: mark day1 to started")], "day1"),
     ("mark-duplicate", "error", [("  - balance:", "  - mark: {id: day0}\n  - balance:")], "once"),
@@ -460,3 +467,9 @@ def test_a_batch_that_ends_in_its_turns_comes_to_nothing_after_them_unless_there
     end = "{end: {as: stopped, reason: enough}}"
     assert ("unreachable", "error") in said(*found(repeated("max: 2", end)))
     assert found(repeated("max: 2, until: day >= 3 d", end)) == []
+
+
+@pytest.mark.parametrize(("most", "codes"), [(40, []), (60, ["overfill-possible"])])
+def test_a_rate_within_a_range_bounds_what_comes_in_a_time(most: int, codes: list[str]) -> None:
+    pace = ("parameters:\n", f"parameters:\n  pace: {{default: 20 mL/min, range: 10..{most} mL/min, source: P}}\n")
+    assert [one.code for one in found(pace, ("volume: share.volume", "volume: pace * 4 min"))] == codes

@@ -12,6 +12,7 @@ from tests.stack.told import events, told
 from tilctl.cli.rehearsing.worker import Job, rehearse
 from tilctl.cli.simulated import SITES, site_for
 
+ROCKING = ("lab-rocking", "lab-rocking-drives")  # with a rocker
 SEED = 3  # a donor that grows well
 
 
@@ -27,6 +28,7 @@ class Whole:
     days: tuple[float, float]
     cells: tuple[float, float]
     parameters: Mapping[str, str] = field(default_factory=dict[str, str])
+    sites: tuple[str, ...] = SITES
 
 
 WHOLE = (
@@ -36,8 +38,9 @@ WHOLE = (
     Whole("nci-rep-grex", "harvest/count14", (13.75, 14.25), (1e9, 8e9), {"feeding": "both"}),
     Whole("nci-young-pre-rep", "pooling/pooled_count", (10.0, 18.25), (5e7, 1e9)),
     Whole("nci-rep-bag", "harvest/count14", (13.75, 14.25), (1e9, 8e9)),
-    Whole("til-feeder-free", "harvest/count_end", (24.0, 25.0), (1e9, 1e10)),
+    Whole("til-feeder-free", "harvest/count_end", (23.9, 25.0), (1e9, 1e10)),
     Whole("nci-rep-bag", "harvest/count14", (13.75, 14.25), (1e9, 8e9), {"bag_fill": "1 L"}),
+    Whole("til-rocking", "harvest/count14", (13.5, 14.25), (1e9, 2e10), sites=ROCKING),
 )
 
 
@@ -52,8 +55,9 @@ def counted(folder: Path, path: str) -> float:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("site", SITES)
-@pytest.mark.parametrize("whole", WHOLE, ids=name_of)
+@pytest.mark.parametrize(
+    ("whole", "site"), [pytest.param(each, site, id=f"{name_of(each)} {site}") for each in WHOLE for site in each.sites]
+)
 def test_a_recipe_of_the_library_runs_whole_on_each_suite(whole: Whole, site: str, tmp_path: Path) -> None:
     result = told(tmp_path, recipe=whole.recipe, seed=SEED, parameters=whole.parameters, site=site_for(site))
     assert (result.outcome, result.violations, result.held_s) == ("complete", [], 0.0)
@@ -66,7 +70,15 @@ def test_a_recipe_of_the_library_runs_whole_on_each_suite(whole: Whole, site: st
 @pytest.mark.parametrize("whole", WHOLE, ids=name_of)
 def test_a_recipe_of_the_library_breaks_nothing_among_faults(whole: Whole, tmp_path: Path) -> None:
     horizon = whole.days[0] * 86_400
-    job = Job(whole.recipe, tmp_path, parameters=whole.parameters, profile="rough", horizon_s=horizon, seed=SEED)
+    job = Job(
+        whole.recipe,
+        tmp_path,
+        parameters=whole.parameters,
+        profile="rough",
+        horizon_s=horizon,
+        seed=SEED,
+        site=site_for(whole.sites[0]),
+    )
     result = rehearse(job)
     assert (result.violations, result.doubled) == ([], 0)
     assert result.kills > 0

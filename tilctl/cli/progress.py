@@ -133,7 +133,8 @@ def _number(value: Any, unit: str) -> str:
 
 def _values(runner: Runner, recipe: Recipe, equipment: str) -> str:
     """Return the numbers that a piece of equipment shows, as far as they are to be trusted."""
-    tags = ROLES[recipe.equipment[equipment].role].tags
+    declared = recipe.equipment[equipment]
+    tags = ROLES[declared.role].tags_for(declared.needs)
     found = ((tag, runner.batch.tag(f"{equipment}.{tag}")) for tag, kind in tags.items() if kind not in (BOOL, SYMBOL))
     return "  ".join(_reading(tag, reading) for tag, reading in found if reading is not None)
 

@@ -28,8 +28,8 @@ from tilctl.cli.exits import CommandFailed, Exit
 from tilctl.config import Site, load_site
 
 RTU = ("modbus-rtu", "modbus-rtu-tcp")
-SITES = ("demo-site", "lab-eurotherm", "lab-watlow")  # that come along, for recipes that move liquids
-SUPERVISED = ("closed-device",)  # those of a device that is looked at only
+SITES = ("demo-site", "lab-eurotherm", "lab-watlow", "lab-rocking", "lab-rocking-drives")  # that come along
+SUPERVISED = ("closed-device",)  # of a device that is looked at only
 
 
 def add_site(parser: argparse.ArgumentParser) -> None:
@@ -63,7 +63,9 @@ def plant_of(site: Site, clock: Clock, seed: int, folders: tuple[Path, ...] = ()
 
 
 def fit(site: Site, plant: Plant, folders: tuple[Path, ...] = ()) -> None:
-    """Give a plant the parts of a site's equipment; raises CommandFailed for what has no simulator."""
+    """Give a plant the rocker and the parts of equipment of a site; raises CommandFailed for what has no simulator."""
+    if any(profile.sim is not None and profile.sim.model == "rocker" for profile in site.profiles.values()):
+        plant.put_up_rocker()
     balances = _balances(site)
     parts = {part for spec in site.equipment.values() for part in parts_of(spec)} | {*balances}
     if not parts:

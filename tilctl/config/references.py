@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from devices.document import Diagnostic, Document, Severity
 from devices.equipment.spec import Spec
 from devices.profile import Profile
 from devices.quantity import QuantityError, parse_as
-from devices.role import ROLES
+from devices.role import PAUSE, PAUSED, ROLES
 from tilctl.config.schema import LineEntry, PlaceEntry, RoleEntry, UnitEntry
 from tilctl.config.site import Device, Line, Place, RoleBinding, Safe, UnitSite
 
@@ -82,7 +82,7 @@ class References:
         """Check one unit and return it in its frozen form."""
         where: Where = ("units", name)
         roles = {key: self.role((*where, "roles", key), key, role) for key, role in unit.roles.items()}
-        places = {key: self._place((*where, "places", key), key, place) for key, place in unit.places.items()}
+        places = {key: self._place((*where, "places", key), key, place, roles) for key, place in unit.places.items()}
         self._ports_differ((*where, "places"), places)
         lines = tuple(self._line((*where, "lines", index), line) for index, line in enumerate(unit.lines))
         self._weighed((*where, "places"), places, lines)
@@ -113,7 +113,7 @@ class References:
             self._findings.add(where, "site-wrong-role", message)
         return profile
 
-    def _place(self, where: Where, name: str, place: PlaceEntry) -> Place:
+    def _place(self, where: Where, name: str, place: PlaceEntry, roles: Mapping[str, RoleBinding]) -> Place:
         device, _, point = place.scale.partition(".")
         if place.scale:
             profile = self._device((*where, "scale"), device, "scale")
@@ -121,7 +121,24 @@ class References:
                 masses = {name: point for name, point in profile.points.items() if point.unit == "g"}
                 self._findings.known((*where, "scale"), point, masses, f"point of {device}")
             self._use(where, place.scale)
-        return Place(name, place.at, place.port, device, point)
+        return Place(name, place.at, place.port, device, point, self._rocker(where, name, place, roles))
+
+    def _rocker(self, where: Where, name: str, place: PlaceEntry, roles: Mapping[str, RoleBinding]) -> str:
+        """Return the instrument that rocks a place, "" where none does.
+
+        Invariant: what is weighed on it can be made to stand still by it, and it goes on by itself.
+        """
+        here = (*where, "rocked_by")
+        if not place.rocked_by or not self._findings.known(here, place.rocked_by, roles, "role of this unit"):
+            return ""
+        device = roles[place.rocked_by].device
+        profile = self._profiles.get(device)
+        lacks = [] if profile is None else [each for each in (PAUSE, "set_rocking") if each not in profile.commands]
+        if profile is not None and (lacks or PAUSED not in profile.points):
+            text = f"{device} (profile {profile.id}) cannot stand still for {name} to be weighed"
+            hint = f"it needs the commands {PAUSE} and set_rocking and the point {PAUSED}; or leave rocked_by out"
+            self._findings.add(here, "site-rocker", text, hint)
+        return device
 
     def _weighed(self, where: Where, places: Mapping[str, Place], lines: tuple[Line, ...]) -> None:
         """Invariant: a place that liquid reaches is weighed: no mass, no evidence, and the dose would never begin."""
@@ -155,13 +172,16 @@ class References:
             self._findings.add(where, "site-line-volume", f"a line does not hold {text}: {most}", "measure it")
         return volume
 
+    def _commands(self, device: str) -> Collection[str]:
+        return self._profiles[device].commands if device in self._profiles else ()
+
     def _culture_safe(self, where: Where, unit: UnitEntry, roles: Mapping[str, RoleBinding]) -> dict[str, Safe]:
         """Invariant: every output of a unit has a declared safe state, or the site does not load."""
         settable = {
             f"{name}.{tag}": tag_unit
             for name, binding in roles.items()
             if binding.role in ROLES
-            for tag, tag_unit in ROLES[binding.role].settable.items()
+            for tag, tag_unit in ROLES[binding.role].settable_by(self._commands(binding.device)).items()
         }
         whole = {"pumps": ("stop",), "valves": ("closed", "keep")} if unit.lines else {}
         for output in (*settable, *whole):

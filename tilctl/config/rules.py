@@ -149,7 +149,7 @@ class RuleCheck:
             f"{name}.{each}": (role, unit)
             for name, role in owner.roles.items()
             if role.role in ROLES
-            for each, unit in ROLES[role.role].tags.items()
+            for each, unit in self._tags(role).items()
             if unit not in (SYMBOL, BOOL)
         }
         if not self._findings.known((*where, "tag"), tag, tags, "tag of this unit"):
@@ -158,6 +158,11 @@ class RuleCheck:
         before = len(self._findings.list)
         self._findings.number((*where, "above"), above, unit)
         return role.device if len(self._findings.list) == before else None
+
+    def _tags(self, role: RoleBinding) -> Mapping[str, str]:
+        """Return the tags of a role that its instrument has, with their units."""
+        profile = self._profiles.get(role.device)
+        return ROLES[role.role].tags_for(() if profile is None else profile.points)
 
     def _outputs(self, owner: Owner, where: Where, then: Mapping[str, str], *, short: bool) -> list[Output]:
         found: dict[str, Output] = {}

@@ -221,11 +221,12 @@ class RoleEntry(Entry):
 
 
 class PlaceEntry(Entry):
-    """A place for a vessel or bag."""
+    """A place for a vessel or bag; `rocked_by` is the role whose instrument rocks it."""
 
     at: PlaceClass
     port: Annotated[int, Field(ge=1, le=16)]
     scale: str = ""
+    rocked_by: str = ""
 
 
 class LineEntry(Entry):

@@ -92,13 +92,17 @@ class RoleBinding:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a vessel or bag is mounted: its class, its port on every valve set, the point that weighs it (or "")."""
+    """Where a vessel or bag is mounted: its class, its port on every valve set, the point that weighs it (or "").
+
+    `rocked_by` is the instrument that rocks it, and stands still for a while to have it weighed ("": nothing does).
+    """
 
     name: str
     at: PlaceClass
     port: int
     scale_device: str
     scale_point: str
+    rocked_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)

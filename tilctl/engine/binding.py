@@ -14,9 +14,10 @@ from devices.equipment.spec import PumpSpec, parts_of
 from devices.instrument import DeviceState
 from devices.quantity import QuantityError, parse_as
 from devices.quantity import parse as parse_quantity
+from devices.role import ROLES
 from recipes import shelf
 from recipes.catalog import load_document
-from recipes.model import Recipe, walk
+from recipes.model import Equipment, Recipe, walk
 from recipes.ranges import parse_range
 from recipes.steps import Freeze
 from tilctl.config import Site
@@ -73,9 +74,22 @@ def bind(document: Document, site: Site, unit: UnitPlant, folders: Sequence[Path
         positions = sum(place.at == "station" for place in unit.site.places.values())
         if wanted.positions > positions:
             raise NotBindable("not_ready", f"{name} needs {wanted.positions} positions; {unit.name} has {positions}")
+        _offers(name, wanted, device, unit)
         equipment[name] = device
     digest = hashlib.sha256(document.text.encode()).hexdigest()
     return Bound(recipe, document.text, digest, equipment, tuple(shared), profiles)
+
+
+def _offers(name: str, wanted: Equipment, device: str, unit: UnitPlant) -> None:
+    """Raise NotBindable where an instrument lacks what the recipe needs of it and not every one of its role has."""
+    role, profile = ROLES[wanted.role], unit.instruments[device].profile
+    missing = [tag for tag in wanted.needs if tag in role.some and tag not in profile.points]
+    missing += [
+        f"set_{tag}" for tag in wanted.needs if tag in role.some_settable and f"set_{tag}" not in profile.commands
+    ]
+    if missing:
+        text = f"{name} needs {', '.join(wanted.needs)}; {device} ({profile.id}) has no {', '.join(missing)}"
+        raise NotBindable("not_ready", f"{text}: choose another unit, or give {name} an instrument that has it")
 
 
 def check_parameters(recipe: Recipe, given: Mapping[str, str]) -> None:

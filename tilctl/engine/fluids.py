@@ -67,7 +67,7 @@ def _held(batch: Batch, container: Container) -> Held | None:
         return None
     return Held(
         container.name, container.place, f"{place.scale_device}.{place.scale_point}", batch.density(container.name),
-        batch.limit_ml(container.name), container.mounted_ml, container.mass_g,
+        batch.limit_ml(container.name), container.mounted_ml, container.mass_g, place.rocked_by,
     )  # fmt: skip
 
 

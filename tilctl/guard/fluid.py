@@ -17,7 +17,16 @@ from devices.reading import Quality, Reading
 from recipes.model import FULL_SHARE
 from tilctl.guard.board import Reactions
 from tilctl.guard.flow import FlowWatch
-from tilctl.guard.fluid_rules import GAINED_ML, INVALID_S, RULES, SWAP_ML, Rule, rule_of
+from tilctl.guard.fluid_rules import (
+    GAINED_ML,
+    INVALID_S,
+    RIPPLE_SHARE,
+    RULES,
+    STILL_RPM,
+    SWAP_ML,
+    Rule,
+    rule_of,
+)
 from tilctl.guard.fluid_view import Flow, Held, Picture
 from tilctl.guard.leak import LeakWatch
 from tilctl.plant.unit import UnitPlant
@@ -135,7 +144,8 @@ class FluidGuard:
             self._accepted[held.name] = volume + GAINED_ML
         limit = max(FULL_SHARE * held.limit_ml, self._accepted.get(held.name, 0.0), held.mounted_ml + GAINED_ML)
         text = f"{held.name} at {held.place} holds {volume:.0f} mL by its mass, its limit is {held.limit_ml:.0f} mL"
-        self._judge("overfill", held.name, self._read_at(held.scale), text, holds=volume >= limit)
+        full = volume >= limit + self._ripple(held, mass)
+        self._judge("overfill", held.name, self._read_at(held.scale), text, holds=full)
 
     def _judge_leak(self, picture: Picture, masses: dict[str, float]) -> None:
         times = [self._read_at(held.scale) for held in picture.containers if held.name in masses]
@@ -145,7 +155,13 @@ class FluidGuard:
         if lost is None:
             return
         text = "the containers of the unit lose weight and nothing is transferred: sterility deviation"
-        self._judge("leak", "", max(times), text, holds=lost > 0.0)
+        ripple = sum(self._ripple(held, masses[held.name]) for held in picture.containers if held.name in masses)
+        self._judge("leak", "", max(times), text, holds=lost > ripple)
+
+    def _ripple(self, held: Held, mass: float) -> float:
+        """Return by how much (mL) what a container weighs may be wrong, because it is rocked or may be."""
+        rpm = self._number(f"{held.rocker}.rocking") if held.rocker else 0.0
+        return 0.0 if rpm is not None and rpm <= STILL_RPM else RIPPLE_SHARE * mass / held.density
 
     def _follow(self, picture: Picture, masses: dict[str, float], device: str) -> None:
         """Judge the doses that are open, each on the scans of what weighs its source."""

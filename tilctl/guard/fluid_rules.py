@@ -26,6 +26,8 @@ LEAK_ML, LEAK_S = 20.0, 600.0  # mL that all containers together may lose in so 
 SEEP_ML, SEEP_S = 60.0, 4 * 3600.0  # mL in so many s: a leak too slow for the rule above; more than scales creep (P)
 PRIMED_S = 10.0  # s of flow in which the named source has to fall (P; the check itself: S43)
 HAND_G = 10.0  # g in one step, or a place that is emptier than its container: a hand, no leak (P)
+RIPPLE_SHARE = 0.02  # of the load, by which a mass may be wrong while it is rocked (GKU: 1 to 2 % of ripple)
+STILL_RPM = 0.5  # a rocker that shows no more stands (P)
 INVALID_S = 30.0  # s that an instrument may say nothing before that is an alarm (P)
 
 

@@ -25,6 +25,7 @@ class Held:
     limit_ml: float
     mounted_ml: float
     mass_g: float
+    rocker: str = ""  # the instrument that rocks it
 
     def volume(self, gross_g: float) -> float:
         """Return what it holds (mL) when it weighs so much."""

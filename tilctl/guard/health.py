@@ -223,7 +223,7 @@ def _instrument(site: Site, name: str, instrument: Instrument, used: set[str]) -
     profile, corrections = instrument.profile, site.devices[name].corrections
     role = ROLES.get(profile.role) or PARTS.get(profile.role)
     # A scale has more load cells than hang under the places of a site: of those without a place nobody wants a value.
-    wanted = used if profile.role == "scale" or role is None else {*used, *role.points} - {*role.vacant}
+    wanted = used if profile.role == "scale" or role is None else {*used, *role.points, *role.some} - {*role.vacant}
     measured = {point for point in profile.points if _measured(profile, point)}
     alive = {point.name for point in profile.points.values() if point.alive and _scanned(profile, point.name)}
     signs: dict[str, tuple[Sign, ...]] = {}

@@ -73,10 +73,15 @@ class Closure:
 
 
 async def gather_evidence(plant: UnitPlant, way: Way) -> Evidence:
-    """Weigh both sides, as the mean of some readings, and read the pump.
+    """Weigh both sides, as the mean of some readings, and read the pump; what is rocked stands still meanwhile.
 
-    Takes 3 s, and up to 20 s while liquid still flows; raises DeviceError.
+    Takes 3 s, up to 20 s while liquid flows, and a minute where something has to come to rest; raises DeviceError.
     """
+    async with plant.stillness.over(way.rockers):
+        return await _gathered(plant, way)
+
+
+async def _gathered(plant: UnitPlant, way: Way) -> Evidence:
     source, destination, flowing = await _weighed(plant, way)
     for _ in range(WEIGH_AGAIN):
         if not flowing:

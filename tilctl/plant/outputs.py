@@ -19,6 +19,7 @@ import structlog
 
 from devices.instrument import DeviceError, Instrument, OutcomeUnknown, Priority
 from devices.reading import Reading
+from devices.role import PAUSE
 from tilctl.plant.complaints import Complaints
 
 ACT_WITHIN = 60.0  # s for one command with its read-back; drivers end far below that
@@ -210,13 +211,17 @@ class OutputGate:
         return readings
 
     async def upkeep(self, device: str, command: str, args: Mapping[str, Any]) -> dict[str, Reading]:
-        """Arm, feed or disarm a device's own watchdog: protective, of no owner, on no record.
+        """Arm, feed or disarm a device's own watchdog, or have a rocker stand for a while: of no owner, on no record.
 
         Raises OutputRefused for any other command, or a DeviceError.
         """
-        watchdog = self._instruments[device].profile.watchdog
-        # Invariant: nothing else goes to a device without an owner and a cause but what makes it safe.
-        if watchdog is None or command != watchdog.command:
+        profile = self._instruments[device].profile
+        watchdog = profile.watchdog
+        # Invariant: nothing else goes to a device without an owner and a cause but what makes it safe, and a pause that
+        # the device bounds and ends by itself.
+        if command != (PAUSE if PAUSE in profile.commands else None) and (
+            watchdog is None or command != watchdog.command
+        ):
             raise OutputRefused(device, command, "this is not the command of its watchdog")
         self._tell(Act(self._owners.get(device, ""), device, command, args, None, protective=True))
         readings = await self._instruments[device].command(command, args, Priority.ALARM)

@@ -15,6 +15,7 @@ from tilctl.config.site import Line
 from tilctl.plant.image import ProcessImage
 from tilctl.plant.outputs import OutputGate, Protected
 from tilctl.plant.scanning import Scanner
+from tilctl.plant.stillness import Stillness
 
 PINCH_AFTER = 1.0  # s that the valves of a line wait for its pump to stop
 
@@ -38,11 +39,12 @@ class Way:
     delivery: int
     source_scale: tuple[str, str]
     destination_scale: tuple[str, str]
+    rockers: tuple[str, ...] = ()  # what has to stand still while it is weighed on either side
 
     @property
     def devices(self) -> tuple[str, ...]:
-        """The instruments that have to be watched while liquid flows: the pump and both scales."""
-        return (self.pump, self.source_scale[0], self.destination_scale[0])
+        """The instruments that have to be watched while liquid flows: the pump, both scales, and what rocks them."""
+        return (self.pump, self.source_scale[0], self.destination_scale[0], *self.rockers)
 
 
 class UnitPlant:
@@ -71,6 +73,11 @@ class UnitPlant:
             for device in {p.scale_device for p in site.places.values() if p.scale_device}
         }
         self.well: Callable[[], bool] = lambda: True  # whether the controller is: only then devices are fed
+        self.stillness = Stillness(clock, image, gate, scanner, self.feeds)
+
+    def feeds(self) -> bool:
+        """Whether devices may be told to go on with what they end by themselves."""
+        return self.well()
 
     @property
     def devices(self) -> tuple[str, ...]:
@@ -100,12 +107,19 @@ class UnitPlant:
         """Return a place by name."""
         return self.site.places[name]
 
-    def free_place(self, at: str, taken: set[str]) -> str:
-        """Return the first free place of a class (station, hook, waste); raises PlantError when all are taken."""
-        for name, place in self.site.places.items():
-            if place.at == at and name not in taken:
-                return name
+    def free_place(self, at: str, taken: set[str], *, rocked: bool = False) -> str:
+        """Return the first free place of a class (station, hook, waste); raises PlantError when all are taken.
+
+        What is to be `rocked` comes where it is, if any place of the class is; all else rather where it is not.
+        """
         have = [name for name, place in self.site.places.items() if place.at == at]
+        fit = [name for name in have if bool(self.site.places[name].rocked_by) is rocked]
+        order = fit if rocked and fit else [*fit, *have]
+        if (found := next((name for name in order if name not in taken), None)) is not None:
+            return found
+        if rocked and fit:
+            text = f"no free place at {at} that is rocked: {len(fit)} of {len(have)} places are, all taken"
+            raise PlantError(text, "unmount what is empty")
         raise PlantError(
             f"no free place at {at}: {len(have)} places, all taken",
             "unmount what is empty, or give the unit more places in the site file",
@@ -120,15 +134,20 @@ class UnitPlant:
                 f"no line leads from {source} ({from_.at}) to {destination} ({to.at})",
                 "add a line to the site file, or mount the containers elsewhere",
             )
-        return Way(line.id, line.pump, line.valves, from_.port, to.port, _scale(from_), _scale(to))
+        rockers = tuple(dict.fromkeys(place.rocked_by for place in (from_, to) if place.rocked_by))
+        return Way(line.id, line.pump, line.valves, from_.port, to.port, _scale(from_), _scale(to), rockers)
 
     async def weigh(self, places: list[str]) -> dict[str, float | None]:
-        """Return the gross mass in g at each place, freshly read; None where there is none to be trusted."""
+        """Return the gross mass in g at each place, freshly read; None where there is none to be trusted.
+
+        What is rocked stands still meanwhile.  Raises DeviceError.
+        """
         weighed = [place for place in places if self.site.places[place].scale_device]
         scales = {place: _scale(self.site.places[place]) for place in weighed}
-        for device in dict.fromkeys(device for device, _ in scales.values()):
-            await self.scanner.fresh(device)
-        masses = {place: self.image.number(".".join(scale)) for place, scale in scales.items()}
+        async with self.stillness.over(rocker for place in weighed if (rocker := self.site.places[place].rocked_by)):
+            for device in dict.fromkeys(device for device, _ in scales.values()):
+                await self.scanner.fresh(device)
+            masses = {place: self.image.number(".".join(scale)) for place, scale in scales.items()}
         return {place: masses.get(place) for place in places}
 
     async def make_safe(self, only: Collection[tuple[str, str]] | None = None) -> list[Protected]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 
 from recipes.steps import Transfer
 from simulators.bench import Bench
 from simulators.plant import HOOKS, STATION, WASTE, Plant
 from tilctl.engine.verbs.transfer import MOST_TRIES, SMALLEST_ML
+from tilctl.plant.stillness import LEAD_S, MOST_STILL_S, REST_S
 
 PUMP = "pump_media"  # one for all: which line a site has for a transfer is the site's
 
@@ -62,7 +64,19 @@ class Liquids:
         """Dose as a controller does, what a pump slips only where it is beyond the tolerance; yield what each moved."""
         over = min(0.02 * wanted + 2.0, 20.0) if step.all else 0.0  # to be sure that it is empty
         missing, tries = wanted, 0
+        rocker = self.plant.rocker
+        rocks = rocker is not None and rocker.targets["rocking"] > 0.0 and self._rocked(source, destination)
+        most = (MOST_STILL_S - LEAD_S) / 60.0 * rate if rocks else math.inf
         while missing >= SMALLEST_ML and tries < MOST_TRIES and (missing > tolerance or tries == 0):
+            if missing > most:  # in parts, between which it rocks
+                pass_s(self.begin(source, destination, most, rate))
+                moved = self.end(source, destination)
+                yield moved
+                missing -= moved
+                pass_s(REST_S)
+                if moved < SMALLEST_ML:
+                    return
+                continue
             pass_s(self.begin(source, destination, missing + (over if tries == 0 else 0.0), rate))
             moved = self.end(source, destination)
             yield moved
@@ -70,14 +84,20 @@ class Liquids:
             if step.all or (step.one_shot and moved > 0.0):
                 return
 
+    def _rocked(self, *names: str) -> bool:
+        return any(self.plant.rocked(self._ports[name]) for name in names)
+
     def begin(self, source: str, destination: str, volume_ml: float, rate: float) -> float:
         """Start a dispense; return how long it takes (s)."""
         self._sequence += 1
+        lasts = volume_ml / rate * 60.0
         with self.plant.change() as t:
+            if self.plant.rocker is not None and self._rocked(source, destination):
+                self.plant.rocker.pause(t, lasts)
             fluidics = self.plant.fluidics
             fluidics.select(PUMP, self._ports[source], self._ports[destination])
             fluidics.start(PUMP, self._sequence, rate, volume_ml, t)
-        return volume_ml / rate * 60.0
+        return lasts
 
     def end(self, source: str, destination: str) -> float:
         """Close the clamps, and return what the last dispense has moved (mL)."""
@@ -90,11 +110,15 @@ class Liquids:
         return moved
 
     def set_climate(self, targets: Mapping[str, float]) -> None:
-        """Give the chamber its targets, by tag (`temperature`, `co2`)."""
-        climate = self.plant.climate
+        """Give chamber and rocker their targets, by tag (`temperature`, `rocking`)."""
+        climate, rocker = self.plant.climate, self.plant.rocker
         with self.plant.change() as t:
             for tag, value in targets.items():
                 if tag == "temperature":
                     climate.set_temperature(t, value)
                 elif tag == "co2":
                     climate.set_co2(t, value)
+                elif tag == "rocking" and rocker is not None:
+                    rocker.set_rocking(t, value)
+                elif tag == "gas_oxygen" and rocker is not None:
+                    rocker.set_gas(t, value)

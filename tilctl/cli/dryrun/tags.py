@@ -8,6 +8,8 @@ from typing import Any
 from devices.role import ROLES
 from recipes.expr import Operand
 from recipes.model import Equipment
+from simulators.physics.contents import AIR
+from simulators.physics.culture import acidity
 from simulators.plant import Plant
 
 
@@ -39,12 +41,31 @@ class Tags:
             }  # fmt: skip
             value, unit = runs.get(tag, (None, ""))
             return Operand(name, value, unit)
+        if (seen := self._rocking(tag, t)) is not None:
+            return Operand(name, *seen)
         warm: dict[str, tuple[Any, str]] = {
             "temperature": (plant.climate.temperature, "degC"), "co2": (plant.climate.co2, "%"),
             "humidity": (plant.climate.humidity, "%"),
         }  # fmt: skip
         lag, unit = warm.get(tag, (None, ""))
         return Operand(name, None if lag is None else lag.at(t), unit)
+
+    def _rocking(self, tag: str, t: float) -> tuple[float | None, str] | None:
+        """Return what a tag of a rocker reads and its unit, None where it is none of those."""
+        rocker, bag = self._plant.rocker, self._plant.on_rocker()
+        if rocker is None:
+            return None
+        if tag == "rocking":
+            return rocker.rpm(t), "rpm"
+        if tag == "gas_oxygen":
+            return rocker.gas.at(t), "%"
+        if tag == "oxygen":
+            held = None if bag is None else rocker.oxygen(bag.contents, bag.vessel, bag.aired, t, self._plant.kinetics)
+            return None if bag is None or held is None else 1e5 * held[0] / bag.contents.volume / AIR, "%"
+        if tag == "ph":
+            co2 = self._plant.climate.co2.at(t)
+            return None if bag is None else acidity(bag.contents.concentration("lactate"), co2), "pH"
+        return None
 
 
 def _device(role: str) -> str:

@@ -43,6 +43,7 @@ from tilctl.plant.ledger import SAMPLES
 
 LOOK_S = 60.0  # between looks at a value of the plant that a step waits for
 LONGEST_S = 120 * 86400.0  # a recipe that has not ended by then never does
+ROCKED = ("rocking", "oxygen", "ph", "gas_oxygen")  # what needs one of these gets the suite with a rocker
 MOVES = ("mount", "unmount", "ask", "sample")
 
 
@@ -65,6 +66,8 @@ class Walk:
         given = setting or Setting(donor(seed))
         floors = {name: given.vessel for name in CLASSES if name.startswith("gas-permeable")}
         self.plant = Plant(self.clock, seed, given.donor, kinetics=given.kinetics, vessels={**OF_CLASS, **floors})
+        if any(tag in each.needs for each in recipe.equipment.values() for tag in ROCKED):
+            self.plant.put_up_rocker()
         self.bench = Bench(self.plant)
         self.liquids = Liquids(self.plant, self.bench)
         self.recipe = recipe

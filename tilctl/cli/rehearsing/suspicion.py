@@ -15,7 +15,7 @@ from simulators.faults.model import Fault
 from tilctl.engine.state import Intent
 
 AT_PUMP = ("slip", "slow_drip", "occlusion", "bag_empty", "counter_reset", "clamp_stuck")
-AT_READING = ("stuck", "offset", "noise", "nan", "stale", "swapped_words", "replaced", "sensor_break")
+AT_READING = ("stuck", "offset", "drift", "noise", "nan", "stale", "swapped_words", "replaced", "sensor_break")
 AT_WRITING = ("not_applied", "eeprom_worn")
 ON_PATH = (*AT_PUMP, *AT_READING, *AT_WRITING)
 AFTER = ("slow_drip", "clamp_stuck", "not_applied")  # what lets liquid flow when the dose is over

@@ -72,7 +72,7 @@ def _plan(context: Context, step: Mount) -> list[dict[str, Any]]:
             if (known := batch.state.ledger.get(name)) is not None and known.mounted:
                 raise StepError(f"{context.path}: {name} is mounted already, at {known.place}", "unmount it first")
             try:
-                place = batch.plant.free_place(step.at or declared.place_class, taken)
+                place = batch.plant.free_place(step.at or declared.place_class, taken, rocked=declared.rocked)
             except PlantError as error:
                 raise StepError(f"{context.path}: {name}: {error}", error.hint) from error
             taken.add(place)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,13 +13,14 @@ from recipes.model import FULL_SHARE
 from recipes.steps import Transfer
 from tilctl.engine.context import Context
 from tilctl.engine.errors import InDoubt, StepError
-from tilctl.engine.intents import not_safe, resolve, settle, way_of
+from tilctl.engine.intents import enough, not_safe, resolve, settle, way_of
 from tilctl.engine.shield import finish
 from tilctl.journal import events as ev
 from tilctl.plant.control.dispense import dispense
 from tilctl.plant.evidence import LEAST_BY_MASS_ML, Evidence, gather_evidence
 from tilctl.plant.ledger import Container
 from tilctl.plant.outputs import OutputRefused
+from tilctl.plant.stillness import REST_S
 from tilctl.plant.unit import PlantError, Way
 
 MOST_TRIES = 5  # without a person in between; a pump that needs more remainders than this is not doing its work
@@ -64,10 +66,37 @@ async def run(context: Context, step: Transfer) -> dict[str, Any]:
                 "look at pump, tubing, clamps and bag, then restart or stop the batch",
             )
         tries += 1
-        await _move(context, order, missing, first=not intents)
+        part = await _part(context, order, missing, one_shot=step.one_shot, again=tries > 1)
+        await _move(context, order, part, missing, first=all(_done(intent.outcome) for intent in intents))
+        if part < missing and _done(context.batch.state.intents_of(context.path)[-1].outcome):
+            tries = 1  # it was a part that was wanted no larger: no failure
         if order.empty and context.batch.state.intents_of(context.path)[-1].outcome == "partial":
             _check_empty(context, order)
             return await _report(context, order, delivered)  # it is empty: what the ledger missed is not there
+
+
+async def _part(context: Context, order: _Order, missing: float, *, one_shot: bool, again: bool) -> float:
+    """Return how much (mL) of what is missing is dosed in one go: what is rocked must not stand for longer.
+
+    Waits until it has rocked for a while where it has just stood.  Invariant: cells are not left without oxygen for the
+    sake of a dose; it is the device that is told less, so that this holds without a controller too.
+    """
+    batch = context.batch
+    try:
+        rockers = way_of(batch, order.source, order.destination).rockers
+        most = await batch.plant.stillness.most_ml(rockers, order.rate)
+    except PlantError as error:
+        raise StepError(f"{context.path}: {error}", error.hint) from error
+    except DeviceError as error:
+        raise StepError(f"{context.path}: {error}", "see to the rocker, then restart the batch") from error
+    if most is None:
+        return missing
+    if one_shot and missing > most:
+        text = f"{context.path}: at {order.rate:g} mL/min, {missing:.0f} mL take longer than a rocker may stand"
+        raise StepError(text, f"at most {most:.0f} mL at this rate: dose faster, or set the rocking to 0 rpm before")
+    if again:
+        await batch.clock.sleep(REST_S)
+    return min(missing, most)
 
 
 def _smallest(context: Context, order: _Order) -> float:
@@ -154,16 +183,18 @@ def _check_volume(context: Context, source: Container, destination: Container, v
         )
 
 
-async def _move(context: Context, order: _Order, volume: float, *, first: bool) -> None:
-    """Command one intent and close it by evidence, whatever happens in between."""
+async def _move(context: Context, order: _Order, volume: float, missing: float, *, first: bool) -> None:
+    """Command one intent, of `volume` of what is `missing` (mL), and close it by evidence, whatever happens."""
     batch = context.batch
     plant = batch.plant
     try:
         way = way_of(batch, order.source, order.destination)
         with plant.scanner.active(*way.devices):
-            before = await gather_evidence(plant, way)
-            number = await _open(context, order, way, before, volume, first=first)
-            await _commanded(context, order, way, number, volume)
+            async with plant.stillness.over(way.rockers):
+                before = await gather_evidence(plant, way)
+                number = await _open(context, order, way, before, volume, first=first and volume == missing)
+                wanted = volume - order.tolerance if volume == missing else enough(batch.state.intents[number])
+                await _commanded(context, order, way, number, wanted)
     except PlantError as error:
         raise StepError(f"{context.path}: {error}", error.hint) from error
     except (DeviceError, OutputRefused) as error:
@@ -207,27 +238,31 @@ def _unused(context: Context, way: Way, known: int) -> int:
     return number
 
 
-async def _commanded(context: Context, order: _Order, way: Way, number: int, volume: float) -> None:
+async def _commanded(context: Context, order: _Order, way: Way, number: int, wanted: float) -> None:
+    """Have the intent carried out; `wanted` (mL) is what makes it `done`."""
     batch = context.batch
     intent = batch.state.intents[number]
     trouble: PlantError | DeviceError | OutputRefused | None = None
     try:
-        await dispense(
-            batch.plant,
-            batch.name,
-            way,
-            int(intent.args["sequence"]),
-            order.rate,
-            float(intent.args["volume"]),
-            until_empty=order.empty,
-            density=batch.density(order.source),
-            cause=(context.path, intent.seq),
-        )
+        async with asyncio.timeout_at(batch.plant.stillness.ends(way.rockers)):
+            await dispense(
+                batch.plant,
+                batch.name,
+                way,
+                int(intent.args["sequence"]),
+                order.rate,
+                float(intent.args["volume"]),
+                until_empty=order.empty,
+                density=batch.density(order.source),
+                cause=(context.path, intent.seq),
+            )
+    except TimeoutError:
+        pass  # what is rocked must go on: the dose ends here, and what is missing is another one
     except (PlantError, DeviceError, OutputRefused) as error:
         trouble = error
     finally:
         # Invariant: however this ends, the pump is stopped and the intent is closed by evidence or stays in doubt.
-        why = await finish(settle(batch, intent, way, wanted=volume - order.tolerance))
+        why = await finish(settle(batch, intent, way, wanted=wanted))
     if why:
         reason = f"{trouble}; {why}" if trouble else why
         raise InDoubt(number, f"{context.path}: {reason}") from trouble

@@ -119,7 +119,7 @@ async def end_dispense(plant: UnitPlant, way: Way) -> tuple[Evidence | None, lis
     await release(plant, way.pump)
     await plant.clock.sleep(DRIP_S)
     try:
-        async with asyncio.timeout(SILENT_S):
+        async with plant.stillness.over(way.rockers), asyncio.timeout(SILENT_S):
             return await gather_evidence(plant, way), [stopped, closed]
     except (DeviceError, TimeoutError):
         return None, [stopped, closed]
