@@ -151,7 +151,7 @@ class Mount(Verb):
 
     `at` absent: vessels go to `station`, bags to `hook`.  `count` says how many of a counted family, `volume` what is
     in them: `ask`, or an expression; each is one text for all, or a mapping from the container's name.  Beyond `due`,
-    which counts from the asking, the batch is held.
+    which counts from the asking, there is an alarm.
     """
 
     verb: Literal["mount"]
@@ -175,7 +175,7 @@ class Mount(Verb):
 class Unmount(Verb):
     """A person takes containers away: a family's name means all of it that is mounted.
 
-    Beyond `due`, which counts from the asking, the batch is held.
+    Beyond `due`, which counts from the asking, there is an alarm.
     """
 
     verb: Literal["unmount"]

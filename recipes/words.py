@@ -186,9 +186,9 @@ def _of_verb(step: AnyVerb, recipe: Recipe) -> list[tuple[str, str]]:
             asked = [name for name in step.containers if step.volume_of(name) == "ask"]
             found = [("Enter", f"volume in each {name}: a number in mL, 0..{_limit(name, recipe)}") for name in asked]
             found += [("Scan", "the label of each")] if step.scan else []
-            return [*found, *_due(step.due, "hold")]
+            return [*found, *_due(step.due, "wait")]
         case Unmount():
-            return _due(step.due, "hold")
+            return _due(step.due, "wait")
         case Transfer():
             return [("Once only", "never repeated or completed without a person")] if step.one_shot else []
         case Sample():
@@ -330,10 +330,11 @@ def _result(name: str, recipe: Recipe) -> str:
     return f"{kind.label or name} ({name}): {given}"
 
 
-def _due(due: str | None, on_overdue: Literal["continue", "hold"]) -> list[tuple[str, str]]:
+def _due(due: str | None, on_overdue: Literal["continue", "hold", "wait"]) -> list[tuple[str, str]]:
     if due is None:
         return []
-    return [("Due", f"within {due}, then {'hold the batch' if on_overdue == 'hold' else 'alarm and go on'}")]
+    otherwise = {"continue": "alarm and go on", "hold": "hold the batch", "wait": "alarm"}[on_overdue]
+    return [("Due", f"within {due}, then {otherwise}")]
 
 
 def _missed(step: Wait | Incubate) -> list[tuple[str, str]]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from devices.quantity import parse_as
-from recipes.steps import Ask, Incubate, Mount, Sample, Unmount, Wait
+from recipes.steps import Ask, Incubate, Sample, Wait
 from tilctl.cli.rehearsing.times import TimeOracle
 from tilctl.cli.rehearsing.violations import Book
 from tilctl.cli.rehearsing.written import Written
@@ -72,9 +72,9 @@ class DeadlineOracle:
 
     def _asked(self, state: BatchState, event: ev.PromptOpened) -> None:
         step = self.written.step(state, event.path)
-        if event.prompt_kind == "result" or not isinstance(step, (Ask, Sample, Mount, Unmount)) or step.due is None:
+        if event.prompt_kind == "result" or not isinstance(step, (Ask, Sample)) or step.due is None:
             return
-        if isinstance(step, (Mount, Unmount)) or step.on_overdue == "hold":
+        if step.on_overdue == "hold":
             self._due[event.prompt] = event.path, self.now() + parse_as(step.due, "s")
 
     def _completed(self, state: BatchState, event: ev.StepCompleted) -> None:

@@ -36,7 +36,8 @@ async def run(context: Context, step: Mount) -> None:
     text = context.fill_in(step.text) if step.text else f"Mount {names}"
     spec, due = {"inputs": inputs, "containers": containers}, None if step.due is None else parse_as(step.due, "s")
     prompt = await context.prompts.ask(context.path, "mount", text, spec, due)
-    await answered(context, prompt, "hold")
+    if not await answered(context, prompt, "continue"):  # overdue: told, and waited for all the same
+        await context.prompts.wait(prompt)
     answer = prompt.answer or {}
     try:
         masses = await context.batch.plant.weigh([str(item["place"]) for item in containers])

@@ -24,7 +24,8 @@ async def run(context: Context, step: Unmount) -> None:
     text = context.fill_in(step.text) if step.text else f"Take away {', '.join(c.name for c in leaving)}"
     due = None if step.due is None else parse_as(step.due, "s")
     prompt = await context.prompts.ask(context.path, "unmount", text, spec, due)
-    await answered(context, prompt, "hold")
+    if not await answered(context, prompt, "continue"):  # overdue: told, and waited for all the same
+        await context.prompts.wait(prompt)
     for container in leaving:
         await context.batch.record(
             ev.Unmounted(context.path, container.name, container.place, round(container.volume_ml, 3))
