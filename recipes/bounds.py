@@ -76,6 +76,13 @@ def between(low: float, high: float, name: str = "") -> Bound:
     return Bound(0.0, {name or f"#{next(_fresh)}": (1.0, (low, high))})
 
 
+def at_most(value: Bound, most: float) -> Bound:
+    """Return a value that is cut off at `most`, and then at 0."""
+    if value.high <= most:
+        return value
+    return between(min(max(0.0, value.low), most), most)
+
+
 def either(one: Bound, other: Bound) -> Bound:
     """Return a bound that holds for both: the two ways of a choice met again."""
     if one == other:

@@ -19,7 +19,8 @@ from recipes.check_expr import CONDITION, expression
 from recipes.check_longest import check_longest
 from recipes.check_sources import check_sources
 from recipes.check_steps import StepCheck
-from recipes.check_volumes import VolumeCheck, count_range
+from recipes.check_volumes import VolumeCheck
+from recipes.declared import count_range
 from recipes.dosing import CONCENTRATIONS
 from recipes.expr import compile
 from recipes.findings import Findings

@@ -2,7 +2,8 @@
 
 Every step adds the longest that it lasts without anybody being told: a question its `due`, a hold its `max_hold`, a
 transfer what its volume takes at its rate, a loop all its turns; a window ends what was before it.  What has no longest
-leaves the clock open.  Faults are not counted (a dose in doubt, a person's hold, an outage): then the clock alarms.
+leaves the clock open.  Not counted are faults (a dose in doubt, a person's hold, an outage): then the clock alarms; nor
+that branches of a `parallel` wait for each other.
 """
 
 from __future__ import annotations
@@ -144,6 +145,8 @@ class _Walk:
                 for way in rest:
                     found = _longer(found, way)
                 return found
+            case verbs.Parallel():
+                return self._parallel(step, path, now)
             case verbs.Freeze():
                 return self._freeze(step, path, now)
             case _:
@@ -260,6 +263,16 @@ class _Walk:
         after = after.plus(total, step.id)
         if step.until is not None and step.on_max == "hold" and math.isinf(latest):
             return self._held(step, path, after, f"may hold after {step.max} turns")
+        return after
+
+    def _parallel(self, step: verbs.Parallel, path: DataPath, now: _Now) -> _Now:
+        """Return the longest of the branches; that they wait for each other's lines and containers is not counted."""
+        after: _Now = None
+        for name, steps in step.branches.items():
+            way = self._steps(steps, (*path, "branches", name), now)
+            if now is not None and way is None:
+                return None  # the other mark was set in it
+            after = _longer(after, way)
         return after
 
     def _freeze(self, step: verbs.Freeze, path: DataPath, now: _Now) -> _Now:

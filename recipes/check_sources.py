@@ -10,12 +10,13 @@ from devices.document import DataPath
 from recipes import syntax
 from recipes.expr import compile
 from recipes.findings import Findings
-from recipes.model import Recipe, children
-from recipes.steps import AnyVerb
+from recipes.model import Recipe
+from recipes.placed import lists
+from recipes.steps import AnyVerb, Choose
 from recipes.syntax import ExprError
 
-_WORDS = "id verb source text label reason holds class_ title from_ to as_ in_ with_ load profile role"
-_LISTS = "steps cases containers over marks count density scan sign choices priority then results defer"
+_WORDS = "id verb source of set_ text label reason holds class_ title from_ to as_ in_ with_ load profile role"
+_LISTS = "steps cases branches containers over marks count density scan sign choices priority then results defer"
 NO_NUMBERS = frozenset((*_WORDS.split(), *_LISTS.split()))
 """Fields that hold no number of the process; what a bag holds is words, and its density has a default."""
 
@@ -37,15 +38,11 @@ def _steps(steps: tuple[AnyVerb, ...], base: DataPath, recipe: Recipe, findings:
         path: DataPath = (*base, index, step.verb)
         _block(step, path, f"step {step.id}", recipe, findings, covered=covered)
         inside = covered or step.source is not None
-        for number, inner in enumerate(children(step)):
-            if step.verb == "choose":
-                key = "else" if step.cases[number].when is None else "steps"
-                condition = step.cases[number].when
-                if condition is not None and not inside and has_number(condition):
-                    _missing(f"a condition of {step.id}", (*path, "cases", number, "when"), recipe, findings)
-                _steps(inner, (*path, "cases", number, key), recipe, findings, covered=covered)
-            else:
-                _steps(inner, (*path, "steps"), recipe, findings, covered=covered)
+        for number, case in enumerate(step.cases if isinstance(step, Choose) else ()):
+            if case.when is not None and not inside and has_number(case.when):
+                _missing(f"a condition of {step.id}", (*path, "cases", number, "when"), recipe, findings)
+        for below, inner in lists(step, path):
+            _steps(inner, below, recipe, findings, covered=covered)
 
 
 def _block(

@@ -8,8 +8,10 @@ from devices.document import DataPath
 from devices.role import ROLES
 from recipes import check_expr, kinds, syntax
 from recipes import steps as verbs
+from recipes.check_controls import check_control, check_free
 from recipes.check_doses import check_dose
 from recipes.check_expr import CONDITION, expression
+from recipes.check_parallel import check_parallel
 from recipes.check_perfusion import check_rate
 from recipes.expr import compile
 from recipes.findings import Findings
@@ -104,6 +106,9 @@ class StepCheck:
                 self._for_each(step, names, path)
             case verbs.Repeat():
                 return self._repeat(step, names, path)
+            case verbs.Parallel():
+                check_parallel(step, names.loops, self._findings, path)
+                return self._parallel(step, names, path)
             case verbs.Perfuse():
                 check_rate(step, names, self._findings, path)
                 return self._repeat(step.turns, names, path)
@@ -111,6 +116,8 @@ class StepCheck:
                 self._ask(step, names, path)
             case verbs.Set():
                 self._set(step, names, path)
+            case verbs.Control():
+                check_control(step, self._recipe, names, self._findings, path, self._limits)
             case verbs.Sample():
                 self._sample(step, names, path)
             case verbs.Mark():
@@ -221,6 +228,29 @@ class StepCheck:
             expression(step.until, names, self._findings, (*path, "until"), CONDITION)
         return ended and step.until is None
 
+    def _parallel(self, step: verbs.Parallel, names: Names, path: DataPath) -> bool:
+        """Check branches beside each other: what one brings may not be there yet in the others.
+
+        What each brings is found out first, from what the others do; nothing that is said meanwhile counts.
+        """
+        scratch = StepCheck(self._recipe, Findings(self._findings.document), self._profiles, self._limits)
+        brought = {name: names.fork() for name in step.branches}
+        for _ in step.branches:  # a value may hang on one of another branch, and that on one of a third
+            for name, steps in step.branches.items():
+                branch, foreign = names.beside(_but(brought, name))
+                scratch._steps(steps, branch, (*path, "branches", name))
+                brought[name] = names.fork()
+                brought[name].gather(branch, foreign)
+        after = names.fork()
+        ends: list[bool] = []
+        for name, steps in step.branches.items():
+            branch, foreign = names.beside(_but(brought, name))
+            ends.append(self._steps(steps, branch, (*path, "branches", name)))
+            after.gather(branch, foreign)
+        names.outputs, names.marks, names.maybe = after.outputs, after.marks, after.maybe
+        names.controls = after.controls
+        return any(ends)
+
     def _ask(self, step: verbs.Ask, names: Names, path: DataPath) -> None:
         check_expr.text(step.text, names, self._findings, (*path, "text"))
         self._due(step.due, path)
@@ -277,6 +307,7 @@ class StepCheck:
                 hint = f"not every {declared.role} has it: add {name} to the needs of {head}" if some else known
                 self._findings.error("tag-unknown", here, f"'{tag}' cannot be set", hint)
                 continue
+            check_free(tag, names, self._findings, here)
             kind = expression(text, names, self._findings, here, settable[name])
             node = compile(text).node if kind is not None else None
             allowed = self._limits.get(tag)
@@ -407,6 +438,10 @@ def _result_type(unit: str | None) -> Type | None:
         return kinds.number(literal(syntax.Literal(f"1 {unit or ''}".strip(), 1)).dim.unit)
     except ExprError:
         return None  # reported where the result is declared
+
+
+def _but(brought: Mapping[str, Names], name: str) -> list[Names]:
+    return [names for other, names in brought.items() if other != name]
 
 
 def _sure(condition: str) -> frozenset[str]:

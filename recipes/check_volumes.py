@@ -9,20 +9,21 @@ does is a warning, since the ledger's limit will stop the transfer.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from devices.document import DataPath
-from devices.quantity import Dim, QuantityError, parse_as, show
+from devices.quantity import QuantityError, parse_as, show
 from recipes import steps as verbs
-from recipes.bounds import Bound, between, bound, either, exactly
+from recipes.bounds import Bound, at_most, between, bound, either, exactly
 from recipes.check_doses import UNPROVABLE_ML, dose_bound
+from recipes.check_parallel import Touched, filled_at, touched
+from recipes.declared import count_range, ranged, volume_ml
 from recipes.expr import compile
 from recipes.findings import Findings
 from recipes.model import FULL_SHARE, Recipe
-from recipes.ranges import Range, parse_range
 from recipes.steps import AnyVerb
 from recipes.syntax import ExprError
-from recipes.volume_state import State, VolumeScope
+from recipes.volume_state import Log, State, VolumeScope
 
 
 class VolumeCheck:
@@ -31,14 +32,15 @@ class VolumeCheck:
     def __init__(self, recipe: Recipe, findings: Findings) -> None:
         self._recipe = recipe
         self._findings = findings
-        self._limits = {name: _volume(each.limit) for name, each in recipe.containers.items()}
+        self._limits = {name: volume_ml(each.limit) for name, each in recipe.containers.items()}
         self._told: set[tuple[str, DataPath]] = set()
         self.seconds: dict[DataPath, float] = {}  # the longest that each transfer pumps, inf where it is not known
         self.peaks: dict[str, int] = {"station": 0, "hook": 0, "waste": 0}
 
     def procedure(self) -> None:
         """Walk all operations."""
-        state = State(values={name: _parameter(self._recipe, name) for name in self._recipe.parameters})
+        parameters = self._recipe.parameters
+        state = State(values={name: ranged(each.range, None, name) for name, each in parameters.items()})
         for index, operation in enumerate(self._recipe.procedure):
             if not self._steps(operation.steps, state, ("procedure", index, "steps")):
                 return
@@ -64,18 +66,20 @@ class VolumeCheck:
                 self._for_each(step, state, path)
             case verbs.Repeat():
                 return self._repeat(step, state, path)
+            case verbs.Parallel():
+                return self._parallel(step, state, path)
             case verbs.Perfuse():
-                state.values[f"{step.id}.rate"] = _ranged(step.between, None, f"{path}:rate")
+                state.values[f"{step.id}.rate"] = ranged(step.between, None, f"{path}:rate")
                 return self._repeat(step.turns, state, path)
             case verbs.Ask():
                 for name, given in step.inputs.items():
-                    state.values[f"{step.id}.{name}"] = _ranged(given.range, given.unit, f"{path}:{name}")
+                    state.values[f"{step.id}.{name}"] = ranged(given.range, given.unit, f"{path}:{name}")
             case verbs.Sample():
                 self._need(step.from_, state, (*path, "from"))
                 for name in step.results:
                     declared = self._recipe.results.get(name)
                     if declared is not None:
-                        state.values[f"{step.id}.{name}"] = _ranged(declared.range, declared.unit, f"{path}:{name}")
+                        state.values[f"{step.id}.{name}"] = ranged(declared.range, declared.unit, f"{path}:{name}")
             case verbs.Let():
                 for name, text in step.values.items():
                     found = self._bound(text, state)
@@ -160,6 +164,50 @@ class VolumeCheck:
         state.members = first.members
         return True
 
+    def _parallel(self, step: verbs.Parallel, state: State, path: DataPath) -> bool:
+        """Walk each branch with what the others can do meanwhile, in whatever order; see `recipes.volume_state.Log`."""
+        parts = {name: touched(steps, state.loops) for name, steps in step.branches.items()}
+        logs: dict[str, Log] = {}
+        for name, steps in step.branches.items():  # first what each can do, whatever the others may have done
+            anything = {f: between(0.0, self._limits.get(f, math.inf)) for f in _of_others(parts, name)}
+            branch = state.beside(anything, {}, _ids_of_others(parts, name), Log())
+            scratch = VolumeCheck(self._recipe, Findings(self._findings.document))
+            scratch._steps(steps, branch, path)
+            logs[name] = branch.log or Log()
+        held = {f: self._together(f, parts, logs, state, step, path) for f in _of_others(parts, "")}
+        ends = False
+        after = state.fork()
+        for name, steps in step.branches.items():
+            others = {f: held[f] for f in _of_others(parts, name)}
+            places = [log.places for other, log in logs.items() if other != name]
+            beside = {at: sum(each.get(at, 0) for each in places) for at in self.peaks}
+            branch = state.beside(others, beside, _ids_of_others(parts, name), state.log)
+            ends = not self._steps(steps, branch, (*path, "branches", name)) or ends
+            after.gather(branch, parts[name])
+        after.shared({f: bound for f, bound in held.items() if len(_changers(f, parts)) > 1})
+        state.become(after)
+        return not ends
+
+    def _together(
+        self, family: str, parts: Mapping[str, Touched], logs: Mapping[str, Log], state: State, step: verbs.Parallel,
+        path: DataPath,
+    ) -> Bound:  # fmt: skip
+        """Return what a container can hold at any moment while branches are walked; report one that may overflow."""
+        changers = _changers(family, parts)
+        limit = self._limits.get(family, math.inf)
+        entry = state.others.get(family, state.volumes.get(family, exactly(0.0)))
+        if len(changers) == 1:
+            seen = logs[changers[0]].seen.get(family, entry)
+            return at_most(between(max(0.0, min(entry.low, seen.low)), max(entry.high, seen.high)), limit)
+        # In whatever order: filled up to the highest level that anything is filled up to, then all that is added.
+        level = max([entry.high, *(logs[name].levels.get(family, 0.0) for name in changers)])
+        most = level + sum(logs[name].added.get(family, 0.0) for name in changers)
+        if most > entry.high and family in self._limits and family not in state.others:  # not one only drawn from
+            here = filled_at(step, family, state.loops, path)
+            what = "is filled or emptied in several branches and would hold"
+            self._fits(family, family, between(0.0, most), here, what, FULL_SHARE)
+        return between(0.0, min(most, limit))
+
     def _mount(self, step: verbs.Mount, state: State, path: DataPath) -> None:
         for name in step.containers:
             declared = self._recipe.containers.get(name)
@@ -171,12 +219,18 @@ class VolumeCheck:
             limit = self._limits[name]
             volume = between(0.0, limit) if text == "ask" else self._bound(text, state)
             self._fits(name, name, volume, path, "is mounted with")
-            state.volumes[name] = volume if text == "ask" else _at_most(volume, limit)
+            state.volumes[name] = volume if text == "ask" else at_most(volume, limit)
+            if state.log is not None:
+                state.log.saw(name, state.volumes[name])
             state.mounted[name] = self._count(name, step.count_of(name), state, path)
             state.at[name] = step.at or declared.place_class
         used = dict.fromkeys(self.peaks, 0)
         for name, (_, most) in state.mounted.items():
             used[state.at.get(name, "hook")] += most
+        for place, number in state.places.items():
+            used[place] += number
+        if state.log is not None:
+            state.log.mounted(used)
         for place, number in used.items():
             self.peaks[place] = max(self.peaks[place], number)
         positions = sum(each.positions for each in self._recipe.equipment.values())
@@ -208,6 +262,7 @@ class VolumeCheck:
         if source is None or target is None:
             return
         held, filled = self._held(step.from_, state), self._held(step.to, state)
+        level = None
         if step.up_to is not None:
             level = self._bound(step.up_to, state)
             moved = level.plus(filled, -1.0)
@@ -220,7 +275,7 @@ class VolumeCheck:
                 for code, message, hint, error in given.found:
                     self._say(code, (*path, step.amount), message, hint, warn=not error)
                 wanted = given.volume
-            moved = wanted if wanted.high <= held.high else _at_most(wanted, held.high)
+            moved = wanted if wanted.high <= held.high else at_most(wanted, held.high)
             slack = 0.0 if step.all else self._slack(step, min(wanted.high, held.high))
             ways = [filled.plus(wanted), filled.plus(moved), filled.plus(held)]
             after = min(ways, key=lambda way: way.high).plus(between(-slack, slack))
@@ -229,8 +284,11 @@ class VolumeCheck:
             message = f"at most {show(moved.high, 'mL')} are moved, less than can be shown to have arrived"
             self._say("dose-unprovable", path, message, f"a scale shows {UNPROVABLE_ML:g} mL and more", warn=True)
         self._lasts(step, moved.high + slack, state, path)
-        self._fits(step.to, target, after, path, "would hold", FULL_SHARE)
-        self._keep(step.to, _at_most(after, self._limits[target]), state)
+        if state.log is not None:
+            state.log.filled(target, None if level is None else level.high + slack, moved.high + slack)
+        if target not in state.others:  # else it is judged with all that the other branches do
+            self._fits(step.to, target, after, path, "would hold", FULL_SHARE)
+        self._keep(step.to, at_most(after, self._limits[target]), state)
         self._keep(step.from_, self._left(step, held, moved, slack, state), state)
 
     def _lasts(self, step: verbs.Transfer, most_ml: float, state: State, path: DataPath) -> None:
@@ -309,12 +367,18 @@ class VolumeCheck:
 
     def _held(self, text: str, state: State) -> Bound:
         family = self._family(text, state)
+        if family in state.others:
+            return state.others[family]
         if self._member(text, state):
             return state.members.setdefault(text, state.volumes.get(family, exactly(0.0)))
         return state.volumes.get(family, exactly(0.0))
 
     def _keep(self, text: str, volume: Bound, state: State) -> None:
         family = self._family(text, state)
+        if state.log is not None:
+            state.log.saw(family, volume)
+        if family in state.others:
+            return
         if self._member(text, state):
             state.members[text] = volume
         elif self._single(text, state):
@@ -336,44 +400,19 @@ class VolumeCheck:
         (self._findings.warning if warn else self._findings.error)(code, path, message, hint)
 
 
-def count_range(text: str) -> Range | None:
-    """Return how many containers a family may have (`1..4`, `3`), or None where the text says no such thing."""
-    try:
-        found = parse_range(text if ".." in text else f"{text}..{text}")
-    except QuantityError:
-        return None
-    whole = found.low == int(found.low) and found.high == int(found.high)
-    return found if not found.unit and whole and found.low >= 1 else None
-
-
-def _at_most(volume: Bound, most: float) -> Bound:
-    if volume.high <= most:
-        return volume
-    return between(min(max(0.0, volume.low), most), most)
-
-
 def _named(found: Bound, name: str) -> Bound:
     """Keep what is linear as it is; a value without any known bound stands for itself."""
     return found if all(math.isfinite(edge) for edge in found.interval) else between(*found.interval, name)
 
 
-def _volume(text: str) -> float:
-    try:
-        return parse_as(text, "mL")
-    except QuantityError:
-        return math.inf  # reported where the container is declared
+def _changers(family: str, parts: Mapping[str, Touched]) -> list[str]:
+    return [name for name, part in parts.items() if family in part.changed | part.mounted]
 
 
-def _ranged(text: str | None, unit: str | None, name: str) -> Bound:
-    if text is None:
-        return between(-math.inf, math.inf, name)
-    try:
-        found = parse_range(text, unit)
-    except QuantityError:
-        return between(-math.inf, math.inf, name)
-    dim = Dim.of(found.unit)  # bounds are coherent: a rate is in mL/s there
-    return between(dim.coherent(found.low), dim.coherent(found.high), name)
+def _of_others(parts: Mapping[str, Touched], name: str) -> set[str]:
+    """Return the containers that other branches than this change, mount or take away."""
+    return set[str]().union(*(part.changed | part.mounted for other, part in parts.items() if other != name))
 
 
-def _parameter(recipe: Recipe, name: str) -> Bound:
-    return _ranged(recipe.parameters[name].range, None, name)
+def _ids_of_others(parts: Mapping[str, Touched], name: str) -> set[str]:
+    return set[str]().union(*(part.ids for other, part in parts.items() if other != name))

@@ -19,9 +19,9 @@ from devices.quantity import QuantityError, parse
 from recipes import syntax, units
 from recipes.expr import compile
 from recipes.flat import PROSE, Key, flat, label
-from recipes.model import Operation, Recipe, children
+from recipes.model import Operation, Recipe
 from recipes.ranges import parse_range
-from recipes.steps import AnyVerb, Choose, ForEach, Perfuse
+from recipes.steps import AnyVerb, Choose, ForEach, Parallel, Perfuse, children
 from recipes.syntax import ExprError, Node
 from recipes.words import Loops, branch, sentence
 from recipes.words_expr import in_words
@@ -205,7 +205,8 @@ def _node(item: Operation | AnyVerb, parent: _Node, place: int, path: str) -> _N
     if isinstance(item, ForEach):
         node.loops = {**parent.loops, item.as_: item.in_}
     for index, steps in enumerate(_below(item)):
-        node.lists.append([_node(step, node, index, f"{path}/{step.id}") for step in steps])
+        here = f"{path}/{[*item.branches][index]}" if isinstance(item, Parallel) else path
+        node.lists.append([_node(step, node, index, f"{here}/{step.id}") for step in steps])
     return node
 
 
@@ -261,7 +262,10 @@ def _pair(old: _Node, new: _Node) -> None:
 
 
 def _paired_lists(old: Operation | AnyVerb | None, new: Operation | AnyVerb | None) -> dict[int, int]:
-    """Return which branch of a choice is which: by their conditions, then those left over in their order."""
+    """Return which branch is which: by name, those of a choice by their conditions, then in their order."""
+    if isinstance(old, Parallel) and isinstance(new, Parallel):
+        names = {name: j for j, name in enumerate(new.branches)}
+        return {i: names[name] for i, name in enumerate(old.branches) if name in names}
     if not (isinstance(old, Choose) and isinstance(new, Choose)):
         return {0: 0} if old is None or _below(old) else {}
     pairs: dict[int, int] = {}
@@ -344,11 +348,20 @@ def _where(node: _Node, *, full: bool = False) -> str:
     if not full:
         return place
     item = node.parent.item
-    inside = f", {branch(item.cases[node.place]).partition(':')[0].lower()}" if isinstance(item, Choose) else ""
+    inside = ""
+    if isinstance(item, Choose):
+        inside = f", {branch(item.cases[node.place]).partition(':')[0].lower()}"
+    elif isinstance(item, Parallel):
+        inside = f", branch {[*item.branches][node.place]}"
     return f"{node.parent.path}{inside}, {place}"
 
 
 def _branches(old: _Node, new: _Node) -> Iterator[Difference]:
+    if isinstance(old.item, Parallel) and isinstance(new.item, Parallel):
+        before, after = old.item.branches, new.item.branches
+        yield from (Difference("step", new.path, "removed", f"branch {n}") for n in before if n not in after)
+        yield from (Difference("step", new.path, "added", f"branch {n}") for n in after if n not in before)
+        return
     if not (isinstance(old.item, Choose) and isinstance(new.item, Choose)):
         return
     before = ["in every other case" if case.when is None else case.when for case in old.item.cases]

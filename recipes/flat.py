@@ -13,8 +13,8 @@ Key = tuple[str, ...]
 
 PROSE = frozenset({"text", "label", "reason", "holds", "title", "description", "cause", "consequence", "action"})
 """Fields that are written for people: their words are no values."""
-_APART = frozenset({"id", "verb", "steps", "cases"})
-_INSIDE = {"inputs": "value ", "targets": "", "values": "", "marks": "mark "}
+_APART = frozenset({"id", "verb", "steps", "cases", "branches"})
+_INSIDE = {"inputs": "value ", "targets": "", "values": "", "marks": "mark ", "by": "move "}
 
 
 def flat(block: BaseModel, *, defaults: bool = True) -> dict[Key, str]:
@@ -53,7 +53,12 @@ def _add(found: dict[Key, str], key: Key, value: object, *, defaults: bool) -> N
             for name, item in cast("dict[str, object]", value).items():
                 _add(found, (*key, name), item, defaults=defaults)
         case tuple():
-            found[key] = ", ".join(str(item) for item in cast("tuple[object, ...]", value))
+            items = cast("tuple[object, ...]", value)
+            if isinstance(items[0], BaseModel):
+                for number, item in enumerate(items, start=1):
+                    _add(found, (*key, str(number)), item, defaults=defaults)
+            else:
+                found[key] = ", ".join(str(item) for item in items)
         case _:
             found[key] = str(value)
 

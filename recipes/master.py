@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from recipes.flat import flat, label
 from recipes.freezing_model import FreezeProfile
 from recipes.model import FULL_SHARE, Container, Guard, Operation, Recipe
-from recipes.steps import AnyVerb, Choose, ForEach, Mount, Repeat
+from recipes.steps import AnyVerb, Choose, ForEach, Mount, Parallel, Repeat
 from recipes.unverified import Doubtful, criteria, doubtful, doubtful_freezing
 from recipes.words import NO_LOOPS, Loops, branch, details, listed, sentence, signatures, who
 from recipes.words_expr import in_words
@@ -116,6 +116,10 @@ def _lines(steps: tuple[AnyVerb, ...], above: str, recipe: Recipe, loops: Loops)
                 for place, case in enumerate(step.cases, start=1):
                     yield Line(f"{number}.{place}", "", branch(case))
                     yield from _lines(case.steps, f"{number}.{place}", recipe, loops)
+            case Parallel():
+                for place, (name, inside) in enumerate(step.branches.items(), start=1):
+                    yield Line(f"{number}.{place}", "", f"Branch {name}:")
+                    yield from _lines(inside, f"{number}.{place}", recipe, loops)
             case _:
                 pass
 

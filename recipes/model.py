@@ -6,13 +6,14 @@ Values stay text here.  Importing this module brings neither pint nor lark.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
 from devices.alarm import AlarmFields
 from recipes.fields import SOME, Amount, Flag, Frozen, Id, Span, Text
-from recipes.steps import AnyVerb, Choose, ForEach, Perfuse, Repeat, Step
+from recipes.steps import AnyVerb, Choose, Parallel, Step, children
 
 Title = Annotated[str, StringConstraints(pattern="^[a-z0-9][a-z0-9-]*$", max_length=60)]
 Version = Annotated[str, StringConstraints(pattern=r"^\d+\.\d+\.\d+$")]
@@ -146,32 +147,26 @@ class Recipe(Frozen):
     procedure: Annotated[tuple[Operation, ...], SOME]
 
 
-def children(step: AnyVerb) -> tuple[tuple[AnyVerb, ...], ...]:
-    """Return the lists of steps inside a step: one for a loop, one for each branch of a choice, else none."""
-    if isinstance(step, ForEach | Repeat):
-        return (step.steps,)
-    if isinstance(step, Perfuse):
-        return (step.turns.steps,)
-    if isinstance(step, Choose):
-        return tuple(case.steps for case in step.cases)
-    return ()
-
-
 def step_at(recipe: Recipe, path: str) -> AnyVerb | None:
     """Return the step that the engine walks at a path, None where there is none.
 
     A number after a choice is the branch that was taken, after a loop the round.  Where the path leaves it out, the
-    first step of that id is meant.
+    first step of that id is meant.  After a `parallel` comes the name of the branch.
     """
     head, *parts = path.split("/")
-    steps = next((operation.steps for operation in recipe.procedure if operation.id == head), ())
+    steps: tuple[AnyVerb, ...] = next((each.steps for each in recipe.procedure if each.id == head), ())
     found: AnyVerb | None = None
+    named = False  # whether the next part is the name of a branch, where `found` has those
     for part in parts:
-        if not part.isdigit():
+        if named and isinstance(found, Parallel):
+            if part not in found.branches:
+                return None
+            steps, named = found.branches[part], False
+        elif not part.isdigit():
             found = next((step for step in steps if step.id == part), None)
             if found is None:
                 return None
-            steps = tuple(step for inner in children(found) for step in inner)
+            steps, named = tuple(chain.from_iterable(children(found))), True
         elif isinstance(found, Choose):
             steps = found.cases[int(part) - 1].steps if 0 < int(part) <= len(found.cases) else ()
     return found
@@ -181,9 +176,14 @@ def walk(steps: tuple[AnyVerb, ...], path: str) -> Iterator[tuple[str, AnyVerb]]
     """Yield every step below `path` with its path of ids, in the order of the text.
 
     A loop's iterations and a choice's branches share one path here; the engine counts iterations (`draw/1/collect`).
+    The name of a branch of a `parallel` is part of the path here too.
     """
     for step in steps:
         here = f"{path}/{step.id}" if path else step.id
         yield here, step
+        if isinstance(step, Parallel):
+            for name, inner in step.branches.items():
+                yield from walk(inner, f"{here}/{name}")
+            continue
         for inner in children(step):
             yield from walk(inner, here)

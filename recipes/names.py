@@ -6,7 +6,7 @@ there only sometimes (a branch, an optional input, a deferred result) is a *mayb
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 
@@ -37,12 +37,15 @@ class Names:
     acquired: frozenset[str] = frozenset()
     turns: bool = False  # inside a `repeat`
     everywhen: bool = False
+    controls: dict[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    """Reading that a `control` may be keeping -> the tags that it moves."""
 
     def fork(self) -> Names:
         """Return a copy for a branch or a loop."""
         return replace(
-            self, outputs=dict(self.outputs), marks=set(self.marks), loops=dict(self.loops), maybe=set(self.maybe)
-        )
+            self, outputs=dict(self.outputs), marks=set(self.marks), loops=dict(self.loops), maybe=set(self.maybe),
+            controls=dict(self.controls),
+        )  # fmt: skip
 
     def join(self, branches: list[Names]) -> None:
         """Take over what the branches brought; what not all of them brought is a maybe."""
@@ -50,12 +53,39 @@ class Names:
             for name, kind in branch.outputs.items():
                 self.outputs.setdefault(name, kind)
             self.marks |= branch.marks
+        if branches:  # what may stand after any of them
+            self.controls = {of: moved for branch in branches for of, moved in branch.controls.items()}
         for name in (*self.outputs, *(f"since({mark})" for mark in self.marks)):
             sure = [name not in branch.maybe and branch.has(name) for branch in branches]
             if sure and not all(sure):
                 self.maybe.add(name)
             elif sure:
                 self.maybe.discard(name)
+
+    def beside(self, others: Iterable[Names]) -> tuple[Names, frozenset[str]]:
+        """Return a copy for a branch beside others, and the names that only those bring: each of them is a maybe."""
+        branch, foreign = self.fork(), set[str]()
+        for other in others:
+            for name, kind in other.outputs.items():
+                if name not in self.outputs:
+                    branch.bring(name, kind, maybe=True)
+                    foreign.add(name)
+            for mark in other.marks - self.marks:
+                branch.set_mark(mark, maybe=True)
+                foreign.add(f"since({mark})")
+            branch.controls |= other.controls  # may stand by then
+        return branch, frozenset(foreign)
+
+    def gather(self, branch: Names, foreign: frozenset[str]) -> None:
+        """Take over what one of several branches brought that are all walked to their end."""
+        for name, kind in branch.outputs.items():
+            if name not in foreign:
+                self.bring(name, kind, maybe=name in branch.maybe)
+        for mark in branch.marks:
+            if (name := f"since({mark})") not in foreign:
+                self.set_mark(mark, maybe=name in branch.maybe)
+        ended = self.controls.keys() - branch.controls.keys()
+        self.controls = {of: moved for of, moved in {**self.controls, **branch.controls}.items() if of not in ended}
 
     def has(self, name: str) -> bool:
         """Return whether a step's output or a mark has come to be."""

@@ -16,29 +16,15 @@ from typing import Annotated, Any, ClassVar, Literal, cast
 from pydantic import AliasChoices, BeforeValidator, Field, model_validator
 
 from devices.quantity import QuantityError, parse
+from recipes.control import Control
 from recipes.fields import SOME, Amount, Expr, Flag, Frozen, Id, Names, OnMissed, OnRestart, Span, Text
 from recipes.perfusion import most_turns, steps_of
+from recipes.verb import Verb
 
 MOST_TURNS = 500
 """Of a `repeat`, with all that it stands in (engineering default): a look each hour for three weeks."""
-
-
-class Verb(Frozen):
-    """What every step has.
-
-    `when`: the step is passed over while this is false.  `exception_when`: judged after the step; true puts an
-    exception on the record for review.  `on_restart`: how the step goes on after the controller was down.
-    `max_outage`: the longest outage after which it may go on without a person; absent: the step sets no limit.
-    `max_hold`: the longest that it may stand held; beyond that is an alarm.
-    """
-
-    id: Id
-    source: Text | None = None
-    when: Expr | None = None
-    exception_when: Expr | None = None
-    on_restart: OnRestart = "redo"
-    max_outage: Amount | None = None
-    max_hold: Amount | None = None
+MOST_BRANCHES = 8
+"""Of a `parallel`, with those of every other inside it (engineering default): what people can oversee at once."""
 
 
 class Input(Frozen):
@@ -226,6 +212,27 @@ class Repeat(Verb):
         with suppress(QuantityError):  # an expression is judged when the loop begins
             if self.every is not None and parse(self.every).value <= 0.0:
                 raise ValueError(f"every: {self.every} is no time from one turn to the next")
+        return self
+
+
+class Parallel(Verb):
+    """Walk several branches at the same time; it is over when all of them are.
+
+    `branches` maps the name of each to its steps.  No two branches use one line or one container at once: a step that
+    needs them waits until all of them are free, in the order of asking.  What goes wrong in one branch holds the
+    batch, once what the others have under way is finished; an `end` in one of them ends the batch.
+    """
+
+    verb: Literal["parallel"]
+    branches: dict[Id, Annotated[tuple[Step, ...], SOME]]
+    on_restart: OnRestart = "resume"
+
+    @model_validator(mode="after")
+    def _some_at_once(self) -> Parallel:
+        if len(self.branches) < 2:
+            raise ValueError("parallel needs two branches at least: branches: {one: [steps], other: [steps]}")
+        if (most := _at_once(self)) > MOST_BRANCHES:
+            raise ValueError(f"up to {most} branches at once, one parallel within the other; at most {MOST_BRANCHES}")
         return self
 
 
@@ -432,23 +439,45 @@ class Freeze(Verb):
 
 
 AnyVerb = (
-    Ask | Choose | Set | Wait | Mount | Unmount | ForEach | Repeat | Transfer | Sample | Mark | Incubate | Note | End
-    | Let | Balance | Freeze | Perfuse
+    Ask | Choose | Set | Control | Wait | Mount | Unmount | ForEach | Repeat | Parallel | Transfer | Sample | Mark
+    | Incubate | Note | End | Let | Balance | Freeze | Perfuse
 )  # fmt: skip
 
 VERBS: tuple[str, ...] = (
-    "ask", "choose", "set", "wait", "mount", "unmount", "for_each", "repeat", "perfuse", "transfer", "sample", "mark",
-    "incubate", "note", "end", "let", "balance", "freeze",
+    "ask", "choose", "set", "control", "wait", "mount", "unmount", "for_each", "repeat", "parallel", "perfuse",
+    "transfer", "sample", "mark", "incubate", "note", "end", "let", "balance", "freeze",
 )  # fmt: skip
+
+
+def children(step: AnyVerb) -> tuple[tuple[AnyVerb, ...], ...]:
+    """Return the lists of steps inside a step: one for a loop, one for each branch, else none."""
+    match step:
+        case ForEach() | Repeat():
+            return (step.steps,)
+        case Choose():
+            return tuple(case.steps for case in step.cases)
+        case Parallel():
+            return tuple(step.branches.values())
+        case Perfuse():
+            return (step.turns.steps,)
+        case _:
+            return ()
 
 
 def _turns(step: AnyVerb) -> int:
     """Return how often the innermost step within this one may be walked by `repeat`."""
     if isinstance(step, Perfuse):
         return step.turns.max
-    inside = [case.steps for case in step.cases] if isinstance(step, Choose) else [getattr(step, "steps", ())]
-    most = max((_turns(each) for steps in inside for each in steps), default=1)
+    most = max((_turns(each) for steps in children(step) for each in steps), default=1)
     return most * step.max if isinstance(step, Repeat) else most
+
+
+def _at_once(step: AnyVerb) -> int:
+    """Return how many steps within this one may be under way at once."""
+    if isinstance(step, Perfuse):
+        return 1
+    each = [max((_at_once(inner) for inner in steps), default=1) for steps in children(step)]
+    return sum(each) if isinstance(step, Parallel) else max(each, default=1)
 
 
 def unwrap(raw: Any) -> Any:
@@ -475,3 +504,4 @@ Case.model_rebuild()
 Choose.model_rebuild()
 ForEach.model_rebuild()
 Repeat.model_rebuild()
+Parallel.model_rebuild()

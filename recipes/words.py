@@ -17,6 +17,7 @@ from recipes.steps import (
     Balance,
     Case,
     Choose,
+    Control,
     End,
     ForEach,
     Freeze,
@@ -26,6 +27,7 @@ from recipes.steps import (
     Mark,
     Mount,
     Note,
+    Parallel,
     Perfuse,
     Repeat,
     Sample,
@@ -49,7 +51,7 @@ _RESTART: dict[OnRestart, str] = {
     "hold": "the batch is held until a person restarts it",
     "ask": "the batch is held until a person restarts it",
 }
-_AT_ONCE = (Choose, ForEach, Mark, Note, End, Let)
+_AT_ONCE = (Choose, Control, ForEach, Parallel, Mark, Note, End, Let)
 """Verbs that take no time of their own: no outage falls into them, and what they hold says how it goes on itself."""
 _MISSED: dict[OnMissed, str] = {
     "run_late": "what follows is done late, with an exception on the record",
@@ -69,6 +71,8 @@ def sentence(step: AnyVerb, recipe: Recipe, loops: Loops = NO_LOOPS) -> str:
         case Set():
             targets = listed([f"{tag} to {in_words(text)}" for tag, text in step.targets.items()])
             return f"Set {targets}, until set anew."
+        case Control():
+            return _controlled(step)
         case Wait():
             return f"Wait until {in_words(step.until)}." if step.until else f"Wait for {in_words(step.for_ or '')}."
         case Mount():
@@ -79,6 +83,8 @@ def sentence(step: AnyVerb, recipe: Recipe, loops: Loops = NO_LOOPS) -> str:
             return f"For each mounted {step.in_}, one after the other ({step.as_} below):"
         case Repeat():
             return _repeated(step)
+        case Parallel():
+            return f"At the same time, until all of them are done ({listed([*step.branches])}):"
         case Perfuse():
             return _perfused(step)
         case Transfer():
@@ -203,10 +209,13 @@ def _of_verb(step: AnyVerb, recipe: Recipe) -> list[tuple[str, str]]:
             return [(f"When it has {moment}", f"record {mark}") for moment, mark in step.marks.items()]
         case Repeat():
             return _turns(step)
+        case Control() if not step.stop:
+            found = [("Moves", f"{move.set_} within {move.range}, by {move.step}") for move in step.by]
+            return [*found, ("Stands", "also while the batch is held; moves nothing while the reading is not known")]
         case Perfuse():
             rises = [] if step.falls else [("Rate", "rises only; a lower one is for a person to decide")]
             return [*rises, ("A rate that is not known", "alarm, and the last one stands"), *_turns(step.turns)]
-        case Choose() | Set() | ForEach() | Mark() | Note() | End() | Let():
+        case Choose() | Set() | Control() | ForEach() | Parallel() | Mark() | Note() | End() | Let():
             return []
         case _:
             assert_never(step)
@@ -255,6 +264,15 @@ def _nothing(volume: str) -> bool:
 def _limit(name: str, recipe: Recipe) -> str:
     declared = recipe.containers.get(name)
     return declared.limit if declared else "its limit"
+
+
+def _controlled(step: Control) -> str:
+    if step.stop:
+        return f"Stop keeping {step.of}; the targets stay as they are."
+    moved = [move.set_ for move in step.by]
+    by = f"{moved[0]}, then {listed(moved[1:])}" if moved[1:] else moved[0]
+    kept = f"Keep {step.of} at {in_words(step.at or '')}, {step.deadband} either way"
+    return f"{kept}, by {by}: one step every {step.every} at most, until this is replaced or stopped."
 
 
 def _repeated(step: Repeat) -> str:

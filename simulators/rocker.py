@@ -16,6 +16,7 @@ from simulators.physics.thermal import Climate
 
 # All general knowledge, unverified, or engineering defaults.
 OXYGEN_NOISE = 0.02  # share of the reading, 1 sigma
+OXYGEN_FLOOR = 0.1  # % of air saturation, 1 sigma, where there is none
 OXYGEN_DRIFT = 0.01  # share of the reading in a week, at most, either way
 OXYGEN_LAG = 30.0  # s
 PH_NOISE = 0.03  # pH, 1 sigma
@@ -42,7 +43,8 @@ def rocker(host: Host, climate: Climate, unit: Rocker, bag: Callable[[], Contain
         # A first-order lag of what changes slowly against it: it shows what was, by its own time constant.
         level = max(0.0, held - rate * OXYGEN_LAG) / (seen.contents.volume * 1e-3) / AIR * 100.0
         drift = OXYGEN_DRIFT * drifts["oxygen"] * t / WEEK
-        return max(0.0, level * (1.0 + drift + gauss(keys["oxygen"], int(t), OXYGEN_NOISE)))
+        sigma = max(OXYGEN_FLOOR, OXYGEN_NOISE * level)
+        return max(0.0, level * (1.0 + drift) + gauss(keys["oxygen"], int(t), sigma))
 
     def ph() -> Value:
         t, seen = host.time(), bag()

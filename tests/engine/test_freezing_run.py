@@ -259,9 +259,9 @@ class OnceEach:
         return True
 
 
-async def come_to(suite: Story, done: Callable[[], Any], restart: bool) -> None:
+async def come_to(suite: Story, done: Callable[[], Any], restart: bool, most: int = 60) -> None:
     """Live through all deaths until something is so; a person restarts what is held."""
-    for _ in range(60):
+    for _ in range(most):
         await suite.when(lambda: not suite.alive or done() or (restart and suite.state.state == "held"), "an end")
         if not suite.alive:
             await suite.bury()

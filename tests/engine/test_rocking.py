@@ -3,42 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from importlib.resources import files
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from rocking import Rocking
 from story import Story, told
 
 from simulators.faults.injector import Injector
 from simulators.faults.model import Fault
-from simulators.suite import Suite as Servers
-from simulators.suite import wire
 from tilctl.plant.stillness import MOST_STILL_S, PAUSE_S, RENEW_S
-
-LAB = Path(str(files("tilctl.cli") / "lab-rocking.yaml"))
-
-
-class Rocking(Story):
-    """A suite with a rocker; `paused` are the seconds of each pause that it heard, `longest` how long it stood (s)."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
-        self.plant.put_up_rocker()
-        self.servers = Servers(wire(self.plant.devices), self.plant.clock)
-        self.site_file = LAB
-        self.paused: list[float] = []
-        self.plant.devices["incubator"].heard.append(self._heard)
-
-    def _heard(self, command: str, args: object) -> None:
-        if command == "pause_rocking":
-            assert isinstance(args, dict)
-            self.paused.append(float(args["seconds"]))
-
-    @property
-    def rpm(self) -> float:
-        assert self.plant.rocker is not None
-        return self.plant.rocker.rpm(self.plant.time())
 
 
 @pytest_asyncio.fixture

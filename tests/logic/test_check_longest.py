@@ -87,6 +87,7 @@ def lasts(*steps: str) -> str:
         (f"repeat: {{id: r, max: 9, every: 1 h, until: since(began) >= 2 h, steps: [{{{ASK}}}], source: P}}", "3 h"),
         (f"repeat: {{id: r, max: 4, until: CO2, steps: [{{{ASK}}}]}}", f"r may hold after 4 turns, {NO_MOST}"),
         (f"choose: {{id: c, cases: [{{when: station.co2 > 4 %, steps: [{{{ASK}}}]}}, {{else: []}}]}}", "30 min"),
+        (f"parallel: {{id: p, branches: {{one: [{{{ASK}}}], two: [{{wait: {{for: 2 h, source: P}}}}]}}}}", "2 h"),
         ("freeze: {id: run, with: freezer, load: rep, profile: F3, source: P}", "3.51667 h"),
     ],
 )  # fmt: skip

@@ -16,7 +16,7 @@ from recipes.dosing import Stock
 from recipes.master import master_record
 from recipes.steps import Transfer
 from recipes.words import sentence
-from tilctl.cli.dryrun.walk import Walk
+from tilctl.cli.dryrun.walk import dry_run
 
 RECIPE = """\
 recipe: small
@@ -111,8 +111,7 @@ def test_what_is_too_little_names_the_dilution_that_would_do(
 
 
 def test_the_volume_that_comes_counts_with_a_final_concentration() -> None:
-    walk = Walk(load_text(RECIPE, "small.yaml"), 1, {"conc": "60 ng/mL"})
-    course = walk.run()
+    course = dry_run(load_text(RECIPE, "small.yaml"), 1, {"conc": "60 ng/mL"})
     assert course.ended == "complete", course.reason
     moved = course.moved_ml["okt3", "rep"]
     held = course.moved_ml["media", "rep"]
@@ -122,7 +121,7 @@ def test_the_volume_that_comes_counts_with_a_final_concentration() -> None:
 
 def test_a_dry_run_holds_where_a_controller_would() -> None:
     text = changed(("okt3: 30 ug/mL", "okt3: 1 mg/mL"), ("range: 30..60 ng/mL", "range: 1..600 ng/mL"))
-    course = Walk(load_text(text, "small.yaml"), 1, {"conc": "1 ng/mL"}).run()
+    course = dry_run(load_text(text, "small.yaml"), 1, {"conc": "1 ng/mL"})
     assert (course.ended, "too little to be dosed" in course.reason) == ("held", True)
 
 

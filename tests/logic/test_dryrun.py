@@ -109,12 +109,60 @@ def test_without_feeders_glucose_decides_on_feeding_and_cells_on_the_harvest(
 
 def test_the_library_is_walked_to_its_end_by_every_verb() -> None:
     recipe = load("shakedown")
-    assert {step.verb for op in recipe.procedure for _, step in walk(op.steps, op.id)} == {*VERBS}
+    assert {step.verb for op in recipe.procedure for _, step in walk(op.steps, op.id)} == {*VERBS} - {"control"}
     course = dry_run(recipe, 3)
     assert course.ended == "complete", course.reason
     kept = {did.verb for did in course.did}
-    assert kept == {*VERBS} - {"choose", "for_each", "repeat", "perfuse", "end"}
+    assert kept == {*VERBS} - {"choose", "for_each", "repeat", "parallel", "perfuse", "end", "control"}
     assert {did.who for did in course.did} == {PERSON, LABORATORY, CONTROLLER}
+
+
+ROCKED = """\
+recipe: rocked
+version: "1.0.0"
+title: A rocked bag
+status: draft
+sources: {P: "test default"}
+equipment:
+  station: {role: bioreactor, needs: [temperature, co2, oxygen, rocking, gas_oxygen], positions: 1, source: P}
+containers:
+  bag: {kind: vessel, class: rocking-2l, limit: 1.3 L, source: P}
+  medium: {kind: bag, limit: 3 L, holds: "AIM-V medium", source: P}
+procedure:
+- operation: work
+  steps:
+  - set: {id: climate, station.temperature: 37 degC, station.co2: 5 %, station.rocking: 10 rpm, source: P}
+  - mount: {id: in, containers: [bag, medium], volume: {bag: 0 mL, medium: 2 L}, source: P}
+  - transfer: {id: fill, from: medium, to: bag, volume: 1 L, rate: 20 mL/min, tolerance: 2 %, source: P}
+"""
+KEPT = """\
+  - control:
+      {id: keep, of: station.oxygen, at: 50 %, deadband: 5 %, every: 5 min, source: P, by: [
+       {set: station.rocking, range: 6..15 rpm, step: 1 rpm}, {set: station.gas_oxygen, range: 21..40 %, step: 2 %}]}
+"""
+AGAIN = """\
+  - repeat:
+      id: turn
+      max: 2
+      source: P
+      steps:
+      - set: {id: faster, station.rocking: 9 rpm, source: P}
+"""
+
+
+def test_a_rocked_bag_is_filled_in_parts_and_its_oxygen_is_kept() -> None:
+    course = dry_run(load_text(ROCKED + KEPT + "  - wait: {id: rest, for: 2 d, source: P}\n", "rocked.yaml"), 1)
+    assert course.ended == "complete", course.reason
+    assert course.plant is not None
+    assert course.plant.rocker is not None
+    assert len(course.plant.pumps["pump_media"].log) == 7, "at 20 mL/min in parts of 7.5 min"
+    assert course.plant.rocker.targets == {"rocking": 6.0, "gas_oxygen": 21.0}, "without cells there is oxygen enough"
+
+
+def test_what_a_control_moves_is_not_set_in_a_later_turn() -> None:
+    again = AGAIN + "".join(f"    {line}\n" for line in KEPT.splitlines())
+    course = dry_run(load_text(ROCKED + again, "rocked.yaml"), 1)
+    assert (course.ended, "work/turn/2/faster: station.rocking is moved by" in course.reason) == ("held", True)
 
 
 def test_the_same_seed_gives_the_same_and_another_another() -> None:

@@ -71,7 +71,7 @@ def test_a_file_says_that_it_is_no_clinical_advice(path: Path) -> None:
 
 def test_shakedown_uses_every_verb_and_every_amount() -> None:
     shakedown = catalog.load("shakedown")
-    assert verbs_of(shakedown) == set(VERBS)
+    assert verbs_of(shakedown) == set(VERBS) - {"control"}, "what it could keep, not every unit has"
     steps = [step for operation in shakedown.procedure for _, step in walk(operation.steps, "")]
     assert {step.amount for step in steps if step.verb == "transfer"} == {"volume", "leave", "up_to", "all"}
 

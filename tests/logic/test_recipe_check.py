@@ -103,6 +103,17 @@ BROKEN: list[tuple[str, str, list[tuple[str, str]], str]] = [
     ("tag-unknown", "error", [("needs: [temperature, co2]", "needs: [pressure]")], "humidity"),
     ("tag-unknown", "error", [("station.temperature: 37 degC", "station.humidity: 80 %")], "settable"),
     ("tag-unknown", "error", [("station.temperature: 37 degC", "station.rocking: 9 rpm")], "add rocking to the needs"),
+    (
+        "control-tag",
+        "error",
+        [
+            (
+                "set: {id: climate, station.temperature: 37 degC, source: P}",
+                "control: {id: off, of: station.temperature, stop: true}",
+            )
+        ],
+        "nothing controls",
+    ),
     ("quantity", "error", [("limit: 1 L", "limit: 1 l")], "1 L"),
     ("dimension", "error", [("limit: 1 L", "limit: 1 kg")], "mL"),
     ("range", "error", [("count: 1..2, limit", "count: two, limit")], "1..4"),
@@ -285,6 +296,23 @@ BROKEN: list[tuple[str, str, list[tuple[str, str]], str]] = [
         "warning",
         [("  - balance:", "  - wait: {id: clean, until: count.sterility == no_growth}\n  - balance:")],
         "known",
+    ),
+    (
+        "parallel-clash",
+        "error",
+        [
+            (
+                "  - balance:",
+                """\
+  - parallel:
+      id: both
+      branches:
+        less: [{set: {id: low, station.co2: 4 %, source: P}}]
+        more: [{set: {id: high, station.co2: 6 %, source: P}}]
+  - balance:""",
+            )
+        ],
+        "is set in the branch less too",
     ),
     ("source-missing", "warning", [("rate: 30 mL/min, source: P", "rate: 30 mL/min")], "step fill"),
     ("source-missing", "warning", [("limit: 1 L, source: P", "limit: 1 L")], "containers pre"),

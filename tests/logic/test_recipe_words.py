@@ -40,6 +40,11 @@ SAID = {
         "set: {station.temperature: 37 degC, station.co2: 5 %}", "controller",
         "Set station.temperature to 37 degC and station.co2 to 5 %, until set anew.",
     ),
+    "control": (
+        "control: {of: a.c, at: 5 %, deadband: 1 %, every: 1 h, by: [{set: a.b, range: 1..2 %, step: 1 %}]}",
+        "controller",
+        "Keep a.c at 5 %, 1 % either way, by a.b: one step every 1 h at most, until this is replaced or stopped.",
+    ),
     "wait": ("wait: {for: 10 min}", "controller", "Wait for 10 min."),
     "mount": (
         "mount: {containers: [pre, pool], count: {pre: x.n}, volume: {pre: 0.0 L, pool: ask}, text: Hang them up}",
@@ -54,6 +59,10 @@ SAID = {
     "repeat": (
         "repeat: {max: 12, until: count.tvc >= 1e9 cells, every: 6 h, steps: [{mark: {}}]}", "controller",
         "Repeat until count.tvc is at least 1e9 cells, at most 12 turns, one every 6 h:",
+    ),
+    "parallel": (
+        "parallel: {branches: {feed: [{mark: {}}], look: [{note: {text: well}}]}}", "controller",
+        "At the same time, until all of them are done (feed and look):",
     ),
     "perfuse": (
         (

@@ -14,9 +14,10 @@ from devices.quantity import parse_as
 from devices.reading import Reading
 from recipes.model import Recipe
 from tilctl.engine.beside import Beside
+from tilctl.engine.exclusion import Exclusion
 from tilctl.engine.state import BatchState
 from tilctl.journal.chain import Record
-from tilctl.journal.events import Event, EventError, Outage, Recovered
+from tilctl.journal.events import Event, EventError, IntentClosed, Outage, Recovered
 from tilctl.journal.store import Journal, JournalError
 from tilctl.plant.image import ProcessImage
 from tilctl.plant.unit import UnitPlant
@@ -58,6 +59,8 @@ class Batch:
         self.observer_faults = 0
         self.beside = Beside(name, journal.path, plant.name, clock)
         self.reopening = asyncio.Lock()
+        self.exclusion = Exclusion(self._open_doses)
+        self._numbered = {"intent": 0, "prompt": 0}  # the last number that was given in this life
         self._last: asyncio.Future[Record] | None = None  # of the newest event that was put on the record
         self._log = structlog.get_logger("batch").bind(batch=name)
         for record in journal.records():
@@ -88,6 +91,30 @@ class Batch:
         equipment, _, tag = name.partition(".")
         device = self.equipment.get(equipment)
         return None if device is None else self.image.get(f"{device}.{tag}")
+
+    def next_intent(self) -> int:
+        """Return the number of a new intent.  Invariant: two branches never have one, nor is one given twice."""
+        return self._next("intent", max(self.state.intents, default=0))
+
+    def next_prompt(self) -> str:
+        """Return the id of a new prompt, which no other has."""
+        known = max((int(prompt.removeprefix("p")) for prompt in self.state.prompts), default=0)
+        return f"p{self._next('prompt', known)}"
+
+    def _next(self, what: str, known: int) -> int:
+        self._numbered[what] = max(self._numbered[what], known) + 1
+        return self._numbered[what]
+
+    def _open_doses(self) -> dict[str, str]:
+        """Return what doses that are not closed are about: containers, pump and valves, each with the step's path."""
+        found: dict[str, str] = {}
+        valves = {line.id: line.valves for line in self.plant.site.lines}
+        for intent in self.state.open_intents():
+            if intent.action == "dispense":
+                args = intent.args
+                about = (intent.device, args.get("from"), args.get("to"), valves.get(str(args.get("way"))))
+                found |= {str(name): intent.path for name in about if name}
+        return found
 
     async def record(self, event: Event) -> Record:
         """Put an event on the record; returns when it is on disk and in the state.  Raises JournalError."""
@@ -134,6 +161,8 @@ class Batch:
         self.state.apply(record)
         if isinstance(record.event, (Outage, Recovered)):
             self.recent.append(record)
+        if isinstance(record.event, IntentClosed):
+            self.exclusion.look()
         for observer in self.observers:
             try:
                 observer(record)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -38,6 +39,10 @@ class Context:
     def at(self, path: str, aliases: Mapping[str, str]) -> Context:
         """Return the context of another place in the same walk."""
         return replace(self, path=path, aliases=aliases)
+
+    def alone(self, *needs: str) -> AbstractAsyncContextManager[None]:
+        """Have these for this step alone inside the block; waits until no branch beside it has one of them."""
+        return self.batch.exclusion.alone(self.path, needs)
 
     @property
     def scope(self) -> BatchScope:

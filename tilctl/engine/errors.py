@@ -20,6 +20,12 @@ class StepError(Exception):
         self.reason = reason
         self.hint = hint
         self.notes = tuple(notes)
+        self.path = ""  # of the step, once it is known
+
+    @property
+    def each(self) -> tuple[StepError, ...]:
+        """Return what went wrong, one by one: this, or what several branches brought at once."""
+        return (self,)
 
 
 class InDoubt(StepError):
@@ -28,6 +34,19 @@ class InDoubt(StepError):
     def __init__(self, intent: int, reason: str) -> None:
         super().__init__(reason, "find out what went over, then restart the batch: you are asked for it")
         self.intent = intent
+
+
+class Several(StepError):
+    """More than one branch cannot do what it should."""
+
+    def __init__(self, errors: Sequence[StepError]) -> None:
+        super().__init__("; ".join(error.reason for error in errors), "; ".join(error.hint for error in errors))
+        self._each = tuple(errors)
+
+    @property
+    def each(self) -> tuple[StepError, ...]:
+        """Return them one by one."""
+        return self._each
 
 
 class SafePoint(Exception):

@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 
 from devices.quantity import Quantity, QuantityError, parse, show
 from recipes import steps as verbs
+from recipes.check_parallel import ordered
 from recipes.dosing import DoseError, dosed, stock_of
 from recipes.expr import INVALID, ExprError, Operand, compile, reference
-from recipes.model import children, walk
-from recipes.steps import AnyVerb
+from recipes.model import walk
+from recipes.steps import AnyVerb, children
 from tilctl.engine.batch import Batch
 from tilctl.engine.scope import BatchScope
 from tilctl.engine.turns import turn_of
@@ -159,6 +160,8 @@ class _Walk:
                 return self._turns(step.turns, path, aliases)
             case verbs.Choose():
                 return self._choose(step, path, aliases)
+            case verbs.Parallel():
+                return self._parallel(step, path, aliases)
             case _:
                 pass
         return True
@@ -202,6 +205,16 @@ class _Walk:
             return self.steps(step.cases[taken - 1].steps, f"{path}/{taken}", aliases)
         inside = [found for branch in children(step) for _, found in walk(branch, path)]
         return not any(isinstance(each, _MOVES) for each in inside)
+
+    def _parallel(self, step: verbs.Parallel, path: str, aliases: Mapping[str, str]) -> bool:
+        """Walk branch after branch; where it matters which one comes first, nothing is known of a container."""
+        loops = {name: container.partition("[")[0] for name, container in aliases.items()}
+        unknown = ordered(step, loops)
+        for name in self._volumes:
+            if name.partition("[")[0] in unknown:
+                self._volumes[name] = None
+        known = [self.steps(steps, f"{path}/{name}", aliases) for name, steps in step.branches.items()]
+        return all(known)
 
     def _sample(self, step: verbs.Sample, aliases: Mapping[str, str]) -> None:
         name, volume = self._name(step.from_, aliases), self._value(step.volume, aliases)

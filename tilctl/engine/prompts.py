@@ -50,7 +50,7 @@ class Prompts:
             known = (prompt.path, prompt.kind, prompt.spec.get("attempt"))
             if known == (path, kind, attempt) and not prompt.withdrawn:
                 return prompt
-        number = f"p{len(state.prompts) + 1}"
+        number = self._batch.next_prompt()
         now = self._batch.clock.now()
         due = None if due_s is None else format_time(_after(now, due_s))
         payload: dict[str, Any] = {

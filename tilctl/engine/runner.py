@@ -7,7 +7,7 @@ and is put on the record as it happens.  HOLD, STOP and ABORT act before anythin
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Literal
 
 import structlog
@@ -16,6 +16,7 @@ from tilctl.engine import identity
 from tilctl.engine.assertions import wrong_after, wrong_with
 from tilctl.engine.batch import Batch
 from tilctl.engine.beside import UNNOTED
+from tilctl.engine.controls import Controls
 from tilctl.engine.errors import InDoubt, ProcedureEnd, SafePoint, StepError
 from tilctl.engine.freezing_run import FreezingRuns
 from tilctl.engine.machine import DONE, FAULT, FINAL, SAFE_STATES, Command, State, next_state
@@ -29,7 +30,6 @@ from tilctl.guard.board import Action, Priority
 from tilctl.guard.desk import Desk
 from tilctl.journal import events as ev
 from tilctl.journal.chain import Record
-from tilctl.journal.events import Event
 from tilctl.journal.store import JournalError
 from tilctl.plant.sharing import Sharing
 
@@ -68,6 +68,7 @@ class Runner:
         self._again = asyncio.Lock()  # Invariant: however often safety is asked for, the buses carry it once at a time
         self._asked_again = False
         self.standing = Standing(self)
+        self.controls = Controls(self)
         self._log = structlog.get_logger("runner").bind(batch=batch.name)
 
     # --- what people and the guard may cause ----------------------------------------------------------------------
@@ -161,7 +162,7 @@ class Runner:
         """
         tasks = [
             task
-            for task in (self._walk, self._transient, self._safekeeper.task, *self.standing.tasks)
+            for task in (self._walk, self._transient, self._safekeeper.task, *self.standing.tasks, *self.controls.tasks)
             if task is not None
         ]
         for task in tasks:
@@ -305,19 +306,16 @@ class Runner:
                 await self._end_of_procedure("complete", self.batch.state.reason)
         except SafePoint:
             self.fire(DONE)
-        except InDoubt as doubt:
-            self.batch.note(ev.StepInDoubt(self.batch.state.intents[doubt.intent].path, doubt.intent, doubt.reason))
-            self.alarm(f"in-doubt-{doubt.intent}", "high", doubt.reason)
-            self.fire(FAULT, f"{doubt.reason} ({doubt.hint})")
         except StepError as error:
-            self._failed(error.reason, error.hint, error.notes)
+            self._failed(error)
         except JournalError as error:
             self._record_lost(error)
         except asyncio.CancelledError:
             raise
         except Exception as error:  # noqa: BLE001 - Invariant: a fault of the program is a culture-safe hold, not a crash to off
             self._log.exception("internal_error")
-            self._failed(f"internal error: {error!r}", "report it with the journal; cells are kept at their targets")
+            hint = "report it with the journal; cells are kept at their targets"
+            self._failed(StepError(f"internal error: {error!r}", hint))
 
     async def _end_of_procedure(self, result: Literal["complete", "stopped", "aborted"], reason: str) -> None:
         if result != "complete":
@@ -334,15 +332,27 @@ class Runner:
         self._give_back()
         self.fire(DONE, reason)
 
-    def _failed(self, reason: str, hint: str, notes: Sequence[Event] = ()) -> None:
-        """Hold for a step.  Invariant: nothing is waited for, so that no crash leaves the notes without the hold."""
-        for event in notes:
-            self.batch.note(event)
-        acting = [node for node in self.batch.state.nodes.values() if node.status is StepStatus.ACTING]
-        if acting:
-            self.batch.note(ev.StepFailed(acting[-1].path, reason, hint))
-        self.alarm("step-failed", "high", f"{reason} ({hint})")
-        self.fire(FAULT, f"{reason} ({hint})")
+    def _failed(self, error: StepError) -> None:
+        """Hold for a step, or for several at once.
+
+        Invariant: nothing is waited for, so that no crash leaves the notes without the hold.
+        """
+        acting = [node.path for node in self.batch.state.nodes.values() if node.status is StepStatus.ACTING]
+        failed: list[str] = []
+        for each in error.each:
+            for event in each.notes:
+                self.batch.note(event)
+            if isinstance(each, InDoubt):
+                path = self.batch.state.intents[each.intent].path
+                self.batch.note(ev.StepInDoubt(path, each.intent, each.reason))
+                self.alarm(f"in-doubt-{each.intent}", "high", each.reason)
+                continue
+            failed.append(f"{each.reason} ({each.hint})")
+            if each.path or acting:
+                self.batch.note(ev.StepFailed(each.path or acting[-1], each.reason, each.hint))
+        if failed:
+            self.alarm("step-failed", "high", "; ".join(failed))
+        self.fire(FAULT, "; ".join(f"{each.reason} ({each.hint})" for each in error.each))
 
     def _give_back(self) -> None:
         """Leave the queues and give shared equipment back; a freezer that still runs goes to nobody before it rests."""

@@ -159,6 +159,8 @@ class Slot:
         self._bordered("alarms", self._alarms.scan, self.runner, device)
         if device is None and self._guard is not None:
             self._bordered("guard", self._guard.scan, self.runner)
+        if device is None and self.runner is not None:  # what nobody can read any more is told of too
+            self._bordered("controls", self.runner.controls.look, self.runner)
         pending = self._alarms.pending()
         if self._guard is not None:
             pending |= self._guard.pending()
@@ -194,6 +196,7 @@ class Slot:
         if device in runner.batch.equipment.values():  # what conditions of a recipe can read
             self._bordered("guard", guard.scan, runner, device)
             self._bordered("targets", runner.standing.keep_targets, runner, device)
+            self._bordered("controls", runner.controls.look, runner, device)
         self._bordered("watchdog", runner.standing.see_watchdog, runner, device)
         self._bordered("identity", runner.standing.see_identity, runner, device)
         now = self._clock.monotonic()

@@ -54,7 +54,7 @@ class Standing:
             return  # which write what was lost themselves
         for tag, (standing, _unit) in state.targets.items():
             equipment, _, name = tag.partition(".")
-            if self._batch.equipment.get(equipment) != device or tag in self._rewriting:
+            if self._batch.equipment.get(equipment) != device or tag in self._rewriting | runner.controls.moving:
                 continue
             lost = tag in self._cut_off
             if tag not in state.confirmed and runner.state is not State.HELD and not lost:

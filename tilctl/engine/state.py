@@ -16,6 +16,7 @@ from tilctl.engine.machine import State
 from tilctl.guard.book import AlarmBook
 from tilctl.journal import events as ev
 from tilctl.journal.chain import Record
+from tilctl.plant.control.cascade import Cascade
 from tilctl.plant.ledger import Ledger
 
 Value = float | str | bool | None
@@ -86,6 +87,16 @@ class Prompt:
         return self.answer is None and not self.withdrawn
 
 
+@dataclass
+class StandingControl:
+    """A reading that is kept: since when, by which step, and when a target was moved for it last."""
+
+    path: str
+    cascade: Cascade
+    since: datetime
+    moved: datetime | None = None
+
+
 def parse_time(text: str) -> datetime:
     """Return the aware UTC moment of an RFC 3339 text."""
     return datetime.fromisoformat(text).astimezone(UTC)
@@ -119,6 +130,7 @@ class BatchState:
         self.targets: dict[str, tuple[Value, str]] = {}
         self.wanted: dict[str, tuple[str, int]] = {}  # target -> step and number of the event that wants it
         self.confirmed: set[str] = set()  # targets that their device has read back
+        self.controls: dict[str, StandingControl] = {}  # reading -> what keeps it
         self.sampled: set[str] = set()  # sample steps whose volume is booked
         self.corrected: set[str] = set()  # commands whose correction of the ledger is booked
         self.intents: dict[int, Intent] = {}
@@ -189,6 +201,8 @@ class BatchState:
                 self.targets[event.tag] = (event.value, event.unit)
                 self.wanted[event.tag] = (event.path, record.seq)
                 self.confirmed.discard(event.tag)
+            case ev.ControlSet() | ev.ControlEnded() | ev.ControlMoved():
+                self._control(event, t, record.seq)
             case ev.TargetConfirmed():
                 self.confirmed.add(event.tag)
             case ev.ValuesSet() if not self.overtaken(event.path):
@@ -229,6 +243,19 @@ class BatchState:
                 self.closed = True
             case _:
                 pass  # kept for the reader of the record; the engine does not steer by it
+
+    def _control(self, event: ev.ControlEvent, t: datetime, seq: int) -> None:
+        match event:
+            case ev.ControlSet():
+                self.controls[event.of] = StandingControl(event.path, Cascade.from_data(event.data), t)
+            case ev.ControlEnded():
+                self.controls.pop(event.of, None)
+            case ev.ControlMoved():
+                self.targets[event.tag] = (event.value, event.unit)
+                self.wanted[event.tag] = (event.path, seq)
+                self.confirmed.discard(event.tag)
+                if event.of in self.controls:
+                    self.controls[event.of].moved = t
 
     def _transition(self, event: ev.StateChanged, t: datetime) -> None:
         self.states[event.path] = State(event.to_state)

@@ -14,7 +14,7 @@ from tilctl.engine.balancing import ledger_of
 from tilctl.engine.batch import Batch
 from tilctl.engine.machine import FINAL, State, legal_commands
 from tilctl.engine.runner import Runner
-from tilctl.engine.state import StepStatus, format_time
+from tilctl.engine.state import BatchState, StandingControl, StepStatus, format_time
 from tilctl.engine.waits import describe
 from tilctl.guard.alarm import AlarmState
 from tilctl.guard.book import SetAside
@@ -29,7 +29,8 @@ def status_of(unit: UnitPlant, runner: Runner | None) -> dict[str, Any]:
     if runner is None:
         return {
             "state": State.IDLE.value, "state_version": 0, "batch": "", "recipe": "", "day": None, "operation": "",
-            "path": "", "waits": [], "targets": {}, "readings": readings, "containers": [], "ledger": {},
+            "path": "", "waits": [], "targets": {}, "controls": {}, "readings": readings, "containers": [],
+            "ledger": {},
             "legal": [command.value for command in legal_commands(State.IDLE)], "reason": "",
         }  # fmt: skip
     batch, state = runner.batch, runner.batch.state
@@ -45,6 +46,7 @@ def status_of(unit: UnitPlant, runner: Runner | None) -> dict[str, Any]:
         "path": acting[-1].path if acting else "",
         "waits": waits_of(runner),
         "targets": {tag: {"value": value, "unit": unit_} for tag, (value, unit_) in state.targets.items()},
+        "controls": {of: _control(control) for of, control in state.controls.items()},
         "readings": readings,
         "containers": [
             {"name": c.name, "place": c.place, "volume_ml": round(c.volume_ml, 2)} for c in state.ledger if c.mounted
@@ -54,6 +56,16 @@ def status_of(unit: UnitPlant, runner: Runner | None) -> dict[str, Any]:
         "reason": state.reason,
         "record": "failed" if batch.record_failed else "ok",
     }
+
+
+def _control(control: StandingControl) -> dict[str, Any]:
+    """Return what a control keeps at what, since when, and when it moved a target last."""
+    cascade = control.cascade
+    return {
+        "at": cascade.at, "unit": cascade.unit, "deadband": cascade.deadband, "by": list(cascade.tags),
+        "path": control.path, "since": format_time(control.since),
+        "moved": None if control.moved is None else format_time(control.moved),
+    }  # fmt: skip
 
 
 def alarm_rows(desk: Desk) -> list[dict[str, Any]]:
@@ -116,9 +128,7 @@ def waits_of(runner: Runner) -> list[dict[str, Any]]:
         for text in waiting_text(runner.batch, runner.sharing, node)
     ]
     if runner.state is State.HELD:
-        held = [node for node in state.nodes.values() if node.reason]
-        reason = held[-1].reason if held else state.held_for or "held"
-        return [{"path": held[-1].path if held else "", "text": f"operator: restart ({reason})"}, *queued]
+        return [*_held(state), *queued]
     if runner.state in FINAL:
         return [{"path": "", "text": "operator: reset"}]
     if runner.state is State.PAUSED:
@@ -135,9 +145,22 @@ def waits_of(runner: Runner) -> list[dict[str, Any]]:
     ]
     waits += queued
     for node in state.nodes.values():
-        if node.status is StepStatus.ACTING and (step := step_at(runner.batch.recipe, node.path)):
+        if node.status is not StepStatus.ACTING or (step := step_at(runner.batch.recipe, node.path)) is None:
+            continue
+        if beside := runner.batch.exclusion.waiting(node.path):
+            waits.append({"path": node.path, "text": beside})
+        else:
             waits += describe(runner.batch, node, step)
     return waits + _silent(runner)
+
+
+def _held(state: BatchState) -> list[dict[str, Any]]:
+    """Return what a held batch waits for: a restart, with each step that could not do what it should."""
+    held = [node for node in state.nodes.values() if node.reason]
+    if not held:
+        return [{"path": "", "text": f"operator: restart ({state.held_for or 'held'})"}]
+    failed = [node for node in held if node.status in (StepStatus.FAILED, StepStatus.IN_DOUBT)]
+    return [{"path": n.path, "text": f"operator: restart ({n.reason})"} for n in failed or held[-1:]]
 
 
 def _silent(runner: Runner) -> list[dict[str, Any]]:

@@ -86,7 +86,8 @@ async def until_true(context: Context, expression: Expression, limit: datetime |
         waits = [_HORIZON] if ahead is None else [ahead]
         if limit is not None:
             waits.append((limit - now).total_seconds())
-        if any(not _timed(name) for name in expression.names):
+        # Also where only time counts: another branch may set the mark from which it does.
+        if ahead is None or any(not _timed(name) for name in expression.names):
             waits.append(_LOOK_AGAIN)
         await _scan_or_time(context, devices, max(_STEP, min(waits)))
 

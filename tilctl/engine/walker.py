@@ -15,7 +15,7 @@ from recipes.steps import AnyVerb
 from tilctl.engine.allocation import take
 from tilctl.engine.batch import Batch
 from tilctl.engine.context import Context
-from tilctl.engine.errors import SafePoint
+from tilctl.engine.errors import SafePoint, StepError
 from tilctl.engine.freezing_run import FreezingRuns
 from tilctl.engine.machine import DONE, Command, State, next_state
 from tilctl.engine.missed import MISSED
@@ -93,7 +93,11 @@ class Walker:
             await batch.record(ev.StepCompleted(path, {"skipped": True}))
             return
         await batch.record(ev.StepStarted(path, step.verb))
-        data: dict[str, Any] = await HANDLERS[step.verb](context, step) or {}
+        try:
+            data: dict[str, Any] = await HANDLERS[step.verb](context, step) or {}
+        except StepError as error:
+            error.path = error.path or path
+            raise
         if step.exception_when is not None:
             found = context.evaluate(step.exception_when)
             if found is INVALID or found:

@@ -59,6 +59,13 @@ BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "look at the instrument; if it comes again, find who or what changes it",
         "30 min",
     ),
+    "control-": _told(
+        "a reading that a control keeps is not known, or too low with all that it may move at its top, or an instrument"
+        " does not take what it is told",
+        "nothing is moved any more; cells without oxygen are harmed within hours (general knowledge, unverified)",
+        "look at the probe, the rocker and the gas; rock by hand, give more oxygen, or take cells away",
+        "30 min",
+    ),
     "interlock-": _told(
         "a limit of the site was passed, and the interlock has acted",
         "its outputs stay safe until it is reset",

@@ -23,6 +23,7 @@ from tilctl.journal.alarms import (
     AlarmSetAside,
     AlarmSetBack,
 )
+from tilctl.journal.controls import ControlEnded, ControlMoved, ControlSet
 from tilctl.journal.interlock_events import BypassEnded, InterlockBypassed, InterlockReset, InterlockTripped
 from tilctl.journal.lifecycle import (
     BatchClosed,
@@ -307,12 +308,14 @@ ContinuityEvent = BootReady | SafeMode | ClockStepped | DeviceSeen | Weighed | F
 RegisterEvent = BatchTaken | BatchPutAway | DeviceStatus
 BatchEvent = BatchCreated | BatchEnded | BatchClosed | CommandReceived | CommandRefused | CommandAnswered | StateChanged
 StepEvent = StepStarted | StepPhase | StepCompleted | StepHeld | StepFailed | StepInDoubt | FreezeReported
+ControlEvent = ControlSet | ControlEnded | ControlMoved
 EffectEvent = IntentOpened | IntentClosed | TargetSet | TargetConfirmed | Mounted | Unmounted | Moved | LedgerCorrected
 PersonEvent = PromptOpened | AnswerReceived | PromptAnswered | PromptWithdrawn | Noted | ValuesSet | Marked
 AlarmEvent = AlarmRaised | AlarmCleared | AlarmAcknowledged | AlarmReset | AlarmAgain | AlarmSetAside | AlarmSetBack
 InterlockEvent = InterlockTripped | InterlockReset | InterlockBypassed | BypassEnded
 GuardEvent = AlarmEvent | InterlockEvent | GuardActed | MadeSafe | ExceptionRaised
-Event = RecordEvent | ContinuityEvent | RegisterEvent | BatchEvent | StepEvent | EffectEvent | PersonEvent | GuardEvent
+BatchWideEvent = RegisterEvent | BatchEvent | StepEvent | EffectEvent | ControlEvent | PersonEvent | GuardEvent
+Event = RecordEvent | ContinuityEvent | BatchWideEvent
 
 
 @cache

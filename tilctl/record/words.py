@@ -77,6 +77,8 @@ def describe(event: ev.Event) -> str:
             | ev.LedgerCorrected()
         ):
             return _of_an_effect(event)
+        case ev.ControlSet() | ev.ControlEnded() | ev.ControlMoved():
+            return _of_a_control(event)
         case (
             ev.PromptOpened()
             | ev.AnswerReceived()
@@ -216,6 +218,21 @@ def _of_a_step(event: ev.StepEvent) -> str:
             judged += f"; not judged: {', '.join(unseen)}" if unseen else ""
             profile, ended = event.data.get("profile"), event.data.get("ended_as")
             return f"freezing run {profile} ended as {ended}; {len(findings)} criteria, {judged}"
+        case _:
+            assert_never(event)
+
+
+def _of_a_control(event: ev.ControlEvent) -> str:
+    match event:
+        case ev.ControlSet():
+            unit, at, deadband = (event.data.get(name) for name in ("unit", "at", "deadband"))
+            by = ", ".join(str(output["tag"]) for output in event.data.get("outputs", ()))
+            return f"{event.of} is kept at {_value(at, str(unit))}, {_value(deadband)} either way, by {by}"
+        case ev.ControlEnded():
+            return f"{event.of} is kept no longer"
+        case ev.ControlMoved():
+            moved = f"target {event.tag} = {_value(event.value, event.unit)}"
+            return f"{event.of} is {_value(event.reading)}: {moved}"
         case _:
             assert_never(event)
 

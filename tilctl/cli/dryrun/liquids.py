@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 
 from recipes.steps import Transfer
 from simulators.bench import Bench
@@ -51,7 +51,7 @@ class Liquids:
         container = self.plant.place(self._ports[name])
         return 0.0 if container is None else container.contents.volume
 
-    def doses(
+    async def doses(
         self,
         step: Transfer,
         source: str,
@@ -59,8 +59,8 @@ class Liquids:
         wanted: float,
         tolerance: float,
         rate: float,
-        pass_s: Callable[[float], None],
-    ) -> Iterator[float]:
+        pass_s: Callable[[float], Awaitable[None]],
+    ) -> AsyncGenerator[float]:
         """Dose as a controller does, what a pump slips only where it is beyond the tolerance; yield what each moved."""
         over = min(0.02 * wanted + 2.0, 20.0) if step.all else 0.0  # to be sure that it is empty
         missing, tries = wanted, 0
@@ -69,15 +69,15 @@ class Liquids:
         most = (MOST_STILL_S - LEAD_S) / 60.0 * rate if rocks else math.inf
         while missing >= SMALLEST_ML and tries < MOST_TRIES and (missing > tolerance or tries == 0):
             if missing > most:  # in parts, between which it rocks
-                pass_s(self.begin(source, destination, most, rate))
+                await pass_s(self.begin(source, destination, most, rate))
                 moved = self.end(source, destination)
                 yield moved
                 missing -= moved
-                pass_s(REST_S)
+                await pass_s(REST_S)
                 if moved < SMALLEST_ML:
                     return
                 continue
-            pass_s(self.begin(source, destination, missing + (over if tries == 0 else 0.0), rate))
+            await pass_s(self.begin(source, destination, missing + (over if tries == 0 else 0.0), rate))
             moved = self.end(source, destination)
             yield moved
             missing, tries = missing - moved, tries + 1

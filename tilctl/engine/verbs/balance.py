@@ -11,6 +11,14 @@ from tilctl.journal import events as ev
 
 
 async def run(context: Context, step: Balance) -> None:
+    """Have the containers, then compare."""
+    ledger = context.batch.state.ledger
+    names = [container.name for name in step.over for container in ledger.family(name)]
+    async with context.alone(*names):
+        await _compare(context, step)
+
+
+async def _compare(context: Context, step: Balance) -> None:
     """Compare volume gained since mounting by ledger and by mass; raises StepError when they differ by too much."""
     batch = context.batch
     containers = [container for name in step.over for container in batch.state.ledger.family(name)]

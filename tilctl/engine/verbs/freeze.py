@@ -24,6 +24,13 @@ REFREEZE, RESCUED, DISCARD = "refreeze", "rescued to vapour by hand", "discard"
 
 
 async def run(context: Context, step: Freeze) -> dict[str, Any]:
+    """Have freezer and load, then run."""
+    load = [container.name for container in context.batch.state.ledger.family(step.load)]
+    async with context.alone(context.batch.equipment[step.with_], *load):
+        return await _run(context, step)
+
+
+async def _run(context: Context, step: Freeze) -> dict[str, Any]:
     """Load the programme, start it once, wait for its end; what failed is a person's to decide."""
     batch = context.batch
     device = batch.equipment[step.with_]
@@ -97,7 +104,7 @@ def _frozen(context: Context, step: Freeze) -> FreezeProfile:
 async def _start(context: Context, step: Freeze, device: str, profile: FreezeProfile) -> Intent:
     batch = context.batch
     sequence = await _ready(context, device)
-    number = len(batch.state.intents) + 1
+    number = batch.next_intent()
     args = {"sequence": sequence % 65535 + 1, "profile": profile.id, "load": step.load}
     opened = await batch.record(
         ev.IntentOpened(number, context.path, device, "start", args, {"sequence": float(sequence)})

@@ -11,20 +11,27 @@ from tilctl.engine.batch import Batch
 from tilctl.engine.context import Context
 from tilctl.engine.errors import StepError
 from tilctl.engine.overdue import answered
+from tilctl.engine.state import StepStatus
 from tilctl.journal import events as ev
 from tilctl.plant.ledger import Container
 from tilctl.plant.unit import PlantError
 
 MINUTES_A_DAY = 1440.0
+PLACES = "the free places"
 
 
 async def run(context: Context, step: Mount) -> None:
     """Settle places, ask for the containers, weigh what hangs there, and open the accounts."""
-    planned = context.node.phases.get("planned")
-    if planned is None:
-        await context.batch.record(ev.StepPhase(context.path, "planned", {"containers": _plan(context, step)}))
-        planned = context.node.phases["planned"]
-    containers = cast("list[dict[str, Any]]", planned[1]["containers"])
+    if "planned" not in context.node.phases:
+        async with context.alone(PLACES):  # Invariant: no two steps plan one place
+            await context.batch.record(ev.StepPhase(context.path, "planned", {"containers": _plan(context, step)}))
+    containers = cast("list[dict[str, Any]]", context.node.phases["planned"][1]["containers"])
+    async with context.alone(*(str(item["name"]) for item in containers)):
+        await _put_up(context, step, containers)
+
+
+async def _put_up(context: Context, step: Mount, containers: list[dict[str, Any]]) -> None:
+    """Ask for the containers, weigh what hangs there, and open the accounts."""
     inputs: dict[str, Any] = {}
     for item in containers:
         if item["volume_ml"] is None:
@@ -60,7 +67,7 @@ async def run(context: Context, step: Mount) -> None:
 
 def _plan(context: Context, step: Mount) -> list[dict[str, Any]]:
     batch = context.batch
-    taken = {container.place for container in batch.state.ledger if container.mounted}
+    taken = {container.place for container in batch.state.ledger if container.mounted} | _promised(context)
     planned: list[dict[str, Any]] = []
     for family in step.containers:
         declared = batch.recipe.containers[family]
@@ -79,6 +86,16 @@ def _plan(context: Context, step: Mount) -> list[dict[str, Any]]:
             taken.add(place)
             planned.append(_item(batch, name, place, volume))
     return planned
+
+
+def _promised(context: Context) -> set[str]:
+    """Return the places that a mount of another branch is about to fill."""
+    found: set[str] = set()
+    for node in context.batch.state.nodes.values():
+        planned = node.phases.get("planned")
+        if node.verb == "mount" and node.path != context.path and node.status is not StepStatus.COMPLETE and planned:
+            found |= {str(item["place"]) for item in planned[1]["containers"]}
+    return found
 
 
 def published(batch: Batch, container: Container) -> dict[str, Any]:

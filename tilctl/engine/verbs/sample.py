@@ -14,6 +14,19 @@ from tilctl.plant.ledger import SAMPLES
 
 
 async def run(context: Context, step: Sample) -> None:
+    """Have the container until what is awaited has come, so that nothing is moved while somebody draws from it."""
+    drawn = context.node.phases.get("drawn")
+    names = _sources(context, step) if drawn is None else [str(name) for name in drawn[1]["from"]]
+    async with context.alone(*names):
+        await _run(context, step)
+
+
+def _sources(context: Context, step: Sample) -> list[str]:
+    sources = context.batch.state.ledger.family(step.from_) or [context.container(step.from_)]
+    return [source.name for source in sources]
+
+
+async def _run(context: Context, step: Sample) -> None:
     """Ask for the sample, wait for what is awaited, and leave a question open for what comes later."""
     if "drawn" not in context.node.phases:
         await _draw(context, step)
@@ -27,11 +40,11 @@ async def run(context: Context, step: Sample) -> None:
 
 async def _draw(context: Context, step: Sample) -> None:
     """Take the sample's volume out of the ledger."""
-    sources = context.batch.state.ledger.family(step.from_) or [context.container(step.from_)]
+    sources = _sources(context, step)
     volume = context.number(step.volume, "mL")
     if volume > 0 and context.path not in context.batch.state.sampled:
-        await context.batch.record(ev.Moved(context.path, 0, sources[0].name, SAMPLES, volume))
-    await context.batch.record(ev.StepPhase(context.path, "drawn", {"from": [source.name for source in sources]}))
+        await context.batch.record(ev.Moved(context.path, 0, sources[0], SAMPLES, volume))
+    await context.batch.record(ev.StepPhase(context.path, "drawn", {"from": sources}))
 
 
 async def _ask(context: Context, step: Sample, names: tuple[str, ...], kind: str, due: float | None) -> Any:

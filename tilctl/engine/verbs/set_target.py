@@ -15,11 +15,19 @@ from tilctl.plant.outputs import Cause, OutputRefused
 async def run(context: Context, step: Set) -> None:
     """Put each target on the record, then write it; an idempotent effect, so a repeated walk writes it again."""
     for tag, text in step.targets.items():
+        if (of := _controlled(context.batch, tag)) is not None:
+            why = f"{context.path}: {tag} is moved by the control of {of}"
+            raise StepError(why, f"the recipe needs a correction: control: {{of: {of}, stop: true}} before it")
         value = context.evaluate(text)
         if not isinstance(value, Quantity):
             raise StepError(f"{context.path}: {tag}: '{text}' is no quantity", "correct the recipe")
         await context.batch.record(ev.TargetSet(context.path, tag, value.value, value.unit))
         await write_target(context.batch, tag, value.value)
+
+
+def _controlled(batch: Batch, tag: str) -> str | None:
+    """Return the reading whose control moves a target, None where none does."""
+    return next((of for of, standing in batch.state.controls.items() if tag in standing.cascade.tags), None)
 
 
 async def write_target(batch: Batch, tag: str, value: float) -> None:

@@ -42,6 +42,25 @@ class _Order:
 
 
 async def run(context: Context, step: Transfer) -> dict[str, Any]:
+    """Have both containers and the line, then move."""
+    async with context.alone(*_needs(context, step)):
+        return await _run(context, step)
+
+
+def _needs(context: Context, step: Transfer) -> list[str]:
+    known = context.node.phases.get("ordered")
+    if known is None:
+        names = [context.container(step.from_).name, context.container(step.to).name]
+    else:
+        names = [str(known[1]["source"]), str(known[1]["destination"])]
+    try:
+        way = way_of(context.batch, *names)
+    except PlantError:  # no line leads there: that is told when it is to be moved
+        return names
+    return [*names, way.pump, way.valves]
+
+
+async def _run(context: Context, step: Transfer) -> dict[str, Any]:
     """Settle the order, wait for cells to settle, resolve what an earlier try left open, then move what is missing."""
     order = await _ordered(context, step)
     if step.settle is not None:
@@ -210,7 +229,7 @@ async def _open(context: Context, order: _Order, way: Way, before: Evidence, vol
     counted = before.total_ml is not None or not before.counter
     if before.sequence is None or not counted or before.source_g is None or before.destination_g is None:
         raise StepError(f"{context.path}: no evidence before the start: {before}", "see to the pump and the scales")
-    number = len(batch.state.intents) + 1
+    number = batch.next_intent()
     over = min(0.02 * volume + 2.0, 20.0) if order.empty and first else 0.0  # to be sure that it is empty
     args = {
         "from": order.source,

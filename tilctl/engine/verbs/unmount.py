@@ -20,6 +20,11 @@ async def run(context: Context, step: Unmount) -> None:
         leaving += context.batch.state.ledger.family(name)
     if not leaving:
         return
+    async with context.alone(*(container.name for container in leaving)):
+        await _take_away(context, step, leaving)
+
+
+async def _take_away(context: Context, step: Unmount, leaving: list[Container]) -> None:
     spec: dict[str, Any] = {"inputs": {}, "containers": [published(context.batch, c) for c in leaving]}
     text = context.fill_in(step.text) if step.text else f"Take away {', '.join(c.name for c in leaving)}"
     due = None if step.due is None else parse_as(step.due, "s")
