@@ -54,6 +54,8 @@ def test_what_fails_its_gate_after_the_thaw_is_for_quality(first: str, ended: st
     assert course.ended == ended
     assert "look/gate/2/qa" in course.asked
     assert any("look/first" in each for each in course.exceptions)
+    at_once = changed("thaw-to-infusion", ("[wait, discard]", "[discard, wait]"), min_viability="95 %")
+    assert (at_once.ended, len(at_once.sampled)) == ("stopped", 1)
 
 
 def test_a_thawed_bag_has_no_way_back_into_a_freezer() -> None:
