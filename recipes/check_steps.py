@@ -242,15 +242,12 @@ class StepCheck:
                 brought[name].gather(branch, foreign)
         after = names.fork()
         ends: list[bool] = []
-        controls = dict(names.controls)
         for name, steps in step.branches.items():
             branch, foreign = names.beside(_but(brought, name))
             ends.append(self._steps(steps, branch, (*path, "branches", name)))
             after.gather(branch, foreign)
-            gone = names.controls.keys() - branch.controls.keys()  # ended in a branch that is walked in any case
-            begun = {of: moved for of, moved in branch.controls.items() if names.controls.get(of) != moved}
-            controls = {of: moved for of, moved in controls.items() if of not in gone} | begun
-        names.outputs, names.marks, names.maybe, names.controls = after.outputs, after.marks, after.maybe, controls
+        names.outputs, names.marks, names.maybe = after.outputs, after.marks, after.maybe
+        names.controls = after.controls
         return any(ends)
 
     def _ask(self, step: verbs.Ask, names: Names, path: DataPath) -> None:

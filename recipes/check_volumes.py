@@ -201,7 +201,7 @@ class VolumeCheck:
         # In whatever order: filled up to the highest level that anything is filled up to, then all that is added.
         level = max([entry.high, *(logs[name].levels.get(family, 0.0) for name in changers)])
         most = level + sum(logs[name].added.get(family, 0.0) for name in changers)
-        if family in self._limits and family not in state.others:
+        if most > entry.high and family in self._limits and family not in state.others:  # not one only drawn from
             here = filled_at(step, family, state.loops, path)
             what = "is filled or emptied in several branches and would hold"
             self._fits(family, family, between(0.0, most), here, what, FULL_SHARE)

@@ -73,6 +73,7 @@ class Names:
             for mark in other.marks - self.marks:
                 branch.set_mark(mark, maybe=True)
                 foreign.add(f"since({mark})")
+            branch.controls |= other.controls  # may stand by then
         return branch, frozenset(foreign)
 
     def gather(self, branch: Names, foreign: frozenset[str]) -> None:
@@ -83,6 +84,8 @@ class Names:
         for mark in branch.marks:
             if (name := f"since({mark})") not in foreign:
                 self.set_mark(mark, maybe=name in branch.maybe)
+        ended = self.controls.keys() - branch.controls.keys()
+        self.controls = {of: moved for of, moved in {**self.controls, **branch.controls}.items() if of not in ended}
 
     def has(self, name: str) -> bool:
         """Return whether a step's output or a mark has come to be."""

@@ -105,6 +105,10 @@ def test_a_container_of_several_branches_must_hold_what_comes_in_any_order() -> 
     levels = [TOP_UP.replace("volume: %s", "tolerance: 1 mL, up_to: %s") % (name, "3.8 L") for name in ("one", "two")]
     assert codes(*levels) == [], "a level is a level, however often"
     assert ("overfill-possible", "warning") in codes(*levels, TOP_UP % ("three", "200 mL"))
+    full = ("pool: 0 mL}", "pool: ask}")
+    out = "{transfer: {id: %s, from: pool, to: media, volume: 1 mL, rate: 50 mL/min, one_shot: true, source: P}}"
+    drawn = found(before_the_count(out % "one", out % "two"), full)
+    assert not [each for each in drawn if "in several branches" in each.message and "'pool'" in each.message]
 
 
 def test_a_branch_reckons_with_all_that_another_may_have_done_by_then() -> None:
