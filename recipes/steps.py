@@ -370,7 +370,8 @@ class Incubate(Verb):
     """Leave the culture alone until a condition; `window` is where `day` must lie when it ends.
 
     Outside it is an exception.  Where the condition counts from one other mark, `until: since(rep_start) >= 3 d`, so
-    does the window.
+    does the window.  With `staffed: true` it ends in the working time of the site, where that is declared: the next
+    moment of it once the condition is true, and the end of the window at the latest, with an exception.
 
     `grace`: how late it may end (after an outage or a hold) without a word; absent: as late as it comes.  Beyond that
     `on_missed` says what becomes of the steps after it in its list: `run_late` (an exception on the record), `skip`,
@@ -380,9 +381,16 @@ class Incubate(Verb):
     verb: Literal["incubate"]
     until: Expr
     window: Span | None = None
+    staffed: Flag = False
     grace: Amount | None = None
     on_missed: OnMissed = "run_late"
     on_restart: OnRestart = "resume"
+
+    @model_validator(mode="after")
+    def _how_long(self) -> Incubate:
+        if self.staffed and self.window is None:
+            raise ValueError("staffed needs a window, which says how long people may be waited for")
+        return self
 
 
 class Note(Verb):

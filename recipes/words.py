@@ -187,7 +187,8 @@ def _of_verb(step: AnyVerb, recipe: Recipe) -> list[tuple[str, str]]:
             mark = window_mark(step.until)
             ends = f"ends on day {step.window}" if mark == DAY_ZERO else f"ends {step.window} after {mark}"
             window = [("Window", ends)] if step.window else []
-            return [*window, *_missed(step)]
+            staffed = [("Visit", "in the working time of the site, at the end of the window at the latest")]
+            return [*window, *(staffed if step.staffed else []), *_missed(step)]
         case Mount():
             asked = [name for name in step.containers if step.volume_of(name) == "ask"]
             found = [("Enter", f"volume in each {name}: a number in mL, 0..{_limit(name, recipe)}") for name in asked]
