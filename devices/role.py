@@ -70,15 +70,16 @@ _BIOREACTOR = Role(
     settable={"temperature": "degC", "co2": "%"},
     points={"temperature": "degC", "co2": "%", "temperature_target": "degC", "co2_target": "%"},
     commands={"set_temperature": ("value",), "set_co2": ("value",)},
-    # Dissolved oxygen in % of air saturation; oxygen in the gas in % by volume.
-    some={"oxygen": "%", "ph": "pH", "rocking": "rpm", "gas_oxygen": "%"},
+    # Dissolved oxygen in % of air saturation, oxygen in the gas in % by volume, live cells by a capacitance probe.
+    some={"oxygen": "%", "ph": "pH", "rocking": "rpm", "gas_oxygen": "%", "live_density": "cells/mL"},
     some_settable={"rocking": "rpm", "gas_oxygen": "%"},
     optional={
         "oxygen": "%", "ph": "pH", "rocking": "rpm", "rocking_target": "rpm",
         "gas_oxygen": "%", "gas_oxygen_target": "%", PAUSED: "s",
+        "live_density": "cells/mL",
     },
     abilities={"set_rocking": ("value",), "set_gas_oxygen": ("value",), PAUSE: ("seconds",)},
-    vacant=("oxygen", "ph"),  # a probe that hangs in no vessel
+    vacant=("oxygen", "ph", "live_density"),  # a probe that hangs in no vessel
 )  # fmt: skip
 _FREEZER_TAGS = {
     "chamber_temperature": "degC",

@@ -15,6 +15,7 @@ from devices.quantity import Dim, QuantityError, parse
 from devices.role import ROLES
 from recipes import shelf
 from recipes.check_claims import check_claims
+from recipes.check_estimates import check_estimates
 from recipes.check_expr import CONDITION, expression
 from recipes.check_longest import check_longest
 from recipes.check_sources import check_sources
@@ -48,6 +49,7 @@ def check(
         return recipe, findings.found
     names = StepCheck(recipe, findings, frozenset(shelf.paths(shelf.FREEZING, search)), limits or {}).procedure()
     _guards(recipe, names, findings)
+    check_estimates(recipe, names, findings)
     _clocks(recipe, names, findings)
     volumes = VolumeCheck(recipe, findings)
     volumes.procedure()
@@ -108,7 +110,7 @@ def _header(recipe: Recipe, findings: Findings) -> None:
 
 
 def _declared(recipe: Recipe) -> list[tuple[str, str]]:
-    sections = ("equipment", "containers", "parameters")
+    sections = ("equipment", "containers", "parameters", "estimates")
     return [(section, name) for section in sections for name in getattr(recipe, section)]
 
 
@@ -173,7 +175,9 @@ def _guards(recipe: Recipe, names: Names, findings: Findings) -> None:
         if guard.id in seen:
             findings.error("id-duplicate", (*path, "id"), f"a second guard '{guard.id}'")
         seen.add(guard.id)
+        scope.advised = guard.then == "alarm"
         expression(guard.when, scope, findings, (*path, "when"), CONDITION)
+        scope.advised = False  # what silences an alarm is more than advice
         if guard.unless is not None:
             expression(guard.unless, scope, findings, (*path, "unless"), CONDITION)
         for key, text in guard.times:

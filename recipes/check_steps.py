@@ -415,13 +415,25 @@ class StepCheck:
 
     def _brings(self, step: AnyVerb, names: Names, path: DataPath) -> None:
         """Check that values named after this step can be told from everything else."""
-        taken = {**self._recipe.containers, **self._recipe.equipment, **self._recipe.parameters, **names.loops}
+        taken = {
+            *self._recipe.containers,
+            *self._recipe.equipment,
+            *self._recipe.parameters,
+            *self._recipe.estimates,
+            *names.loops,
+        }
         if step.id in taken or step.id in RESERVED:
             hint = "its values would be named like something else; give the step another id"
             self._findings.error("name-taken", path, f"the name '{step.id}' is taken", hint)
 
     def _free_name(self, name: str, names: Names, path: DataPath) -> None:
-        taken = {**self._recipe.containers, **self._recipe.equipment, **self._recipe.parameters, **names.loops}
+        taken = {
+            *self._recipe.containers,
+            *self._recipe.equipment,
+            *self._recipe.parameters,
+            *self._recipe.estimates,
+            *names.loops,
+        }
         if name in taken or name in RESERVED:
             self._findings.error("name-taken", path, f"the name '{name}' is taken", "choose another")
 

@@ -397,7 +397,8 @@ def test_the_keys_of_a_plan_for_machines() -> None:
     assert json.loads(json.dumps(data, allow_nan=False)) == data
     assert list(data) == [
         "recipe", "version", "start", "end", "zone", "days", "ended", "reason", "estimate", "parameters", "working",
-        "operations", "marks", "visits", "materials", "totals", "samples", "exceptions", "outside", "suggestions",
+        "operations", "marks", "forecasts", "visits", "materials", "totals", "samples", "exceptions", "outside",
+        "suggestions",
     ]  # fmt: skip
     assert (data["recipe"], data["version"], data["zone"]) == ("tried", "1.0.0", "Europe/Berlin")
     assert data["start"] == "2026-03-28T08:00:00+01:00"

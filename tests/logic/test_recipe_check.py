@@ -96,6 +96,13 @@ def test_the_good_recipe_draws_nothing() -> None:
     assert found() == []
 
 
+def estimating(**more: str) -> tuple[str, str]:
+    """Return the change that adds an estimate of the cells in all vessels and the pool."""
+    given = {"of": "[pre, pool]", "from": "day0", "to": "started", "counts": "[count.tvc]", "source": "P"} | more
+    fields = ", ".join(f"{key}: {value}" for key, value in given.items())
+    return "procedure:\n", f"estimates:\n  cells: {{{fields}}}\nprocedure:\n"
+
+
 # code, severity, what is changed in the good recipe, part of the message or hint
 BROKEN: list[tuple[str, str, list[tuple[str, str]], str]] = [
     ("schema", "error", [("title: A small one", "titel: A small one")], "titel"),
@@ -317,6 +324,43 @@ BROKEN: list[tuple[str, str, list[tuple[str, str]], str]] = [
     ("source-missing", "warning", [("rate: 30 mL/min, source: P", "rate: 30 mL/min")], "step fill"),
     ("source-missing", "warning", [("limit: 1 L, source: P", "limit: 1 L")], "containers pre"),
     ("source-unknown", "error", [("rate: 30 mL/min, source: P", "rate: 30 mL/min, source: S99")], "S99"),
+    (
+        "estimate-advises",
+        "error",
+        [("count.tvc > 1e6 cells and", "cells.now > 1e6 cells and"), estimating()],
+        "use: decide",
+    ),
+    (
+        "estimate-advises",
+        "error",
+        [("min(pool.volume / plan.n", "min(cells.now / 1 cells * 1 mL"), estimating()],
+        "advises",
+    ),
+    (
+        "estimate-advises",
+        "error",
+        [
+            ("when: station.temperature > 38 degC", "when: known(cells.now) and cells.now < 1 cells, then: hold"),
+            estimating(),
+        ],
+        "only alarm",
+    ),
+    ("estimate-input", "error", [estimating(of="[pre]")], "sampled from 'pool'"),
+    ("estimate-input", "error", [estimating(counts="[count.sterility]")], "not in cells"),
+    ("estimate-input", "error", [estimating(counts="[plan.n]")], "no sample brings"),
+    ("estimate-input", "error", [estimating(capacitance="station.live_density")], "needs"),
+    ("estimate-input", "error", [estimating(oxygen="{tag: station.humidty, renewal: 5 min}")], "no tag in %"),
+    ("container-unknown", "error", [estimating(of="[pre, pool, vat]")], "vat"),
+    ("container-unknown", "error", [estimating(medium="{vat: 17 mmol/L}")], "vat"),
+    ("mark-unknown", "error", [estimating(to="harvested")], "harvested"),
+    ("dimension", "error", [estimating(start="pool.volume")], "cells"),
+    ("dimension", "error", [estimating(medium="{media: 17 mL}")], "mmol/L"),
+    ("range", "error", [estimating(stale="0 d")], "more than nothing"),
+    ("kind", "error", [estimating(forecast="{at: plan.n > 2, floor: 1e9 cells}")], "time alone"),
+    ("name-unknown", "error", [estimating(start="cells.now")], "cells.now"),
+    ("text", "error", [('"{count.tvc} is enough"', '"{cells.at_end} is enough"'), estimating()], "cells.now"),
+    ("schema", "error", [estimating(counts="[]")], "needs counts"),
+    ("name-taken", "error", [("ask: {id: plan", "ask: {id: cells"), estimating()], "cells"),
 ]
 
 
@@ -367,6 +411,22 @@ def test_every_code_of_the_language_is_explained() -> None:
     calls = r"""(?:\.error|\.warning|_say)\(\s*"([a-z-]+)"|code="([a-z-]+)"|Severity\.ERROR, "([a-z-]+)\""""
     codes = {next(filter(None, found)) for found in re.findall(calls, sources)}
     assert codes - sections().keys() == set()
+
+
+def test_an_estimate_may_stand_in_texts_and_in_guards_that_alarm_and_decide_where_it_is_said() -> None:
+    text = ('"{count.tvc} is enough"', '"{count.tvc} is enough, {cells.now} are estimated"')
+    guard = ("when: station.temperature > 38 degC", "when: known(cells.high) and cells.high < 1e6 cells")
+    assert found(text, guard, estimating()) == []
+    deciding = ("count.tvc > 1e6 cells and", "known(cells.now) and cells.now > 1e6 cells and")
+    assert found(deciding, estimating(use="decide")) == []
+    forecast = estimating(use="decide", forecast="{at: day >= 12 d, floor: 1e9 cells}")
+    (maybe,) = found(("count.tvc > 1e6 cells and", "cells.at_end > 1e6 cells and"), forecast)
+    assert (maybe.code, maybe.severity) == ("name-maybe", Severity.WARNING)
+
+
+def test_what_silences_an_alarm_is_more_than_advice() -> None:
+    unless = ("for: 60 s, priority: high", "unless: cells.now > 1 cells, for: 60 s, priority: high")
+    assert "estimate-advises" in {one.code for one in found(unless, estimating())}
 
 
 def test_a_finding_points_into_the_expression() -> None:

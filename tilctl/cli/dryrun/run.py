@@ -30,6 +30,7 @@ from tilctl.cli.dryrun.scope import Known, KnownScope
 from tilctl.cli.dryrun.tags import Tags
 from tilctl.config.working import Working
 from tilctl.engine.errors import StepError
+from tilctl.engine.estimating import EVERY
 from tilctl.engine.exclusion import Exclusion
 from tilctl.engine.waiting import seconds_until
 from tilctl.plant.ledger import Container
@@ -120,8 +121,10 @@ class Run:
                 return False
             ahead = seconds_until(expression, scope)
             reads_plant = any(name.partition(".")[0] in self._tags.devices for name in expression.names)
+            estimated = any(name.partition(".")[0] in self.recipe.estimates for name in expression.names)
+            look = LOOK_S if reads_plant else EVERY if estimated else None
             left = None if end is None else end - now
-            waits = [each for each in (ahead, LOOK_S if reads_plant else None, left) if each is not None]
+            waits = [each for each in (ahead, look, left) if each is not None]
             if not waits and self.branches.alone:
                 raise StepError(f"{path}: '{text}' never comes true", "nothing that it reads changes any more")
             t = now + min(waits) if waits else None

@@ -49,6 +49,8 @@ class Walk:
             course.ended, course.reason = "held", str(error)
         course.seconds, course.marks = run.clock.monotonic(), run.known.marks
         course.moved_ml, course.alarms = run.liquids.moved_ml, run.guards.alarms
+        course.alarms += [f"below-floor-{name}" for name in run.known.short]
+        course.foreseen = run.known.foreseen
         return course
 
     async def _procedure(self) -> None:
@@ -144,7 +146,7 @@ class Walk:
                 if window is not None and (day is None or not isinstance(day.value, float) or day.value not in window):
                     self._run.course.exceptions.append(f"{path}: ended outside its window {step.window}")
             case verbs.Mark():
-                self._run.known.marks[step.id] = self._run.clock.monotonic()
+                self._run.known.mark(step.id)
             case verbs.Freeze():
                 await freeze(self._run, step)
             case verbs.Note() if step.exception:

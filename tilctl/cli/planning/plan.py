@@ -121,6 +121,13 @@ def as_data(plan: Plan) -> dict[str, Any]:
             for each in line.operations
         ],
         "marks": [{"mark": name, "at": _moment(plan, moment)} for name, moment in line.marks],
+        "forecasts": [
+            {
+                "estimate": each.estimate, "for": _moment(plan, each.end), "needed_by": _moment(plan, each.due),
+                "known_from": None if each.known is None else _moment(plan, each.known),
+            }
+            for each in line.outlooks
+        ],
         "visits": [_visit(plan, each) for each in line.visits],
         "materials": _materials(plan.materials),
         "totals": [_rounded(asdict(each)) for each in plan.materials.totals],
