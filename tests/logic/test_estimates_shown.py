@@ -19,8 +19,8 @@ from simulators.physics.parameters import Setting
 from tilctl.cli.dryrun.walk import dry_run
 from tilctl.cli.planning.plan import as_data, make_plan
 from tilctl.cli.planning.text import text
-from tilctl.cli.planning.working import Working, parse_hours, parse_weekdays
 from tilctl.cli.unit_view import status
+from tilctl.config.working import Working, parse_hours, parse_weekdays
 from tilctl.gateway.metrics import Figures, Snapshot, UnitFigures
 
 ROW: dict[str, Any] = {

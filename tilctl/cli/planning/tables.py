@@ -7,11 +7,11 @@ from datetime import datetime
 
 from recipes.master import Table
 from recipes.words import listed
-from tilctl.cli.planning.moments import shown
 from tilctl.cli.planning.plan import ESTIMATE, Plan
 from tilctl.cli.planning.suggestions import Suggestion
 from tilctl.cli.planning.timeline import Window
-from tilctl.cli.planning.working import Outside, day_names
+from tilctl.config.moments import shown
+from tilctl.config.working import Outside, day_names
 
 _WHY = {"hours": "working hours", "weekday": "weekdays", "holiday": "a holiday"}
 NO_DAY = "-"

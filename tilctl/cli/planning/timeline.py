@@ -14,7 +14,7 @@ from recipes.ranges import parse_range
 from recipes.steps import AnyVerb, Ask, ForEach, Incubate
 from recipes.words import sentence, signatures
 from tilctl.cli.dryrun.course import Course, Did, Who, visits
-from tilctl.cli.planning.working import Outside, Working
+from tilctl.config.working import Outside, Working
 
 DAY_S = 86400.0
 
