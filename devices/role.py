@@ -104,9 +104,12 @@ _VALVES = Role(
     points={"suction": "", "delivery": ""},
     commands={"select": ("suction", "delivery"), "close": ()},
 )
+# A closed device that runs a program of its own maker's: it is looked at, and nothing here can command it.
+_AUTOMATON_TAGS = {"program_state": SYMBOL, "step": "", "elapsed": "s", "temperature": "degC", "alarm": BOOL}
+_AUTOMATON = Role(name="automaton", tags=_AUTOMATON_TAGS, points=_AUTOMATON_TAGS, optional={"co2": "%"})
 _SCALE = Role(name="scale", points={f"mass_{channel}": "g" for channel in range(1, _PORTS + 1)})
 
-ROLES: Mapping[str, Role] = {role.name: role for role in (_BIOREACTOR, _FREEZER, _PUMP, _VALVES, _SCALE)}
+ROLES: Mapping[str, Role] = {role.name: role for role in (_BIOREACTOR, _FREEZER, _AUTOMATON, _PUMP, _VALVES, _SCALE)}
 
 _PROGRAMMER = Role(
     name="temperature_programmer",

@@ -16,6 +16,7 @@ from devices.role import ROLES
 from recipes import shelf
 from recipes.check_claims import check_claims
 from recipes.check_expr import CONDITION, expression
+from recipes.check_longest import check_longest
 from recipes.check_sources import check_sources
 from recipes.check_steps import StepCheck
 from recipes.check_volumes import VolumeCheck
@@ -48,9 +49,11 @@ def check(
     names = StepCheck(recipe, findings, frozenset(shelf.paths(shelf.FREEZING, search)), limits or {}).procedure()
     _guards(recipe, names, findings)
     _clocks(recipe, names, findings)
-    VolumeCheck(recipe, findings).procedure()
+    volumes = VolumeCheck(recipe, findings)
+    volumes.procedure()
     check_sources(recipe, findings)
-    check_claims(recipe, findings)
+    told = check_claims(recipe, findings)
+    check_longest(recipe, findings, volumes.seconds, told, search)
     own = document.name
     return recipe, sorted(findings.found, key=lambda it: ("" if it.file == own else it.file, it.line, it.column))
 

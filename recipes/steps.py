@@ -136,7 +136,8 @@ class Mount(Verb):
     """A person puts containers into places; the place class is `station`, `hook` or `waste`.
 
     `at` absent: vessels go to `station`, bags to `hook`.  `count` says how many of a counted family, `volume` what is
-    in them: `ask`, or an expression; each is one text for all, or a mapping from the container's name.
+    in them: `ask`, or an expression; each is one text for all, or a mapping from the container's name.  Beyond `due`,
+    which counts from the asking, there is an alarm.
     """
 
     verb: Literal["mount"]
@@ -146,6 +147,7 @@ class Mount(Verb):
     volume: Expr | dict[Id, Expr] = "ask"
     scan: Flag = False
     text: Text | None = None
+    due: Amount | None = None
 
     def count_of(self, container: str) -> str | None:
         """Return the expression for how many of this family are mounted, or None where none is given."""
@@ -157,11 +159,15 @@ class Mount(Verb):
 
 
 class Unmount(Verb):
-    """A person takes containers away: a family's name means all of it that is mounted."""
+    """A person takes containers away: a family's name means all of it that is mounted.
+
+    Beyond `due`, which counts from the asking, there is an alarm.
+    """
 
     verb: Literal["unmount"]
     containers: Names
     text: Text | None = None
+    due: Amount | None = None
 
 
 class ForEach(Verb):

@@ -139,7 +139,8 @@ def pour(parcel: Contents, into: Contents) -> None:
 
 
 # mM glucose and glutamine, IU/mL IL-2, ng/mL OKT3, mL/mL CD3/CD28 reagent and DMSO, g/mL, degC.  Media: general
-# knowledge; CS10 holds 10 % DMSO; washed cells are in a balanced salt solution with 1 % albumin.
+# knowledge; CS10 holds 10 % DMSO, a thawed
+# product half of that; washed cells are in a balanced salt solution with 1 % albumin.
 LIQUIDS: dict[str, dict[str, float]] = {
     "empty": {},
     "cm1": {"glucose": 11.0, "glutamine": 2.0, "il2": 6000.0},
@@ -149,6 +150,7 @@ LIQUIDS: dict[str, dict[str, float]] = {
     "feeders": {"glucose": 14.0, "glutamine": 2.0},
     "activator": {"activator": 1.0},
     "cs10": {"dmso": 0.10, "density": 1.06, "temperature": 4.0},
+    "frozen": {"dmso": 0.05, "density": 1.04, "temperature": 2.0},
     "buffer": {},
     "washed": {"density": 1.02},
 }

@@ -23,6 +23,8 @@ MIN_CELLS = 1.0
 # Standing of each number: [P] engineering default of this project, [GKU] general knowledge, unverified, [D] derived by
 # arithmetic from other values here, [L] read in the literature for other cells.
 FRAGMENT_WINDOW = (3.0, 7.0)  # d, when cells leave the fragments [GKU]
+DIGESTED = 10.0  # cells that enzymes bring out of a piece, over those that leave it by themselves [P]
+DIGESTED_VIABILITY = 0.75  # share of them that live [P]
 STIMULATING_OKT3 = 5.0  # ng/mL [P]; recipes give 30
 STIMULATING_REAGENT = 0.01  # mL of a CD3/CD28 reagent in a mL [P]; recipes give 1 in 17.5
 
@@ -64,6 +66,13 @@ def leaving(age: float, per_day: float) -> float:
     """Return how many cells a day leave fragments that have been in medium for `age` days."""
     first, last = FRAGMENT_WINDOW
     return per_day / (last - first) if first <= age < last else 0.0
+
+
+def dissociate(c: Contents, pieces: float, who: Donor) -> None:
+    """Add the cells that enzymes bring out of `pieces` of tissue, all at once: a model of the yield, not of time."""
+    cells = pieces * who.emigration * DIGESTED
+    c.viable += cells * DIGESTED_VIABILITY
+    c.dead += cells * (1.0 - DIGESTED_VIABILITY)
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,7 +86,7 @@ async def mount(run: Run, step: verbs.Mount, path: str, aliases: Aliases) -> Non
             items.append(item_of(name, declared, place, port, run.known.limit_ml(name), held))
     limits = {"type": "number", "min": 0.0, "unit": "mL", "canonical": "mL"}
     inputs = {f"volume.{i['name']}": limits | {"max": i["limit_ml"]} for i in items if i["volume_ml"] is None}
-    answer = await _put(run, path, "mount", step.text or "Mount", inputs, containers=items)
+    answer = await _put(run, path, "mount", step.text or "Mount", inputs, step.due, items)
     for item in items:
         name = item["name"]
         given = answer.values.get(f"volume.{name}")
@@ -102,7 +102,7 @@ async def unmount(run: Run, step: verbs.Unmount, path: str) -> None:
     if not leaving:
         return
     items = [shown(each.name, run.liquids.port(each.name)) for each in leaving]
-    await _put(run, path, "unmount", step.text or "Take away", {}, containers=items)
+    await _put(run, path, "unmount", step.text or "Take away", {}, step.due, items)
     for each in leaving:
         run.known.ledger.unmounted(each.name)
         run.liquids.free(each.name)
