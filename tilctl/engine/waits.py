@@ -118,6 +118,9 @@ def _transfer(batch: Batch, node: Node, step: Transfer, scope: Scope) -> Entry:
         settles = _due(node, step.settle, scope)
         if settles.get("due", "") > format_time(batch.clock.now()):
             return _entry(node, f"{text}, after settling for {step.settle}") | settles
+    rests = str(node.phases["rests"][1]["until"]) if "rests" in node.phases else ""
+    if intents and intents[-1].outcome and rests > format_time(batch.clock.now()):
+        return _entry(node, f"{text}, in parts between which what is rocked gets oxygen") | {"due": rests}
     if intents and intents[-1].outcome == "":
         return _entry(node, text) | {"operands": _dispense(batch, intents[-1])}
     return _entry(node, text)
