@@ -24,6 +24,7 @@ COMMANDS = {
     "reset": "close the record of an ended batch and free the unit",
     "leave-safe-mode": "recover what safe mode left alone, on every unit, once the cause is seen to",
     "answer": "answer an open prompt",
+    "adjust": "give an adjustable parameter another value, for the steps that begin from now on",
 }
 
 
@@ -55,6 +56,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
             sub.add_argument(
                 "inputs", nargs="*", metavar="NAME=VALUE", help="a value; a bare number is in the unit that is shown"
             )
+        if verb == "adjust":
+            sub.add_argument("parameter", metavar="NAME", help="its name (see `tilctl batch status`)")
+            sub.add_argument("value", metavar="VALUE", help="with its unit, such as '11 d'")
+            sub.add_argument("--was", default="", metavar="VALUE", help="refuse when it is not this one any more")
+            asking.who(sub)
         _common(sub)
         sub.add_argument("--batch", metavar="NAME", help="refuse when the unit has another batch than this")
         asking.of_a_command(sub)
@@ -79,6 +85,8 @@ def run(args: argparse.Namespace) -> int:
         arguments = {"recipe": args.recipe, "parameters": station.pairs(args.set, "--set")}
     elif args.verb == "answer":
         arguments = {"prompt": args.prompt, "inputs": station.pairs(args.inputs, "input")}
+    elif args.verb == "adjust":
+        arguments = {"parameter": args.parameter, "value": args.value, "was": args.was}
     verb = "prompt-answer" if args.verb == "answer" else str(args.verb)
     return asking.told(args, unit, asyncio.run(asking.ask(args, target, unit, verb, arguments)))
 

@@ -43,6 +43,9 @@ def _status(unit: str, data: Fields) -> Iterator[str]:
         write = _wait if title == "waits" else _alarm
         for index, line in enumerate(line for entry in entries for line in write(entry)):
             yield f"  {title if index == 0 else '':8} {line}"
+    for index, each in enumerate(_each(data, "adjustable")):
+        value, about = f"{each.get('name')} = {each.get('value')}", f"{each.get('label')}; {each.get('limits')}"
+        yield f"  {'adjust' if index == 0 else '':8} {one_line(value)} ({one_line(about.removeprefix('; '))})"
     for index, device in enumerate(_each(data, "devices")):
         yield f"  {'devices' if index == 0 else '':8} {_device(device)}"
     for index, prompt in enumerate(_each(data, "prompts")):

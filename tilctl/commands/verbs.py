@@ -52,6 +52,8 @@ class Code(StrEnum):
     BAD_DURATION = "bad_duration"
     RENEWED_ALREADY = "renewed_already"
     INTERNAL = "internal"
+    NOT_ADJUSTABLE = "not_adjustable"
+    NOT_READ = "not_read"
     NO_ALARM = "no_alarm"
     NOT_SHELVABLE = "not_shelvable"
     NEEDS_REASON = "needs_reason"
@@ -92,6 +94,14 @@ class CorrectArgs(Nothing):
     volume: Text = ""
     change: Text = ""
     second: PersonArg
+
+
+class AdjustArgs(Nothing):
+    """What `adjust` takes: a parameter, its new value as text with its unit, and the one that was seen (`was`)."""
+
+    parameter: Key
+    value: Annotated[str, Field(min_length=1, max_length=80)]
+    was: Annotated[str, Field(max_length=80)] = ""
 
 
 class EventsArgs(Nothing):
@@ -172,6 +182,7 @@ VERBS: dict[str, Verb] = {
     "abort": Verb(protective=True, bound_to_screen=False),
     "reset": Verb(),
     "prompt-answer": Verb(AnswerArgs, Code.BAD_ANSWER),
+    "adjust": Verb(AdjustArgs, Code.BAD_PARAMETER),
     "correct": Verb(CorrectArgs, Code.BAD_PARAMETER),
     "status": Verb(bound_to_screen=False, of_site=True),
     "leave-safe-mode": Verb(bound_to_screen=False),

@@ -72,11 +72,16 @@ class Batch:
         """The process image."""
         return self.plant.image
 
-    @property
-    def parameters(self) -> dict[str, str]:
-        """The parameters in force, as text: what the start command gave, else the recipe's defaults."""
+    def parameter(self, name: str, path: str = "") -> str | None:
+        """Return the text of a parameter as the step at a path reads it, "" as it is now; None where there is none.
+
+        What it was adjusted to, else what the start command gave, else the recipe's default.
+        """
+        declared = self.recipe.parameters.get(name)
+        if declared is None:
+            return None
         given = self.state.created.parameters if self.state.created else {}
-        return {name: given.get(name, parameter.default) for name, parameter in self.recipe.parameters.items()}
+        return self.state.adjusted_for(name, path) or given.get(name, declared.default)
 
     def limit_ml(self, container: str) -> float:
         """Return the most that a container may hold, in mL."""

@@ -11,6 +11,7 @@ from devices.document import DocumentError
 from recipes.catalog import find
 from tilctl import __version__
 from tilctl.engine import alarm_commands, identity, interlock_commands
+from tilctl.engine.adjusting import adjust
 from tilctl.engine.balancing import correct
 from tilctl.engine.batch import Batch
 from tilctl.engine.binding import Bound, NotBindable, bind, check_devices, check_parameters
@@ -37,6 +38,7 @@ _PROTECTIVE = ("hold", "stop", "abort")
 _OWN_WORDS = (
     "prompt-answer",
     "correct",
+    "adjust",
     *interlock_commands.VERBS,
 )  # answered by what they did
 _AFTER: dict[str, frozenset[State]] = {
@@ -203,6 +205,8 @@ class Controller(Units):
                 return await InterlockCommands(self.interlocking, self.clock).carry_out(command)
             case "correct":
                 return await correct(slot.runner, command)
+            case "adjust":
+                return await adjust(slot.runner, command)
             case "status":
                 state = State.IDLE if slot.runner is None else slot.runner.state
                 return Outcome("done", "", f"{slot.name} is {state.value}")

@@ -23,6 +23,7 @@ from tilctl.journal.alarms import (
     AlarmSetAside,
     AlarmSetBack,
 )
+from tilctl.journal.changes import ParameterAdjusted
 from tilctl.journal.controls import ControlEnded, ControlMoved, ControlSet
 from tilctl.journal.interlock_events import BypassEnded, InterlockBypassed, InterlockReset, InterlockTripped
 from tilctl.journal.lifecycle import (
@@ -310,12 +311,13 @@ BatchEvent = BatchCreated | BatchEnded | BatchClosed | CommandReceived | Command
 StepEvent = StepStarted | StepPhase | StepCompleted | StepHeld | StepFailed | StepInDoubt | FreezeReported
 ControlEvent = ControlSet | ControlEnded | ControlMoved
 EffectEvent = IntentOpened | IntentClosed | TargetSet | TargetConfirmed | Mounted | Unmounted | Moved | LedgerCorrected
+ChangeEvent = ParameterAdjusted
 PersonEvent = PromptOpened | AnswerReceived | PromptAnswered | PromptWithdrawn | Noted | ValuesSet | Marked
 AlarmEvent = AlarmRaised | AlarmCleared | AlarmAcknowledged | AlarmReset | AlarmAgain | AlarmSetAside | AlarmSetBack
 InterlockEvent = InterlockTripped | InterlockReset | InterlockBypassed | BypassEnded
 GuardEvent = AlarmEvent | InterlockEvent | GuardActed | MadeSafe | ExceptionRaised
 BatchWideEvent = RegisterEvent | BatchEvent | StepEvent | EffectEvent | ControlEvent | PersonEvent | GuardEvent
-Event = RecordEvent | ContinuityEvent | BatchWideEvent
+Event = RecordEvent | ContinuityEvent | BatchWideEvent | ChangeEvent
 
 
 @cache

@@ -79,6 +79,8 @@ def describe(event: ev.Event) -> str:
             return _of_an_effect(event)
         case ev.ControlSet() | ev.ControlEnded() | ev.ControlMoved():
             return _of_a_control(event)
+        case ev.ParameterAdjusted():
+            return changed(event)
         case (
             ev.PromptOpened()
             | ev.AnswerReceived()
@@ -286,6 +288,11 @@ def _of_a_person(event: ev.PersonEvent) -> str:
             return f"mark {event.mark} at {event.t}"
         case _:
             assert_never(event)
+
+
+def changed(event: ev.ChangeEvent) -> str:
+    """Return what a person changed of a running batch in words, for the record and for the review alike."""
+    return f"{event.parameter} adjusted from {event.old} to {event.new}, by {event.who}: {event.reason}"
 
 
 def corrected(event: ev.LedgerCorrected) -> str:
