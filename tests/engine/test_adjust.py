@@ -104,7 +104,7 @@ async def test_a_kill_at_each_event_leaves_it_done_or_not(suite: Story, kind: st
     await suite.until("stay/one", "acting")
     order = Command(
         "c-9", "tablet", UNIT, "adjust", args={"parameter": "pause", "value": "10 min", "was": ""},
-        content_sha256="sha", **ANNA,
+        content_sha256="sha", reason=ANNA["reason"], actor=ANNA["actor"], user=ANNA["user"], role=ANNA["role"],
     )  # fmt: skip
     suite.kill_at(lambda record: record.event.kind == kind)
     await asyncio.wait([suite.spawn(suite.controller.execute(order, lambda seq, digest: None), "hands:adjust")])

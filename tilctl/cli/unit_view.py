@@ -33,6 +33,8 @@ def _status(unit: str, data: Fields) -> Iterator[str]:
     if data.get("mode") not in (None, "normal"):
         why = f": {one_line(data['mode_reason'])}" if data.get("mode_reason") else ""
         yield f"  mode     {one_line(data['mode'])}{why}"
+    if data.get("procedure_mode") not in (None, "automatic"):
+        yield f"  steps    {one_line(data['procedure_mode']).replace('_', '-')}: they wait for a person"
     if data.get("reason"):
         yield f"  reason   {one_line(data['reason'])}"
     if data.get("record") not in (None, "ok"):

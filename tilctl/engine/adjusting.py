@@ -18,13 +18,14 @@ from tilctl.engine.port import Command, Outcome
 from tilctl.engine.runner import Runner
 from tilctl.journal import events as ev
 
-_NOT_IN = (*FINAL, State.IDLE, State.STOPPING, State.ABORTING)
+NOT_IN = (*FINAL, State.IDLE, State.STOPPING, State.ABORTING)
+"""States in which nothing of a batch is changed any more."""
 _MOST_NAMED = 5  # steps that are named in an answer
 
 
 async def adjust(runner: Runner | None, command: Command) -> Outcome:
     """Give a parameter another value for the steps that begin from now on; raises JournalError."""
-    if runner is None or runner.state in _NOT_IN:
+    if runner is None or runner.state in NOT_IN:
         state = "no batch" if runner is None else f"a batch that is {runner.state.value}"
         return Outcome("refused", "illegal_state", f"{command.unit} has {state}: nothing is adjusted")
     batch = runner.batch
@@ -32,7 +33,7 @@ async def adjust(runner: Runner | None, command: Command) -> Outcome:
     if command.id in batch.state.changed_by:
         return Outcome("already", "", "it is on record already")
     name, value = str(command.args["parameter"]), str(command.args["value"]).strip()
-    if runner.state in _NOT_IN:
+    if runner.state in NOT_IN:
         return Outcome("refused", "illegal_state", f"the batch is {runner.state.value} by now")
     parameter = batch.recipe.parameters.get(name)
     if parameter is None or parameter.adjust is None:
@@ -101,11 +102,11 @@ def _ahead(batch: Batch, steps: tuple[AnyVerb, ...], path: str, name: str, *, ag
                 _ahead(batch, inner, here, name, again=True, found=found)
 
 
-def unsigned(command: Command, roles: tuple[str, ...]) -> Outcome | None:
+def unsigned(command: Command, roles: tuple[str, ...], *, reason: bool = True) -> Outcome | None:
     """Return the refusal of a change without a person, a reason, or a role that may make it; no `roles`: any may."""
     if not command.user or not command.role:
         return Outcome("refused", "no_actor", f"{command.verb} needs to know who asks: actor {{user, role}}")
-    if not command.reason.strip():
+    if reason and not command.reason.strip():
         return Outcome("refused", "no_reason", f"{command.verb} needs a reason: it goes on the record")
     if roles and command.role not in roles:
         text = f"{command.user} is {command.role}: only {' or '.join(roles)} may do this"

@@ -15,9 +15,10 @@ from devices.reading import Reading
 from recipes.model import Recipe
 from tilctl.engine.beside import Beside
 from tilctl.engine.exclusion import Exclusion
+from tilctl.engine.pacing import Pacing
 from tilctl.engine.state import BatchState
 from tilctl.journal.chain import Record
-from tilctl.journal.events import Event, EventError, IntentClosed, Outage, Recovered
+from tilctl.journal.events import Event, EventError, IntentClosed, ModeChanged, Outage, Recovered, StepReleased
 from tilctl.journal.store import Journal, JournalError
 from tilctl.plant.image import ProcessImage
 from tilctl.plant.unit import UnitPlant
@@ -60,6 +61,7 @@ class Batch:
         self.beside = Beside(name, journal.path, plant.name, clock)
         self.reopening = asyncio.Lock()
         self.exclusion = Exclusion(self._open_doses)
+        self.pacing = Pacing(self.state, clock)
         self._numbered = {"intent": 0, "prompt": 0}  # the last number that was given in this life
         self._last: asyncio.Future[Record] | None = None  # of the newest event that was put on the record
         self._log = structlog.get_logger("batch").bind(batch=name)
@@ -168,6 +170,8 @@ class Batch:
             self.recent.append(record)
         if isinstance(record.event, IntentClosed):
             self.exclusion.look()
+        if isinstance(record.event, (ModeChanged, StepReleased)):
+            self.pacing.look()
         for observer in self.observers:
             try:
                 observer(record)

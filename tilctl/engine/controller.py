@@ -19,6 +19,7 @@ from tilctl.engine.fitness import EXCEPTION, needed, not_good, permissives
 from tilctl.engine.interlock_commands import InterlockCommands
 from tilctl.engine.machine import FINAL, State, legal_commands
 from tilctl.engine.machine import Command as Machine
+from tilctl.engine.modes import change_mode, release
 from tilctl.engine.port import SITE, Command, Outcome, StoredAnswer
 from tilctl.engine.prompts import BadAnswer
 from tilctl.engine.reopening import REOPENS, reopen_records, too_little_space
@@ -39,6 +40,9 @@ _OWN_WORDS = (
     "prompt-answer",
     "correct",
     "adjust",
+    "mode",
+    "proceed",
+    "skip",
     *interlock_commands.VERBS,
 )  # answered by what they did
 _AFTER: dict[str, frozenset[State]] = {
@@ -207,6 +211,10 @@ class Controller(Units):
                 return await correct(slot.runner, command)
             case "adjust":
                 return await adjust(slot.runner, command)
+            case "mode":
+                return await change_mode(slot.runner, command)
+            case "proceed" | "skip":
+                return await release(slot.runner, command)
             case "status":
                 state = State.IDLE if slot.runner is None else slot.runner.state
                 return Outcome("done", "", f"{slot.name} is {state.value}")

@@ -78,6 +78,7 @@ class ControllerPort(Protocol):
         `recipe`, `day` (float, d), `operation`, `path`, `waits` (list of dicts with `path` and `text`), `alarms`
         (list of dicts, see `alarms`), `targets`, `controls` (reading -> what keeps it), `readings`, `containers`,
         `ledger` (see `tilctl.engine.balancing.ledger_of`), `adjustable` (`tilctl.engine.adjusting.adjustables`),
+        `procedure_mode` (`automatic`, `semi_automatic`, `manual`: how steps begin),
         `interlocks` (of the unit and of shared equipment;
         `tilctl.guard.judged`).
         """

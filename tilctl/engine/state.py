@@ -16,6 +16,7 @@ from tilctl.engine.machine import State
 from tilctl.guard.book import AlarmBook
 from tilctl.journal import events as ev
 from tilctl.journal.chain import Record
+from tilctl.journal.changes import Mode, Release
 from tilctl.plant.control.cascade import Cascade
 from tilctl.plant.ledger import Ledger
 
@@ -135,6 +136,8 @@ class BatchState:
         self.sampled: set[str] = set()  # sample steps whose volume is booked
         self.corrected: set[str] = set()  # commands whose correction of the ledger is booked
         self.adjusted: dict[str, list[tuple[int, str]]] = {}  # parameter -> numbers of the events and new values
+        self.mode: Mode = "automatic"
+        self.released: dict[str, Release] = {}  # step that has not begun yet -> what a person wants of it
         self.changed_by: set[str] = set()  # commands whose change of this batch is on record
         self.intents: dict[int, Intent] = {}
         self.closed_twice: list[int] = []  # intents; never happens
@@ -240,6 +243,12 @@ class BatchState:
             case ev.ParameterAdjusted():
                 self.adjusted.setdefault(event.parameter, []).append((record.seq, event.new))
                 self.changed_by.add(event.command)
+            case ev.ModeChanged():
+                self.mode = event.to_mode
+                self.changed_by.add(event.command)
+            case ev.StepReleased():
+                self.released[event.path] = event.how
+                self.changed_by.add(event.command)
             case ev.Unmounted():
                 self.ledger.unmounted(event.container)
             case ev.Moved():
@@ -303,6 +312,7 @@ class BatchState:
         seq: int,
     ) -> None:
         if isinstance(event, ev.StepStarted):
+            self.released.pop(event.path, None)
             known = self.nodes.get(event.path)
             if known is None:
                 self._forget(event.path)

@@ -31,7 +31,7 @@ def status_of(unit: UnitPlant, runner: Runner | None) -> dict[str, Any]:
         return {
             "state": State.IDLE.value, "state_version": 0, "batch": "", "recipe": "", "day": None, "operation": "",
             "path": "", "waits": [], "targets": {}, "controls": {}, "readings": readings, "containers": [],
-            "ledger": {}, "adjustable": [],
+            "ledger": {}, "adjustable": [], "procedure_mode": "automatic",
             "legal": [command.value for command in legal_commands(State.IDLE)], "reason": "",
         }  # fmt: skip
     batch, state = runner.batch, runner.batch.state
@@ -54,6 +54,7 @@ def status_of(unit: UnitPlant, runner: Runner | None) -> dict[str, Any]:
         ],
         "ledger": ledger_of(batch),
         "adjustable": adjustables(batch),
+        "procedure_mode": state.mode,
         "legal": [command.value for command in legal_commands(runner.state)],
         "reason": state.reason,
         "record": "failed" if batch.record_failed else "ok",
@@ -146,6 +147,7 @@ def waits_of(runner: Runner) -> list[dict[str, Any]]:
         if prompt.effective is not None and not prompt.answered and not prompt.withdrawn
     ]
     waits += queued
+    waits += [{"path": path, "text": f"operator: {wanted}"} for path, wanted in runner.batch.pacing.wanted()]
     for node in state.nodes.values():
         if node.status is not StepStatus.ACTING or (step := step_at(runner.batch.recipe, node.path)) is None:
             continue

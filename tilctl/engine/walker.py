@@ -19,6 +19,7 @@ from tilctl.engine.errors import SafePoint, StepError
 from tilctl.engine.freezing_run import FreezingRuns
 from tilctl.engine.machine import DONE, Command, State, next_state
 from tilctl.engine.missed import MISSED
+from tilctl.engine.pacing import OPERATION
 from tilctl.engine.prompts import Prompts
 from tilctl.engine.verbs import HANDLERS
 from tilctl.journal import events as ev
@@ -64,6 +65,7 @@ class Walker:
         batch = self._batch
         self._safe_point()
         if batch.state.node(operation.id) is None:
+            await batch.pacing.turn(operation.id, OPERATION, self._safe_point)
             await batch.record(ev.StepStarted(operation.id, "operation"))
         await batch.caught_up()  # after a restart the operation's own way back to running is still on its way to disk
         before = batch.state.states.get(operation.id, State.IDLE)
@@ -87,11 +89,9 @@ class Walker:
         self._safe_point()
         context = self._root.at(path, aliases)
         node = batch.state.node(path)
-        if node is None and step.when is not None:
-            await batch.caught_up()  # it is judged by what the step itself will read: an adjustment may be on its way
-        if node is None and step.when is not None and not context.truth(step.when):
+        if node is None and (why := await self._not_walked(step, context)):
             # Invariant: in one transaction, or a crash in between would have the step walked after all.
-            batch.note(ev.StepStarted(path, step.verb, {"skipped": step.when}))
+            batch.note(ev.StepStarted(path, step.verb, {"skipped": why}))
             await batch.record(ev.StepCompleted(path, {"skipped": True}))
             return
         await batch.record(ev.StepStarted(path, step.verb))
@@ -105,6 +105,23 @@ class Walker:
             if found is INVALID or found:
                 await batch.record(ev.ExceptionRaised("recipe", f"'{step.exception_when}' is true", path))
         await batch.record(ev.StepCompleted(path, data))
+
+    async def _not_walked(self, step: AnyVerb, context: Context) -> str:
+        """Return why a step is passed over, "" where it is walked; waits for a person where the mode wants that."""
+        if await self._is_false(step, context):
+            return step.when or ""
+        if self._batch.pacing.waits(context.path, step.verb):
+            if await self._batch.pacing.turn(context.path, step.verb, self._safe_point) == "skip":
+                return "by a person"
+            if await self._is_false(step, context):  # it may have become so meanwhile
+                return step.when or ""
+        return ""
+
+    async def _is_false(self, step: AnyVerb, context: Context) -> bool:
+        if step.when is None:
+            return False
+        await self._batch.caught_up()  # it is judged by what the step will read: an adjustment may be on its way
+        return not context.truth(step.when)
 
     def _safe_point(self) -> None:
         if self._pause_wanted():

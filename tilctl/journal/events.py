@@ -23,7 +23,7 @@ from tilctl.journal.alarms import (
     AlarmSetAside,
     AlarmSetBack,
 )
-from tilctl.journal.changes import ParameterAdjusted
+from tilctl.journal.changes import ModeChanged, ParameterAdjusted, StepReleased
 from tilctl.journal.controls import ControlEnded, ControlMoved, ControlSet
 from tilctl.journal.interlock_events import BypassEnded, InterlockBypassed, InterlockReset, InterlockTripped
 from tilctl.journal.lifecycle import (
@@ -311,7 +311,7 @@ BatchEvent = BatchCreated | BatchEnded | BatchClosed | CommandReceived | Command
 StepEvent = StepStarted | StepPhase | StepCompleted | StepHeld | StepFailed | StepInDoubt | FreezeReported
 ControlEvent = ControlSet | ControlEnded | ControlMoved
 EffectEvent = IntentOpened | IntentClosed | TargetSet | TargetConfirmed | Mounted | Unmounted | Moved | LedgerCorrected
-ChangeEvent = ParameterAdjusted
+ChangeEvent = ParameterAdjusted | ModeChanged | StepReleased
 PersonEvent = PromptOpened | AnswerReceived | PromptAnswered | PromptWithdrawn | Noted | ValuesSet | Marked
 AlarmEvent = AlarmRaised | AlarmCleared | AlarmAcknowledged | AlarmReset | AlarmAgain | AlarmSetAside | AlarmSetBack
 InterlockEvent = InterlockTripped | InterlockReset | InterlockBypassed | BypassEnded

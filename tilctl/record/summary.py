@@ -204,6 +204,8 @@ class _Reader:
                 self._remarks.append(Remark(t, "corrected", "", corrected(event)))
             case ev.ParameterAdjusted():
                 self._remarks.append(Remark(t, "adjusted", "", changed(event)))
+            case ev.ModeChanged():
+                self._remarks.append(Remark(t, "mode", "", changed(event)))
             case ev.Noted(exception=True):
                 self._remarks.append(Remark(t, "noted", event.path, event.text))
             case ev.StepFailed():
