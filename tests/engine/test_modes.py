@@ -164,3 +164,71 @@ async def test_a_kill_at_each_event_leaves_it_done_or_not(suite: Story, kind: st
     else:
         assert suite.events("step_released") == [StepReleased("stay/two", verb, *who)]
         await waits(suite, "later")
+
+
+async def test_what_stands_after_a_hold_waits_in_manual_mode_and_may_be_passed_over(suite: Story) -> None:
+    await suite.start("small")
+    await suite.until_flowed("pump_media", 30.0)
+    await mode(suite, "manual")
+    assert (await skip(suite, "fill/first", "refused")).code == "not_waiting", "a dose under way"
+    await suite.do("hold")
+    await suite.until("fill/first", "held")
+    await suite.do("restart")
+    await waits(suite, "fill/first")
+    assert suite.pump("pump_media").run is None, "the rest is not pumped by itself"
+    (wait,) = [wait for wait in suite.controller.status(UNIT)["waits"] if wait["path"] == "fill/first"]
+    assert wait["text"] == "operator: proceed or skip (transfer, held; the batch is in manual mode)"
+    await skip(suite, "fill/first")
+    await waits(suite, "fill/between")
+    (found,) = suite.events("exception_raised", code="skipped")
+    (intent,) = suite.intents("fill/first")
+    assert f"anna (quality), {intent.delivered_ml:.1f} mL delivered: " in found.text
+    assert len(suite.pump("pump_media").log) == 1
+    await mode(suite, "automatic")
+    await suite.until_state("complete")
+
+
+async def test_a_dose_in_doubt_is_a_persons_in_every_mode_and_never_passed_over(suite: Story) -> None:
+    suite.hands.mine = {"reconcile"}
+    await suite.start("small")
+    await suite.until_flowed("pump_media", 40.0)
+    await mode(suite, "manual")
+    suite.faults("scales").silent = True
+    await suite.until_state("held")
+    assert suite.node("fill/first").status == "in_doubt"
+    suite.faults("scales").silent = False
+    await suite.when(lambda: suite.plant_suite.instruments["scales"].status.state == "online", "the scales answer")
+    await suite.do("restart")
+    for _ in range(2):  # asked, held over it, asked again
+        await suite.when(lambda: suite.controller.prompts(UNIT), "a person is asked")
+        assert (await skip(suite, "fill/first", "refused")).code == "not_waiting"
+        await suite.do("hold")
+        assert suite.node("fill/first").status == "held"
+        await suite.do("restart")
+    real = suite.pump("pump_media").log[0].moved_ml
+    await suite.answer("fill/first", delivered=f"{real:.1f} mL", why="weighed", **{"sign.operator": "operator 7"})
+    await waits(suite, "fill/between")
+    assert suite.node("fill/first").status == "complete"
+
+
+async def test_the_question_of_a_step_that_is_passed_over_is_withdrawn(suite: Story) -> None:
+    suite.hands.mine = {"strict"}
+    await suite.start("questions")
+    await suite.until("talk/strict", "acting")
+    await suite.until_state("held")
+    assert suite.node("talk/strict").status == "failed"
+    await mode(suite, "manual")
+    await suite.do("restart")
+    await waits(suite, "talk/strict")
+    (number,) = [prompt["id"] for prompt in suite.controller.prompts(UNIT)]
+    assert f"overdue-{number}" in suite.state.alarms
+    suite.kill_at(lambda record: record.event.kind == "step_released")
+    await asyncio.wait([suite.spawn(skip(suite, "talk/strict", None), "hands:skip")])
+    suite.kill_at(None)
+    await suite.bury()
+    await suite.boot()
+    if suite.runner.state == "held":
+        await suite.do("restart")
+    await waits(suite, "talk/lenient")
+    assert suite.controller.prompts(UNIT) == []
+    assert f"overdue-{number}" not in suite.state.alarms

@@ -378,7 +378,7 @@ class Controller(Units):
         try:
             await slot.note_trends(final=True)
             runner.fire(Machine.RESET, command.reason)
-            await runner.prompts.withdraw_all(f"{slot.name} was reset")
+            runner.prompts.withdraw(f"{slot.name} was reset")
             await runner.batch.record(ev.CommandAnswered(command.id, "done", "", f"{slot.name} is idle"))
             await slot.clear(keep=True)
             self._keep_answers(runner.batch)

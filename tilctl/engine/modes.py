@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import cast
 
+from devices.quantity import show
 from tilctl.engine.adjusting import NOT_IN, unsigned
 from tilctl.engine.pacing import OPERATION
 from tilctl.engine.port import Command, Outcome
@@ -48,7 +49,7 @@ async def release(runner: Runner | None, command: Command) -> Outcome:
     verb = batch.pacing.verb(path)
     refused = unsigned(command, MAY_CHANGE if skip else (), reason=skip) or _not_waiting(runner, path, verb)
     if refused is None and skip:
-        refused = _not_skippable(runner, path, verb)
+        refused = _not_skippable(runner, verb)
     if refused is not None:
         return refused
     if not skip:
@@ -56,9 +57,19 @@ async def release(runner: Runner | None, command: Command) -> Outcome:
         return Outcome("done", "", f"{path} begins")
     # Invariant: in one transaction; what is passed over is on the list for review.
     batch.note(ev.StepReleased(path, "skip", command.reason, command.actor, command.id))
-    text = f"{verb} {path} was passed over by {command.actor}: {command.reason}"
+    runner.prompts.withdraw(f"{path} is passed over", path)
+    text = f"{verb} {path} was passed over by {command.actor}{_done(runner, path)}: {command.reason}"
     await batch.record(ev.ExceptionRaised("skipped", text, path))
     return Outcome("done", "", f"{path} is passed over")
+
+
+def _done(runner: Runner, path: str) -> str:
+    """Return in words what a step that is passed over has done, "" where it had not begun."""
+    state = runner.batch.state
+    if state.node(path) is None:
+        return ""
+    delivered = sum(intent.delivered_ml or 0.0 for intent in state.intents_of(path))
+    return f", {show(round(delivered, 1), 'mL')} delivered" if state.intents_of(path) else ", begun and not complete"
 
 
 def _no_batch(runner: Runner | None, command: Command) -> Outcome | None:
@@ -75,14 +86,9 @@ def _not_waiting(runner: Runner, path: str, verb: str) -> Outcome | None:
     return Outcome("refused", "not_waiting", f"{path} does not wait for a person; what does: {waiting}")
 
 
-def _not_skippable(runner: Runner, path: str, verb: str) -> Outcome | None:
-    """Invariant: only what has not begun is passed over, so never a dose that is under way or in doubt."""
-    state = runner.batch.state
-    if state.mode != "manual":
+def _not_skippable(runner: Runner, verb: str) -> Outcome | None:
+    if runner.batch.state.mode != "manual":
         return Outcome("refused", "not_skippable", "steps are passed over in manual mode only: change the mode first")
     if verb == OPERATION:
         return Outcome("refused", "not_skippable", "an operation is not passed over as a whole: skip its steps")
-    begun = state.node(path) is not None or any(
-        intent.path == path or intent.path.startswith(f"{path}/") for intent in state.intents.values()
-    )
-    return Outcome("refused", "not_skippable", f"{path} has begun: it is not passed over") if begun else None
+    return None

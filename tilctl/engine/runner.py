@@ -273,7 +273,7 @@ class Runner:
 
     async def _ending(self, result: Literal["stopped", "aborted"], reason: str) -> None:
         await self._make_safe()
-        await self.prompts.withdraw_all(f"batch {result}")
+        self.prompts.withdraw(f"batch {result}")
         if self.batch.state.result != result:  # an abort is final, also of a batch that was stopped
             await self.batch.record(ev.BatchEnded(result, reason))
         self._give_back()

@@ -11,7 +11,7 @@ from typing import Any
 
 from recipes.expr import INVALID
 from recipes.model import Operation
-from recipes.steps import AnyVerb
+from recipes.steps import AnyVerb, children
 from tilctl.engine.allocation import take
 from tilctl.engine.batch import Batch
 from tilctl.engine.context import Context
@@ -88,8 +88,7 @@ class Walker:
             return
         self._safe_point()
         context = self._root.at(path, aliases)
-        node = batch.state.node(path)
-        if node is None and (why := await self._not_walked(step, context)):
+        if why := await self._not_walked(step, context):
             # Invariant: in one transaction, or a crash in between would have the step walked after all.
             batch.note(ev.StepStarted(path, step.verb, {"skipped": why}))
             await batch.record(ev.StepCompleted(path, {"skipped": True}))
@@ -110,15 +109,14 @@ class Walker:
         """Return why a step is passed over, "" where it is walked; waits for a person where the mode wants that."""
         if await self._is_false(step, context):
             return step.when or ""
-        if self._batch.pacing.waits(context.path, step.verb):
-            if await self._batch.pacing.turn(context.path, step.verb, self._safe_point) == "skip":
-                return "by a person"
-            if await self._is_false(step, context):  # it may have become so meanwhile
-                return step.when or ""
-        return ""
+        if not self._batch.pacing.waits(context.path, step.verb, inside=bool(children(step))):
+            return ""
+        if await self._batch.pacing.turn(context.path, step.verb, self._safe_point) == "skip":
+            return "by a person"
+        return (step.when or "") if await self._is_false(step, context) else ""  # it may have become so meanwhile
 
     async def _is_false(self, step: AnyVerb, context: Context) -> bool:
-        if step.when is None:
+        if step.when is None or self._batch.state.node(context.path) is not None:
             return False
         await self._batch.caught_up()  # it is judged by what the step will read: an adjustment may be on its way
         return not context.truth(step.when)
