@@ -184,6 +184,13 @@ async def test_what_stands_after_a_hold_waits_in_manual_mode_and_may_be_passed_o
     (intent,) = suite.intents("fill/first")
     assert f"anna (quality), {intent.delivered_ml:.1f} mL delivered: " in found.text
     assert len(suite.pump("pump_media").log) == 1
+    await proceed(suite, "fill/between")
+    await waits(suite, "fill/second")
+    await proceed(suite, "fill/second")
+    await suite.when(lambda: suite.intents("fill/second"), "its dose is ordered")
+    await suite.do("hold")
+    await suite.do("restart")
+    await waits(suite, "fill/second")  # it was told once, for once
     await mode(suite, "automatic")
     await suite.until_state("complete")
 
