@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from pydantic import BaseModel
 
@@ -16,6 +16,9 @@ from recipes.ranges import Range, parse_range
 from recipes.steps import AnyVerb, Choose
 from recipes.syntax import ExprError, Name, every
 from recipes.template import pieces
+
+_WORDS = frozenset({"priority", "then", "source", "as", "use"})
+"""Fields whose word is one of a few of the language, and no name."""
 
 
 def adjusted(parameter: Parameter) -> str:
@@ -37,8 +40,7 @@ def limits_of(parameter: Parameter) -> Range | None:
 def reads(step: AnyVerb, name: str) -> bool:
     """Return whether a step itself reads a parameter, not one inside it."""
     blocks: list[BaseModel] = [step, *(step.cases if isinstance(step, Choose) else ())]
-    found = (each for block in blocks for key, text in flat(block).items() for each in _expressions(key, text))
-    return any(isinstance(node, Name) and node.bare == name for each in found for node in every(each.node))
+    return _read_in(blocks, name)
 
 
 def readers(recipe: Recipe, name: str) -> list[str]:
@@ -48,7 +50,7 @@ def readers(recipe: Recipe, name: str) -> list[str]:
 
 
 def check_adjustable(recipe: Recipe, findings: Findings) -> None:
-    """Report what is declared adjustable and has no sound limits, is read by nothing, or by a guard."""
+    """Report what is declared adjustable and has no sound limits, is read by nothing, or beside the steps."""
     for name, each in recipe.parameters.items():
         if each.adjust is not None:
             _limits(name, each, each.adjust, recipe, findings)
@@ -83,17 +85,26 @@ def _limits(name: str, parameter: Parameter, adjust: Adjust, recipe: Recipe, fin
 
 def _uses(name: str, recipe: Recipe, findings: Findings) -> None:
     path: DataPath = ("parameters", name, "adjust")
-    for index, guard in enumerate(recipe.guards):
-        texts = filter(None, (guard.when, guard.unless))
-        read = (node for text in texts for each in _expressions(("when",), text) for node in every(each.node))
-        if any(isinstance(node, Name) and node.bare == name for node in read):
-            hint = "a guard stays as it was when the batch began: give it a parameter of its own"
-            findings.error("adjust", ("guards", index, "when"), f"guard {guard.id} reads '{name}', an adjustable", hint)
+    beside: list[tuple[str, DataPath, BaseModel]] = [
+        *((f"guard {each.id}", ("guards", index), each) for index, each in enumerate(recipe.guards)),
+        *((f"estimate {each}", ("estimates", each), it) for each, it in recipe.estimates.items()),
+    ]
+    for what, where, block in beside:
+        if _read_in([block], name):
+            hint = "what stands beside the steps stays as it was when the batch began: give it a parameter of its own"
+            findings.error("adjust", where, f"{what} reads '{name}', an adjustable", hint)
     if not readers(recipe, name):
         findings.error("adjust", path, f"no step reads '{name}'", "read it in a step, or drop adjust")
 
 
+def _read_in(blocks: Iterable[BaseModel], name: str) -> bool:
+    found = (each for block in blocks for key, text in flat(block).items() for each in _expressions(key, text))
+    return any(isinstance(node, Name) and node.bare == name for each in found for node in every(each.node))
+
+
 def _expressions(key: Key, text: str) -> Iterator[Expression]:
+    if key[0] in _WORDS or key[0].startswith("on_"):
+        return
     try:
         if key[-1] in PROSE and key[0] != "values":
             yield from (piece for piece in pieces(text) if isinstance(piece, Expression))

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints, model_validator
 
 from devices.alarm import AlarmFields
+from recipes.estimates import Estimate
 from recipes.fields import SOME, Amount, Flag, Frozen, Id, Names, Span, Text
 from recipes.steps import AnyVerb, Choose, Parallel, Step, children
 
@@ -156,6 +157,7 @@ class Recipe(Frozen):
     results: dict[Id, Result] = Field(default_factory=dict[Id, Result])
     clocks: dict[Id, BiologicalClock] = Field(default_factory=dict[Id, BiologicalClock])
     guards: tuple[Guard, ...] = ()
+    estimates: dict[Id, Estimate] = Field(default_factory=dict[Id, Estimate])
     procedure: Annotated[tuple[Operation, ...], SOME]
 
 

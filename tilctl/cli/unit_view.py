@@ -50,6 +50,8 @@ def _status(unit: str, data: Fields) -> Iterator[str]:
         yield f"  {'adjust' if index == 0 else '':8} {one_line(value)} ({one_line(about.removeprefix('; '))})"
     for index, device in enumerate(_each(data, "devices")):
         yield f"  {'devices' if index == 0 else '':8} {_device(device)}"
+    for each in _each(data, "estimates"):
+        yield f"  estimate {_estimate(each)}"
     for index, prompt in enumerate(_each(data, "prompts")):
         yield f"  {'prompts' if index == 0 else '':8} {_headline(prompt)}: {one_line(prompt.get('text'))}"
     legal = ", ".join(one_line(command) for command in cast("list[object]", data.get("legal") or []))
@@ -84,6 +86,26 @@ def _device(device: Fields) -> str:
     reasons = "; ".join(one_line(reason) for reason in cast("list[object]", device.get("reasons") or []))
     since = f" (since {one_line(device['since'])})" if device.get("since") else ""
     return f"{one_line(device.get('device'))} {status}: {reasons}{since}"
+
+
+def _estimate(each: Fields) -> str:
+    """Return what is estimated, and what it is forecast to come to."""
+    text = f"{one_line(each.get('name'))}: {_cells(each) or one_line(each.get('why') or 'unknown')}"
+    end = cast("Fields", each.get("forecast") or {})
+    if each.get("now") is not None and end:
+        found = _cells(end) or one_line(end.get("why") or "unknown")
+        text += f"; when {one_line(end.get('at'))}: {found}"
+        if end.get("floor") is not None:
+            text += f", {_amount(end['floor'], 'cells')} are wanted"
+    refused = cast("list[object]", each.get("not_used") or [])
+    return text + "".join(f"; not used: {one_line(item)}" for item in refused[-1:])
+
+
+def _cells(values: Fields) -> str:
+    if values.get("now") is None:
+        return ""
+    low, high = (_amount(values[key], "") for key in ("low", "high"))
+    return f"{_amount(values['now'], 'cells')} ({low} to {high}, 95 %)"
 
 
 def _prompt(prompt: Fields) -> Iterator[str]:

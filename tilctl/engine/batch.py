@@ -14,6 +14,7 @@ from devices.quantity import parse_as
 from devices.reading import Reading
 from recipes.model import Recipe
 from tilctl.engine.beside import Beside
+from tilctl.engine.estimating import Estimating
 from tilctl.engine.exclusion import Exclusion
 from tilctl.engine.pacing import Pacing
 from tilctl.engine.state import BatchState
@@ -65,8 +66,10 @@ class Batch:
         self._numbered = {"intent": 0, "prompt": 0}  # the last number that was given in this life
         self._last: asyncio.Future[Record] | None = None  # of the newest event that was put on the record
         self._log = structlog.get_logger("batch").bind(batch=name)
+        self.estimating = Estimating(self)
         for record in journal.records():
             self.state.apply(record)
+            self.estimating.apply(record)
         journal.on_commit.append(self._committed)
 
     @property
@@ -166,6 +169,7 @@ class Batch:
 
     def _committed(self, record: Record) -> None:
         self.state.apply(record)
+        self.estimating.apply(record)
         if isinstance(record.event, (Outage, Recovered)):
             self.recent.append(record)
         if isinstance(record.event, IntentClosed):

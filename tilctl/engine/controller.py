@@ -15,6 +15,7 @@ from tilctl.engine.adjusting import adjust
 from tilctl.engine.balancing import correct
 from tilctl.engine.batch import Batch
 from tilctl.engine.binding import Bound, NotBindable, bind, check_devices, check_parameters
+from tilctl.engine.estimating import prepare
 from tilctl.engine.fitness import EXCEPTION, needed, not_good, permissives
 from tilctl.engine.interlock_commands import InterlockCommands
 from tilctl.engine.machine import FINAL, State, legal_commands
@@ -309,6 +310,7 @@ class Controller(Units):
         except NotBindable as error:
             return Outcome("refused", error.code, str(error))
         self._look_at_clock()  # a batch begins by the wall clock, and goes on by itself
+        await prepare(bound.recipe, self.clock)
         batch = await self._create(slot, bound, parameters, command.id)
         try:
             await self.journal.record(ev.BatchTaken(batch.name, slot.name, command.id))

@@ -80,7 +80,7 @@ class ControllerPort(Protocol):
         `ledger` (see `tilctl.engine.balancing.ledger_of`), `adjustable` (`tilctl.engine.adjusting.adjustables`),
         `procedure_mode` (`automatic`, `semi_automatic`, `manual`: how steps begin),
         `interlocks` (of the unit and of shared equipment;
-        `tilctl.guard.judged`).
+        `tilctl.guard.judged`), `estimates` (`tilctl.engine.estimating`).
         """
         ...
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from devices.quantity import parse
 from devices.reading import Quality, Reading
 from recipes.expr import Operand
-from tilctl.engine.batch import Batch
 from tilctl.plant.ledger import Container
+
+if TYPE_CHECKING:
+    from tilctl.engine.batch import Batch
 
 
 class BatchScope:
@@ -36,6 +39,8 @@ class BatchScope:
             return self._container(name, self._aliases[head], attribute)
         if family in self._batch.recipe.containers:
             return self._container(name, head, attribute)
+        if head in self._batch.recipe.estimates:
+            return Operand(name, self._batch.estimating.value(head, attribute), "cells")
         if name in self._batch.state.values:
             value, unit = self._batch.state.values[name]
             return Operand(name, value, unit)

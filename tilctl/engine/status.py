@@ -31,7 +31,7 @@ def status_of(unit: UnitPlant, runner: Runner | None) -> dict[str, Any]:
         return {
             "state": State.IDLE.value, "state_version": 0, "batch": "", "recipe": "", "day": None, "operation": "",
             "path": "", "waits": [], "targets": {}, "controls": {}, "readings": readings, "containers": [],
-            "ledger": {}, "adjustable": [], "procedure_mode": "automatic",
+            "ledger": {}, "adjustable": [], "procedure_mode": "automatic", "estimates": [],
             "legal": [command.value for command in legal_commands(State.IDLE)], "reason": "",
         }  # fmt: skip
     batch, state = runner.batch, runner.batch.state
@@ -55,6 +55,7 @@ def status_of(unit: UnitPlant, runner: Runner | None) -> dict[str, Any]:
         "ledger": ledger_of(batch),
         "adjustable": adjustables(batch),
         "procedure_mode": state.mode,
+        "estimates": batch.estimating.rows(),
         "legal": [command.value for command in legal_commands(runner.state)],
         "reason": state.reason,
         "record": "failed" if batch.record_failed else "ok",

@@ -73,6 +73,8 @@ def _due(node: Node, amount: str, scope: Scope) -> Entry:
 def _condition(batch: Batch, node: Node, step: Wait | Incubate | Repeat, scope: Scope) -> Entry:
     text = step.until or "true"
     entry = _entry(node, f"{step.verb} until {text}")
+    if (staffed := node.phases.get("staffed")) is not None:
+        return entry | {"text": f"{entry['text']}, then for working time", "due": staffed[1]["until"]}
     try:
         expression = compile(text)
         entry["operands"] = _operands(explain(expression, scope), limits(expression, scope))

@@ -265,6 +265,22 @@ class Marked:
     kind: Literal["marked"] = "marked"
 
 
+@dataclass(frozen=True, slots=True)
+class ReadingNoted:
+    """A probe's reading that an estimate uses; `input` is what it is used as: oxygen or capacitance.
+
+    `beside` is what else was known then: for oxygen `renewal` (s), and `gas` (% of oxygen in it) where that is read.
+    """
+
+    estimate: str
+    input: str
+    tag: str
+    value: float
+    unit: str
+    beside: Json = field(default_factory=_json)
+    kind: Literal["reading_noted"] = "reading_noted"
+
+
 # --- guard, trouble, continuity
 
 
@@ -312,7 +328,9 @@ StepEvent = StepStarted | StepPhase | StepCompleted | StepHeld | StepFailed | St
 ControlEvent = ControlSet | ControlEnded | ControlMoved
 EffectEvent = IntentOpened | IntentClosed | TargetSet | TargetConfirmed | Mounted | Unmounted | Moved | LedgerCorrected
 ChangeEvent = ParameterAdjusted | ModeChanged | StepReleased
-PersonEvent = PromptOpened | AnswerReceived | PromptAnswered | PromptWithdrawn | Noted | ValuesSet | Marked
+PersonEvent = (
+    PromptOpened | AnswerReceived | PromptAnswered | PromptWithdrawn | Noted | ValuesSet | Marked | ReadingNoted
+)
 AlarmEvent = AlarmRaised | AlarmCleared | AlarmAcknowledged | AlarmReset | AlarmAgain | AlarmSetAside | AlarmSetBack
 InterlockEvent = InterlockTripped | InterlockReset | InterlockBypassed | BypassEnded
 GuardEvent = AlarmEvent | InterlockEvent | GuardActed | MadeSafe | ExceptionRaised

@@ -90,6 +90,7 @@ def describe(event: ev.Event) -> str:
             | ev.Noted()
             | ev.ValuesSet()
             | ev.Marked()
+            | ev.ReadingNoted()
         ):
             return _of_a_person(event)
         case (
@@ -287,6 +288,8 @@ def _of_a_person(event: ev.PersonEvent) -> str:
             return ", ".join(values) or "no values"
         case ev.Marked():
             return f"mark {event.mark} at {event.t}"
+        case ev.ReadingNoted():
+            return f"estimate {event.estimate}: {event.tag} reads {_value(event.value, event.unit)}"
         case _:
             assert_never(event)
 
