@@ -179,6 +179,46 @@ BROKEN: list[tuple[str, str, list[tuple[str, str]], str]] = [
     ("kind", "error", [("until: day >= 2 d", "until: day")], "condition"),
     ("kind", "error", [("to: b, volume", "to: 'product[plan.kind]', volume")], ""),
     ("choice", "error", [("plan.kind == a", "plan.kind == c")], "never"),
+    (
+        "adjust",
+        "error",
+        [("range: 100..800 mL, source: P", "range: 100..800 mL, adjust: {role: quality, range: 0.1..1 L}, source: P")],
+        "when it starts",
+    ),
+    (
+        "adjust",
+        "error",
+        [("default: 500 mL, range: 100..800 mL", "default: 500 mL, adjust: {role: quality}")],
+        "may be adjusted to anything",
+    ),
+    ("adjust", "error", [("choices: [slow, fast]", "choices: [slow, fast], adjust: {role: quality}")], "no step reads"),
+    (
+        "adjust",
+        "error",
+        [
+            ("range: 100..800 mL, source: P", "range: 100..800 mL, adjust: {role: quality}, source: P"),
+            ("when: station.temperature > 38 degC", "when: media.volume < fill"),
+        ],
+        "a parameter of its own",
+    ),
+    (
+        "adjust",
+        "error",
+        [
+            (
+                "choices: [slow, fast]",
+                "choices: [slow, fast], adjust: {role: quality, range: 1..2}",
+            ),
+            ("text: How many?", "text: 'How many, {style}?'"),
+        ],
+        "any choice",
+    ),
+    (
+        "source-unknown",
+        "error",
+        [("range: 100..800 mL, source: P", "range: 100..800 mL, adjust: {role: quality, source: Q}, source: P")],
+        "declared: P",
+    ),
     ("text", "error", [("{count.tvc} is enough", "{count.tcv} is enough")], "count.tvc"),
     ("text", "error", [("{count.tvc} is enough", "{count.tvc is enough")], "brace"),
     ("container-unknown", "error", [("to: pool, all", "to: poole, all")], "poole"),

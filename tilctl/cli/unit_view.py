@@ -33,6 +33,8 @@ def _status(unit: str, data: Fields) -> Iterator[str]:
     if data.get("mode") not in (None, "normal"):
         why = f": {one_line(data['mode_reason'])}" if data.get("mode_reason") else ""
         yield f"  mode     {one_line(data['mode'])}{why}"
+    if data.get("procedure_mode") not in (None, "automatic"):
+        yield f"  steps    {one_line(data['procedure_mode']).replace('_', '-')}: they wait for a person"
     if data.get("reason"):
         yield f"  reason   {one_line(data['reason'])}"
     if data.get("record") not in (None, "ok"):
@@ -43,6 +45,9 @@ def _status(unit: str, data: Fields) -> Iterator[str]:
         write = _wait if title == "waits" else _alarm
         for index, line in enumerate(line for entry in entries for line in write(entry)):
             yield f"  {title if index == 0 else '':8} {line}"
+    for index, each in enumerate(_each(data, "adjustable")):
+        value, about = f"{each.get('name')} = {each.get('value')}", f"{each.get('label')}; {each.get('limits')}"
+        yield f"  {'adjust' if index == 0 else '':8} {one_line(value)} ({one_line(about.removeprefix('; '))})"
     for index, device in enumerate(_each(data, "devices")):
         yield f"  {'devices' if index == 0 else '':8} {_device(device)}"
     for each in _each(data, "estimates"):

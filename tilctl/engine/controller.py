@@ -11,6 +11,7 @@ from devices.document import DocumentError
 from recipes.catalog import find
 from tilctl import __version__
 from tilctl.engine import alarm_commands, identity, interlock_commands
+from tilctl.engine.adjusting import adjust
 from tilctl.engine.balancing import correct
 from tilctl.engine.batch import Batch
 from tilctl.engine.binding import Bound, NotBindable, bind, check_devices, check_parameters
@@ -19,6 +20,7 @@ from tilctl.engine.fitness import EXCEPTION, needed, not_good, permissives
 from tilctl.engine.interlock_commands import InterlockCommands
 from tilctl.engine.machine import FINAL, State, legal_commands
 from tilctl.engine.machine import Command as Machine
+from tilctl.engine.modes import change_mode, release
 from tilctl.engine.port import SITE, Command, Outcome, StoredAnswer
 from tilctl.engine.prompts import BadAnswer
 from tilctl.engine.reopening import REOPENS, reopen_records, too_little_space
@@ -38,6 +40,10 @@ _PROTECTIVE = ("hold", "stop", "abort")
 _OWN_WORDS = (
     "prompt-answer",
     "correct",
+    "adjust",
+    "mode",
+    "proceed",
+    "skip",
     *interlock_commands.VERBS,
 )  # answered by what they did
 _AFTER: dict[str, frozenset[State]] = {
@@ -204,6 +210,12 @@ class Controller(Units):
                 return await InterlockCommands(self.interlocking, self.clock).carry_out(command)
             case "correct":
                 return await correct(slot.runner, command)
+            case "adjust":
+                return await adjust(slot.runner, command)
+            case "mode":
+                return await change_mode(slot.runner, command)
+            case "proceed" | "skip":
+                return await release(slot.runner, command)
             case "status":
                 state = State.IDLE if slot.runner is None else slot.runner.state
                 return Outcome("done", "", f"{slot.name} is {state.value}")
@@ -368,7 +380,7 @@ class Controller(Units):
         try:
             await slot.note_trends(final=True)
             runner.fire(Machine.RESET, command.reason)
-            await runner.prompts.withdraw_all(f"{slot.name} was reset")
+            runner.prompts.withdraw(f"{slot.name} was reset")
             await runner.batch.record(ev.CommandAnswered(command.id, "done", "", f"{slot.name} is idle"))
             await slot.clear(keep=True)
             self._keep_answers(runner.batch)

@@ -108,12 +108,19 @@ class Prompts:
             raise KeyError(number)
         return number
 
-    async def withdraw_all(self, reason: str) -> None:
-        """Withdraw every question that nobody need answer any more, and every answer that is not in force yet."""
+    def withdraw(self, reason: str, path: str | None = None) -> None:
+        """Withdraw every question that nobody need answer any more, and every answer that is not in force yet.
+
+        `path`: those of this step alone.
+        """
         for prompt in list(self._batch.state.prompts.values()):
+            if path is not None and prompt.path != path:
+                continue
             if not prompt.answered and not prompt.withdrawn and prompt.id not in self._withdrawn:
                 self._withdrawn.add(prompt.id)
                 self._batch.note(ev.PromptWithdrawn(prompt.id, reason))
+                if path is not None and overdue(prompt.id) in self._batch.state.alarms:
+                    self._batch.note(ev.AlarmCleared(overdue(prompt.id)))
 
     def reopened(self) -> None:
         """Do once more what a failed record did not take: answers that came into force meanwhile, and withdrawals."""

@@ -22,7 +22,7 @@ Entry = dict[str, Any]
 
 def describe(batch: Batch, node: Node, step: AnyVerb) -> list[Entry]:
     """Return what an acting step waits for, besides people and shared equipment.  Never raises."""
-    scope = BatchScope(batch, aliases(batch, node.path))
+    scope = BatchScope(batch, aliases(batch, node.path), node.path)
     match step:
         case Wait() if step.for_ is not None:
             return [_entry(node, f"wait for {step.for_}") | _due(node, step.for_, scope)]

@@ -23,6 +23,7 @@ from tilctl.journal.alarms import (
     AlarmSetAside,
     AlarmSetBack,
 )
+from tilctl.journal.changes import ModeChanged, ParameterAdjusted, StepReleased
 from tilctl.journal.controls import ControlEnded, ControlMoved, ControlSet
 from tilctl.journal.interlock_events import BypassEnded, InterlockBypassed, InterlockReset, InterlockTripped
 from tilctl.journal.lifecycle import (
@@ -326,6 +327,7 @@ BatchEvent = BatchCreated | BatchEnded | BatchClosed | CommandReceived | Command
 StepEvent = StepStarted | StepPhase | StepCompleted | StepHeld | StepFailed | StepInDoubt | FreezeReported
 ControlEvent = ControlSet | ControlEnded | ControlMoved
 EffectEvent = IntentOpened | IntentClosed | TargetSet | TargetConfirmed | Mounted | Unmounted | Moved | LedgerCorrected
+ChangeEvent = ParameterAdjusted | ModeChanged | StepReleased
 PersonEvent = (
     PromptOpened | AnswerReceived | PromptAnswered | PromptWithdrawn | Noted | ValuesSet | Marked | ReadingNoted
 )
@@ -333,7 +335,7 @@ AlarmEvent = AlarmRaised | AlarmCleared | AlarmAcknowledged | AlarmReset | Alarm
 InterlockEvent = InterlockTripped | InterlockReset | InterlockBypassed | BypassEnded
 GuardEvent = AlarmEvent | InterlockEvent | GuardActed | MadeSafe | ExceptionRaised
 BatchWideEvent = RegisterEvent | BatchEvent | StepEvent | EffectEvent | ControlEvent | PersonEvent | GuardEvent
-Event = RecordEvent | ContinuityEvent | BatchWideEvent
+Event = RecordEvent | ContinuityEvent | BatchWideEvent | ChangeEvent
 
 
 @cache
