@@ -72,9 +72,13 @@ class StartArgs(Nothing):
 
 
 class AnswerArgs(Nothing):
-    """What `prompt-answer` takes: the prompt and a value for each input, text with its unit or a plain number."""
+    """What `prompt-answer` takes: the prompt and a value for each input, text with its unit or a plain number.
+
+    `batch`: a closed one, whose results are still awaited.
+    """
 
     prompt: Key
+    batch: Annotated[str, Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9_.-]{0,79})?$")] = ""
     inputs: Annotated[dict[Key, Text | int | float | bool], Field(max_length=200)] = {}
 
 

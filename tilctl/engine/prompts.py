@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Any, cast
 
@@ -108,10 +109,18 @@ class Prompts:
             raise KeyError(number)
         return number
 
-    async def withdraw_all(self, reason: str) -> None:
-        """Withdraw every question that nobody need answer any more, and every answer that is not in force yet."""
+    async def withdraw_all(self, reason: str, keep: Collection[str] = ()) -> None:
+        """Withdraw every question that nobody need answer any more, and every answer that is not in force yet.
+
+        `keep`: those that outlast the batch.
+        """
         for prompt in list(self._batch.state.prompts.values()):
-            if not prompt.answered and not prompt.withdrawn and prompt.id not in self._withdrawn:
+            if (
+                prompt.id not in keep
+                and not prompt.answered
+                and not prompt.withdrawn
+                and prompt.id not in self._withdrawn
+            ):
                 self._withdrawn.add(prompt.id)
                 self._batch.note(ev.PromptWithdrawn(prompt.id, reason))
 

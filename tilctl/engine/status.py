@@ -30,7 +30,7 @@ def status_of(unit: UnitPlant, runner: Runner | None) -> dict[str, Any]:
         return {
             "state": State.IDLE.value, "state_version": 0, "batch": "", "recipe": "", "day": None, "operation": "",
             "path": "", "waits": [], "targets": {}, "controls": {}, "readings": readings, "containers": [],
-            "ledger": {},
+            "ledger": {}, "releases": {},
             "legal": [command.value for command in legal_commands(State.IDLE)], "reason": "",
         }  # fmt: skip
     batch, state = runner.batch, runner.batch.state
@@ -52,6 +52,10 @@ def status_of(unit: UnitPlant, runner: Runner | None) -> dict[str, Any]:
             {"name": c.name, "place": c.place, "volume_ml": round(c.volume_ml, 2)} for c in state.ledger if c.mounted
         ],
         "ledger": ledger_of(batch),
+        "releases": {
+            path: {"outcome": lot.outcome, "verdicts": dict(lot.verdicts), "pending": list(lot.pending), "by": lot.by}
+            for path, lot in state.lots.items()
+        },
         "legal": [command.value for command in legal_commands(runner.state)],
         "reason": state.reason,
         "record": "failed" if batch.record_failed else "ok",
