@@ -101,7 +101,8 @@ async def test_conditions_that_fail_reject_and_nobody_can_release_then(suite: St
     await answer(suite, "release", decision="rejected", why="too few", **SIGNED)
     await suite.until_state("complete")
     assert lot(suite)["outcome"] == "rejected"
-    assert [e.text for e in suite.events("exception_raised")] == ["rejected: not met many; pending sterile, clean (too few)"]
+    (exception,) = suite.events("exception_raised")
+    assert exception.text == "rejected: not met many; pending sterile, clean (too few)"
     await answer(suite, "result", sterility="growth", mycoplasma="positive")
     await suite.settle()
     assert lot(suite)["outcome"] == "rejected"
@@ -185,3 +186,25 @@ async def test_a_death_beside_a_late_result_changes_nothing_of_what_it_comes_to(
     assert [event.outcome for event in suite.events("lot_decided")] == ["conditional", outcome]
     assert ("release-reopened" in suite.state.alarms) == (outcome == "reopened")
     assert len([p for p in suite.controller.prompts(UNIT) if p["kind"] == "release"]) == (outcome == "reopened")
+
+
+async def test_rows_of_files_are_known_by_their_marks_over_a_restart(suite: Story) -> None:
+    await conditional(suite)
+    batch, number = suite.runner.batch.name, next(p["id"] for p in suite.controller.prompts(UNIT))
+
+    async def reported(mark: str, expect: str = "done", **more: str) -> None:
+        found = {"sterility": {"time": "2026-01-19T08:30:00Z", "analyst": "Anna", "row": mark}}
+        inputs = {"sterility": "pending", "mycoplasma": "pending"}
+        args = {"prompt": number, "inputs": inputs, "reported": found, **more}
+        await suite.do("prompt-answer", args, expect=expect)
+
+    await reported("one")
+    await reported("two", expect="refused")
+    await suite.power_cut(5.0)
+    assert suite.controller.imported(UNIT) == {batch: ["one"]}
+    await suite.when(lambda: suite.controller.prompts(UNIT), "it is asked for again")
+    number = suite.controller.prompts(UNIT)[0]["id"]
+    await suite.do("reset")
+    await reported("three", batch=batch)
+    await suite.power_cut(5.0)
+    assert suite.controller.imported(UNIT) == {batch: ["three"]}

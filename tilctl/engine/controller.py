@@ -16,6 +16,7 @@ from tilctl.engine.batch import Batch
 from tilctl.engine.binding import Bound, NotBindable, bind, check_devices, check_parameters
 from tilctl.engine.fitness import EXCEPTION, needed, not_good, permissives
 from tilctl.engine.interlock_commands import InterlockCommands
+from tilctl.engine.lots import MARKS_KEPT, marks_of
 from tilctl.engine.machine import FINAL, State, legal_commands
 from tilctl.engine.machine import Command as Machine
 from tilctl.engine.port import SITE, Command, Outcome, StoredAnswer
@@ -81,6 +82,21 @@ class Controller(Units):
         """Return the open prompts of a unit, oldest first."""
         runner = self._slots[unit].runner
         return [] if runner is None else [p.spec for p in runner.batch.state.prompts.values() if p.open]
+
+    def imported(self, unit: str) -> dict[str, list[str]]:
+        """Return the marks of the rows of results that were taken, of the batch and of closed ones."""
+        runner = self._slots[unit].runner
+        found = self.lots.imported(unit)
+        if runner is not None:
+            state = runner.batch.state
+            marks = [
+                mark
+                for command in state.commands.values()
+                if (answer := state.answers.get(command.command_id)) is not None and answer.status == "done"
+                for mark in marks_of(command)
+            ]
+            found[runner.batch.name] = marks[-MARKS_KEPT:]
+        return found
 
     def known_command(self, unit: str, command_id: str) -> StoredAnswer | None:
         """Return what is on record of a command."""

@@ -10,9 +10,8 @@ from recipes.expr import ExprError, Operand
 from recipes.release import PENDING, Condition
 from recipes.releasing import outstanding, verdict
 from tilctl.engine.port import Command, Outcome
-from tilctl.engine.prompts import BadAnswer, check_answer
+from tilctl.engine.prompts import BadAnswer, check_inputs
 from tilctl.engine.releases import ALARM, signature
-from tilctl.engine.state import Prompt, parse_time
 from tilctl.guard.desk import Desk
 from tilctl.journal import events as ev
 from tilctl.journal.chain import Record
@@ -20,6 +19,10 @@ from tilctl.journal.store import Journal
 
 SIGN = "sign"
 """The question that a lot which is re-opened asks: that its rejection is signed."""
+
+
+MARKS_KEPT = 1000  # rows of files of results that are known by their marks, of one batch
+BATCHES_KEPT = 50  # closed batches whose marks are known
 
 
 @dataclass
@@ -41,6 +44,9 @@ class Lots:
 
     def __init__(self) -> None:
         self._lots: dict[tuple[str, str], _Lot] = {}
+        self._units: dict[str, str] = {}  # closed batch -> its unit
+        self._asked: dict[str, tuple[str, list[str]]] = {}  # command -> closed batch and marks, not answered yet
+        self._marks: dict[str, list[str]] = {}  # closed batch -> marks of the rows that were taken
 
     def take(self, record: Record) -> None:
         """Take in what the site's record says of a lot."""
@@ -50,6 +56,15 @@ class Lots:
                 values = {name: list(given) for name, given in event.values.items()}
                 lot = _Lot(event, "conditional", dict(event.verdicts), list(event.pending), values, prompts)
                 self._lots[event.batch, event.path] = lot
+                self._units[event.batch] = event.unit
+            case ev.CommandReceived() as event if event.args.get("batch") and (marks := marks_of(event)):
+                self._asked[event.command_id] = (str(event.args["batch"]), marks)
+            case ev.CommandAnswered() as event if event.command_id in self._asked:
+                batch, marks = self._asked.pop(event.command_id)
+                if event.status == "done":
+                    self._marks[batch] = [*self._marks.pop(batch, []), *marks][-MARKS_KEPT:]
+                while len(self._marks) > BATCHES_KEPT:
+                    del self._marks[next(iter(self._marks))]
             case ev.LotAnswered() as event if (lot := self._lots.get((event.batch, event.path))) is not None:
                 lot.outcome, lot.verdicts, lot.pending = event.outcome, dict(event.verdicts), list(event.pending)
                 _answered(lot, event)
@@ -58,9 +73,9 @@ class Lots:
             case _:
                 pass
 
-    def holds(self, batch: str) -> bool:
-        """Whether a lot of this batch is kept here."""
-        return any(name == batch for name, _ in self._lots)
+    def imported(self, unit: str) -> dict[str, list[str]]:
+        """Return the marks of the rows of results that were taken for closed batches of a unit."""
+        return {batch: list(marks) for batch, marks in self._marks.items() if self._units.get(batch) == unit}
 
     def rows(self, unit: str) -> list[dict[str, Any]]:
         """Return the lots of a unit that await something: batch, path, outcome, pending, verdicts, prompts."""
@@ -93,10 +108,8 @@ class Lots:
             asked = sorted({each for (name, _), lot in self._lots.items() if name == batch for each in lot.prompts})
             return Outcome("refused", "no_prompt", f"no open prompt {number!r} of {batch} (open: {', '.join(asked)})")
         spec = lot.prompts[number]
-        moment = parse_time(str(spec["asked"])) if "asked" in spec else parse_time("1970-01-01T00:00:00Z")
-        prompt = Prompt(number, lot.awaited.path, str(spec.get("kind")), str(spec.get("text")), spec, moment, None)
         try:
-            inputs = check_answer(prompt, dict(command.args.get("inputs", {})))
+            inputs = check_inputs(spec["inputs"], dict(command.args.get("inputs", {})))
         except BadAnswer as error:
             return Outcome("refused", "bad_answer", str(error))
         event = _judged(lot, number, command, inputs)
@@ -107,6 +120,12 @@ class Lots:
         if event.outcome == "rejected":
             desk.clear(alarm_of(batch))
         return Outcome("done", "", f"prompt {number} of {batch} is answered: the lot is {event.outcome}")
+
+
+def marks_of(command: ev.CommandReceived) -> list[str]:
+    """Return the marks of the rows of a file of results that an answer was made of."""
+    reported: Mapping[str, Mapping[str, Any]] = command.args.get("reported") or {}
+    return [str(each["row"]) for each in reported.values() if each.get("row")]
 
 
 def alarm_of(batch: str) -> str:

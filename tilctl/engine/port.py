@@ -95,6 +95,10 @@ class ControllerPort(Protocol):
         """Return the open prompts of a unit, oldest first; each has at least `id`."""
         ...
 
+    def imported(self, unit: str) -> dict[str, list[str]]:
+        """Return the rows of files of results that were taken, by their marks: batch -> marks, the newest."""
+        ...
+
     def known_command(self, unit: str, command_id: str) -> StoredAnswer | None:
         """Return what is on record of a command id of this unit's present batch or of the site, None if nothing."""
         ...
