@@ -103,6 +103,12 @@ def estimating(**more: str) -> tuple[str, str]:
     return "procedure:\n", f"estimates:\n  cells: {{{fields}}}\nprocedure:\n"
 
 
+def released(when: str) -> list[tuple[str, str]]:
+    """Return the change that puts a release by one condition before the balance."""
+    step = f"  - release: {{id: lot, conditions: {{clean: {{when: {when}}}}}}}"
+    return [("  - balance:", f"{step}\n  - balance:")]
+
+
 # code, severity, what is changed in the good recipe, part of the message or hint
 BROKEN: list[tuple[str, str, list[tuple[str, str]], str]] = [
     ("schema", "error", [("title: A small one", "titel: A small one")], "titel"),
@@ -343,6 +349,22 @@ BROKEN: list[tuple[str, str, list[tuple[str, str]], str]] = [
         "warning",
         [("  - balance:", "  - wait: {id: clean, until: count.sterility == no_growth}\n  - balance:")],
         "known",
+    ),
+    ("release-pending", "error", released("count.sterility == no_growth"), "add pending: [count.sterility]"),
+    ("release-result", "error", released("count.tvc > 1 cells, pending: count.ph"), "results: count.tvc"),
+    ("release-result", "error", released("count.tvc > 1 cells, pending: count.sterility"), "does not read"),
+    (
+        "release-loop",
+        "error",
+        [
+            (
+                "      - transfer: {id: fill",
+                """\
+      - release: {id: lot, conditions: {clean: {when: count.tvc > 0 cells}}}
+      - transfer: {id: fill""",
+            )
+        ],
+        "after the loop",
     ),
     (
         "parallel-clash",

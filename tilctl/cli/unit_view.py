@@ -54,6 +54,8 @@ def _status(unit: str, data: Fields) -> Iterator[str]:
         yield f"  estimate {_estimate(each)}"
     for index, prompt in enumerate(_each(data, "prompts")):
         yield f"  {'prompts' if index == 0 else '':8} {_headline(prompt)}: {one_line(prompt.get('text'))}"
+    for index, line in enumerate(_lots(data)):
+        yield f"  {'releases' if index == 0 else '':8} {line}"
     legal = ", ".join(one_line(command) for command in cast("list[object]", data.get("legal") or []))
     if legal:
         yield f"  next     {legal}"
@@ -79,6 +81,19 @@ def _alarm(alarm: Fields) -> Iterator[str]:
     words = [alarm.get("priority"), alarm.get("alarm"), alarm.get("text")]
     since = f" (since {one_line(alarm['since'])})" if alarm.get("since") else ""
     yield f"{one_line(words[0])} {one_line(words[1])}: {one_line(words[2])}{since}"
+
+
+def _lots(data: Fields) -> Iterator[str]:
+    releases = cast("Mapping[str, Fields]", data.get("releases") or {})
+    for path, lot in releases.items():
+        yield f"{one_line(path)} {_lot(lot)}"
+    for lot in _each(data, "lots"):
+        yield f"{one_line(lot.get('path'))} of {one_line(lot.get('batch'))} {_lot(lot)}"
+
+
+def _lot(lot: Fields) -> str:
+    awaited = ", ".join(one_line(name) for name in cast("list[object]", lot.get("pending") or []))
+    return f"{one_line(lot.get('outcome'))}" + (f"; awaited: {awaited}" if awaited else "")
 
 
 def _device(device: Fields) -> str:

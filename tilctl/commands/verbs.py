@@ -75,11 +75,24 @@ class StartArgs(Nothing):
     parameters: Annotated[dict[Key, Text], Field(max_length=200)] = {}
 
 
+class Reported(Nothing):
+    """When a result was found and by whom; `row` marks the row of the file that it came from."""
+
+    time: Annotated[str, Field(max_length=80)]
+    analyst: Annotated[str, Field(max_length=200)]
+    row: Annotated[str, Field(max_length=80)] = ""
+
+
 class AnswerArgs(Nothing):
-    """What `prompt-answer` takes: the prompt and a value for each input, text with its unit or a plain number."""
+    """What `prompt-answer` takes: the prompt and a value for each input, text with its unit or a plain number.
+
+    `batch`: a closed one, whose results are still awaited.  `reported`: who found what when, for the record.
+    """
 
     prompt: Key
+    batch: Annotated[str, Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9_.-]{0,79})?$")] = ""
     inputs: Annotated[dict[Key, Text | int | float | bool], Field(max_length=200)] = {}
+    reported: Annotated[dict[Key, Reported], Field(max_length=200)] = {}
 
 
 class PersonArg(Nothing):

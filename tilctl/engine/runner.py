@@ -21,6 +21,7 @@ from tilctl.engine.errors import InDoubt, ProcedureEnd, SafePoint, StepError
 from tilctl.engine.freezing_run import FreezingRuns
 from tilctl.engine.machine import DONE, FAULT, FINAL, SAFE_STATES, Command, State, next_state
 from tilctl.engine.prompts import Prompts
+from tilctl.engine.releases import Releases
 from tilctl.engine.safekeeper import Safekeeper
 from tilctl.engine.standing import Standing
 from tilctl.engine.state import StepStatus
@@ -69,6 +70,7 @@ class Runner:
         self._asked_again = False
         self.standing = Standing(self)
         self.controls = Controls(self)
+        self.releases = Releases(batch, self.prompts, self.alarm, self.clear)
         self._log = structlog.get_logger("runner").bind(batch=batch.name)
 
     # --- what people and the guard may cause ----------------------------------------------------------------------
@@ -163,7 +165,14 @@ class Runner:
         """
         tasks = [
             task
-            for task in (self._walk, self._transient, self._safekeeper.task, *self.standing.tasks, *self.controls.tasks)
+            for task in (
+                self._walk,
+                self._transient,
+                self._safekeeper.task,
+                *self.standing.tasks,
+                *self.controls.tasks,
+                *self.releases.tasks,
+            )
             if task is not None
         ]
         for task in tasks:
@@ -273,7 +282,7 @@ class Runner:
 
     async def _ending(self, result: Literal["stopped", "aborted"], reason: str) -> None:
         await self._make_safe()
-        self.prompts.withdraw(f"batch {result}")
+        self.prompts.withdraw(f"batch {result}", keep=self.releases.kept())
         if self.batch.state.result != result:  # an abort is final, also of a batch that was stopped
             await self.batch.record(ev.BatchEnded(result, reason))
         self._give_back()

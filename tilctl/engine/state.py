@@ -143,6 +143,7 @@ class BatchState:
         self.closed_twice: list[int] = []  # intents; never happens
         self.freezing: dict[int, list[ev.FreezeSampled]] = {}  # intent -> what was seen of its run, in order
         self.prompts: dict[str, Prompt] = {}
+        self.lots: dict[str, ev.LotDecided] = {}  # path of a release -> how its lot stands
         self.book = AlarmBook()
         self.alarms = self.book.active  # those whose condition holds
         self.commands: dict[str, ev.CommandReceived] = {}
@@ -260,6 +261,8 @@ class BatchState:
                 self.commands[event.command_id] = event
             case ev.CommandAnswered():
                 self.answers[event.command_id] = event
+            case ev.LotDecided():
+                self.lots[event.path] = event
             case ev.BatchEnded():
                 self.result, self.reason = event.result, event.reason
             case ev.BatchClosed():

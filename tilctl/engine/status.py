@@ -31,7 +31,7 @@ def status_of(unit: UnitPlant, runner: Runner | None) -> dict[str, Any]:
         return {
             "state": State.IDLE.value, "state_version": 0, "batch": "", "recipe": "", "day": None, "operation": "",
             "path": "", "waits": [], "targets": {}, "controls": {}, "readings": readings, "containers": [],
-            "ledger": {}, "adjustable": [], "procedure_mode": "automatic", "estimates": [],
+            "ledger": {}, "adjustable": [], "procedure_mode": "automatic", "estimates": [], "releases": {},
             "legal": [command.value for command in legal_commands(State.IDLE)], "reason": "",
         }  # fmt: skip
     batch, state = runner.batch, runner.batch.state
@@ -56,6 +56,10 @@ def status_of(unit: UnitPlant, runner: Runner | None) -> dict[str, Any]:
         "adjustable": adjustables(batch),
         "procedure_mode": state.mode,
         "estimates": batch.estimating.rows(),
+        "releases": {
+            path: {"outcome": lot.outcome, "verdicts": dict(lot.verdicts), "pending": list(lot.pending), "by": lot.by}
+            for path, lot in state.lots.items()
+        },
         "legal": [command.value for command in legal_commands(runner.state)],
         "reason": state.reason,
         "record": "failed" if batch.record_failed else "ok",

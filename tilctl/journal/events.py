@@ -52,6 +52,7 @@ from tilctl.journal.lifecycle import (
     StateChanged,
     Weighed,
 )
+from tilctl.journal.releases import LotAnswered, LotAwaited, LotDecided
 from tilctl.journal.volumes import LedgerCorrected, Mounted, Moved, Unmounted
 
 Json = dict[str, Any]
@@ -326,6 +327,7 @@ RegisterEvent = BatchTaken | BatchPutAway | DeviceStatus
 BatchEvent = BatchCreated | BatchEnded | BatchClosed | CommandReceived | CommandRefused | CommandAnswered | StateChanged
 StepEvent = StepStarted | StepPhase | StepCompleted | StepHeld | StepFailed | StepInDoubt | FreezeReported
 ControlEvent = ControlSet | ControlEnded | ControlMoved
+LotEvent = LotDecided | LotAwaited | LotAnswered
 EffectEvent = IntentOpened | IntentClosed | TargetSet | TargetConfirmed | Mounted | Unmounted | Moved | LedgerCorrected
 ChangeEvent = ParameterAdjusted | ModeChanged | StepReleased
 PersonEvent = (
@@ -334,7 +336,9 @@ PersonEvent = (
 AlarmEvent = AlarmRaised | AlarmCleared | AlarmAcknowledged | AlarmReset | AlarmAgain | AlarmSetAside | AlarmSetBack
 InterlockEvent = InterlockTripped | InterlockReset | InterlockBypassed | BypassEnded
 GuardEvent = AlarmEvent | InterlockEvent | GuardActed | MadeSafe | ExceptionRaised
-BatchWideEvent = RegisterEvent | BatchEvent | StepEvent | EffectEvent | ControlEvent | PersonEvent | GuardEvent
+BatchWideEvent = (
+    RegisterEvent | BatchEvent | StepEvent | EffectEvent | ControlEvent | PersonEvent | LotEvent | GuardEvent
+)
 Event = RecordEvent | ContinuityEvent | BatchWideEvent | ChangeEvent
 
 

@@ -82,6 +82,8 @@ def describe(event: ev.Event) -> str:
             return _of_a_control(event)
         case ev.ParameterAdjusted() | ev.ModeChanged() | ev.StepReleased():
             return changed(event)
+        case ev.LotDecided() | ev.LotAwaited() | ev.LotAnswered():
+            return _of_a_lot(event)
         case (
             ev.PromptOpened()
             | ev.AnswerReceived()
@@ -237,6 +239,20 @@ def _of_a_control(event: ev.ControlEvent) -> str:
         case ev.ControlMoved():
             moved = f"target {event.tag} = {_value(event.value, event.unit)}"
             return f"{event.of} is {_value(event.reading)}: {moved}"
+        case _:
+            assert_never(event)
+
+
+def _of_a_lot(event: ev.LotEvent) -> str:
+    awaited = f"; awaited: {', '.join(event.pending)}" if event.pending else ""
+    match event:
+        case ev.LotDecided():
+            return f"the lot is {event.outcome}, by {event.by}{_because(event.text)}{awaited}"
+        case ev.LotAwaited():
+            return f"the lot of {event.batch} is conditional{awaited}; it is decided here from now on"
+        case ev.LotAnswered():
+            given = f"answer to {event.prompt} of {event.batch} by {event.by}: {_data(event.inputs)}"
+            return f"{given}; the lot is {event.outcome}{awaited}"
         case _:
             assert_never(event)
 
