@@ -293,7 +293,11 @@ class VolumeCheck:
 
     def _lasts(self, step: verbs.Transfer, most_ml: float, state: State, path: DataPath) -> None:
         """Note the longest that a transfer takes: a loop's body is walked several times."""
-        slowest = self._bound(step.rate, state).low
+        rate = self._bound(step.rate, state)
+        if rate.high <= 0.0:
+            message = f"at a rate of '{step.rate}' nothing is ever moved"
+            self._say("quantity", (*path, "rate"), message, "give a rate above 0 mL/min")
+        slowest = rate.low
         settle = 0.0 if step.settle is None else self._bound(step.settle, state).high
         pumps = max(0.0, most_ml) / slowest if slowest > 0.0 else math.inf
         self.seconds[path] = max(self.seconds.get(path, 0.0), settle + pumps)

@@ -90,6 +90,49 @@ async def test_what_was_done_is_on_the_record_and_not_again_while_nothing_change
     assert not any(each["error"] for each in suite.events("made_safe")[-1].outcomes)
 
 
+async def unsafe(suite: Story) -> None:
+    """Have a batch run again whose valves of the waste line could not be closed."""
+    suite.announced = {"protective_write_failed"}
+    suite.check_safe = False
+    await suite.start("still", wait="2 h")
+    await suite.until("stay/one", "acting")
+    suite.faults("valves_waste").silent = True
+    await suite.do("hold")
+    await suite.when(lambda: NOT_CLOSED in suite.state.alarms, "it is told", within=60.0)
+    await suite.do("restart")
+    await asyncio.sleep(60.0)
+    assert NOT_CLOSED in suite.state.alarms
+
+
+NOT_CLOSED = "not-safe-valves_waste"
+
+
+async def test_what_is_not_safe_when_a_person_restarts_is_tried_on(suite: Story) -> None:
+    await unsafe(suite)
+    suite.plant.pumps["pump_waste"].delivery = 3  # as a fault or a hand left it
+    suite.faults("valves_waste").silent = False
+    await suite.when(lambda: NOT_CLOSED not in suite.state.alarms, "it is safe", within=60.0)
+    assert suite.runner.state == "running"
+    assert suite.plant.pumps["pump_waste"].delivery == 0
+
+
+async def test_what_a_step_uses_is_not_made_safe_beneath_it(suite: Story) -> None:
+    await unsafe(suite)
+    async with suite.runner.batch.exclusion.alone("stay/other", ["valves_waste"]):
+        suite.faults("valves_waste").silent = False
+        await asyncio.sleep(60.0)
+        assert NOT_CLOSED in suite.state.alarms
+    await suite.when(lambda: NOT_CLOSED not in suite.state.alarms, "it is safe", within=60.0)
+
+
+async def test_a_controller_that_comes_back_tries_on_what_was_not_safe(suite: Story) -> None:
+    await unsafe(suite)
+    suite.faults("valves_waste").silent = False
+    await suite.power_cut()
+    await suite.when(lambda: suite.runner.state == "running", "it goes on by itself", within=60.0)
+    await suite.when(lambda: NOT_CLOSED not in suite.state.alarms, "it is safe", within=60.0)
+
+
 # --- what must never be -----------------------------------------------------------------------------------------------
 
 

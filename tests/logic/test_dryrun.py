@@ -70,6 +70,13 @@ def test_of_a_family_with_a_fixed_number_all_are_mounted() -> None:
     assert (course.ended, list(course.moved_ml)) == ("complete", [("medium", "rep")])
 
 
+def test_a_rate_of_nothing_ends_it_where_a_controller_would_hold() -> None:
+    rate = "- let: {id: slow, values: {rate: (turns - 3) * 1 mL/min}}"
+    full = "transfer: {id: full, from: medium, to: 'rep[2]', volume: 50 mL, rate: slow.rate, source: P}"
+    course = tried(rate.removeprefix("- "), full)
+    assert "at 0 mL/min nothing is ever moved" in course.reason
+
+
 def hours(course: Course, path: str) -> list[float]:
     """Return when the steps of a path (a pattern) began, in hours after day 0."""
     zero = course.marks["day0"]

@@ -329,6 +329,7 @@ BROKEN: list[tuple[str, str, list[tuple[str, str]], str]] = [
     ("overfill", "error", [("volume: fill,", "volume: 1050 mL,")], "pumps stop at 98% of it"),
     ("overfill-possible", "warning", [("range: 100..800 mL", "range: 100..980 mL")], "min(...)"),
     ("dose-unprovable", "warning", [("volume: share.volume", "volume: 2 mL")], "shown"),
+    ("quantity", "error", [("rate: 50 mL/min", "rate: 0 mL/min")], "above 0 mL/min"),
     (
         "perfusion-small",
         "warning",

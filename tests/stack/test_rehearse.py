@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from simulators.faults.model import Fault
-from tests.stack.told import found, told
+from tests.stack.told import events, found, told
 from tilctl.cli.main import main
 from tilctl.cli.rehearsing import campaign
 from tilctl.cli.rehearsing.cuts import KINDS, Cut, plan
@@ -65,6 +65,14 @@ def test_killed_at_the_boundary_of_any_kind_of_event(tmp_path: Path, kind: str, 
     assert result.violations == []
     assert result.outcome == "complete"
     assert result.kills >= 2
+
+
+def test_killed_while_the_record_is_put_away_the_next_start_closes_it_and_nothing_differs(tmp_path: Path) -> None:
+    cuts = (Cut("step_started", 2, "abort", after=1.0), Cut("command_answered", 3, "event", outage=20.0))
+    result = told(tmp_path, cuts=cuts)
+    assert (result.outcome, result.kills, result.violations) == ("aborted", 1, [])
+    assert events(tmp_path, "command_answered")[-1]["command_id"].startswith("reset")
+    assert events(tmp_path, "batch_closed")
 
 
 def test_a_kill_without_an_outage_costs_the_batch_nothing(tmp_path: Path) -> None:

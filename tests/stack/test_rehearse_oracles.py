@@ -121,6 +121,13 @@ def says(t: float, text: str) -> Step:
     return t, lambda s: s.says("", text)
 
 
+NOT_SAFE = "not-safe-valves_media valves_media could not be made safe"
+
+
+def clears(t: float) -> Step:
+    return t, lambda s: s.clears("not-safe-valves_media")
+
+
 CASES: list[tuple[list[Step], bool]] = [
     ([OPENS, DOUBTED], False),  # it was said, and nothing had happened
     ([OPENS, fault(150, "scales", "offset", 20, point="mass_1", by=9.0), CLOSES], False),  # nothing was said
@@ -138,10 +145,15 @@ CASES: list[tuple[list[Step], bool]] = [
             OPENS,
             DOUBTED,
             fault(300, "pump_media", "slow_drip", 30, rate=1.0),
-            says(400, "not-safe-valves_media valves_media could not be made safe"),
+            says(400, NOT_SAFE),
         ],
         True,
     ),
+    # an alarm that stands says so all the time, and no longer
+    ([OPENS, CLOSES, says(250, NOT_SAFE), fault(300, "pump_media", "slow_drip", 30, rate=1.0)], True),
+    ([OPENS, CLOSES, says(250, NOT_SAFE), fault(300, "pump_media", "slow_drip", 30, rate=1.0), clears(400)], True),
+    ([OPENS, CLOSES, says(250, NOT_SAFE), clears(280), fault(300, "pump_media", "slow_drip", 30, rate=1.0)], False),
+    ([OPENS, CLOSES, says(250, NOT_SAFE)], False),
     ([OPENS, CLOSES, fault(300, "scales", "leak", 30, port=1.0, rate=9.0)], False),
     (
         [

@@ -62,6 +62,10 @@ class Exclusion:
             self._claims.remove(claim)
             self.look()
 
+    def free(self, name: str) -> bool:
+        """Whether nobody has or has asked for something, and no dose is about it."""
+        return name not in self._open_doses() and not any(name in claim.needs for claim in self._claims)
+
     def look(self) -> None:
         """Grant what can be granted now."""
         for claim in self._claims:

@@ -22,7 +22,7 @@ def enough(intent: Intent) -> float:
 
 
 def not_safe(device: str) -> str:
-    """Return the alarm of a device that did not take what makes it safe; while the batch is held it is tried again."""
+    """Return the alarm of a device that did not take what makes it safe; it is tried again."""
     return f"not-safe-{device}"
 
 

@@ -140,6 +140,7 @@ class Runner:
     def resume_walk(self) -> None:
         """Go on walking in the present (running) state: after boot, when every step may resume."""
         self._walk = asyncio.create_task(self._walking(), name=f"walk:{self.batch.name}")
+        self._safekeeper.goes_on()
 
     def go_on(self) -> None:
         """Go on after boot where every step may: walk, in Pausing to the next safe point, or finish restarting."""

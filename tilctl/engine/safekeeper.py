@@ -16,6 +16,8 @@ SAFE_AGAIN = 5.0  # s between tries to make a silent device safe
 SAFE_AGAIN_MOST = 900.0
 """s between tries to give a value to one that answers and does not take it: its memory may wear, 100 changes a day."""
 
+ENDS = ("stop", "close")  # commands that end a flow, whatever a batch does
+
 _Output = tuple[str, str]
 """Device and command."""
 
@@ -57,6 +59,18 @@ class Safekeeper:
         What a device did not take is tried again until it does, or it is not wanted.
         """
         await self._apply(only)
+        self._try_on()
+
+    def goes_on(self) -> None:
+        """Try on what the record says is not safe, while the batch goes on: its lines that nothing uses."""
+        lines = self._batch.plant.site.lines
+        ends = [*((line.pump, "stop") for line in lines), *((line.valves, "close") for line in lines)]
+        for output in dict.fromkeys(ends):
+            if not_safe(output[0]) in self._batch.state.alarms:
+                self._failing.setdefault(output, _Again(self._batch.clock.monotonic(), SAFE_AGAIN))
+        self._try_on()
+
+    def _try_on(self) -> None:
         if self._failing and (self.task is None or self.task.done()):
             self.task = asyncio.create_task(self._keep_trying(), name=f"make-safe:{self._batch.name}")
             self.task.add_done_callback(self._ended)
@@ -98,17 +112,34 @@ class Safekeeper:
     async def _keep_trying(self) -> None:
         """Invariant: Held means the declared outputs; a device that was silent gets them as soon as it answers.
 
-        Each is tried for itself: one that is silent spends no memory of another that has what it should.
+        Each is tried for itself: one that is silent spends no memory of another that has what it should.  Once the
+        batch goes on, pumps and valves are tried further, and values are not.
         """
         clock = self._batch.clock
-        while self._failing and self._wanted():
+        while self._failing:
             # Invariant: never longer, also for what is tried seldom: something else may be failing by then.
             wait = min(again.at for again in self._failing.values()) - clock.monotonic()
             await clock.sleep(min(max(wait, 0.0), SAFE_AGAIN))
             due = {output for output, again in self._failing.items() if again.at <= clock.monotonic()}
-            if due and self._wanted():
-                await self._apply(due)
-        self._failing.clear()
+            if self._wanted():
+                if due:
+                    await self._apply(due)
+                continue
+            for output in list(self._failing):
+                if output[1] not in ENDS:
+                    del self._failing[output]
+            for output in sorted(due & self._failing.keys()):
+                await self._apply_unused(output)
+
+    async def _apply_unused(self, output: _Output) -> None:
+        """Stop or close what no step uses; what one uses is stopped and closed by it."""
+        exclusion = self._batch.exclusion
+        if not exclusion.free(output[0]):
+            self._failing[output] = _Again(self._batch.clock.monotonic() + SAFE_AGAIN, SAFE_AGAIN)
+            return
+        # Invariant: nothing is closed under a dose: no step begins one with it meanwhile.
+        async with exclusion.alone("make-safe", (output[0],)):
+            await self._apply({output})
 
     def _takes_no_value(self, failed: Protected) -> bool:
         """Tell whether a device answers, and what it did not take is a value; a stop is tried again at once."""

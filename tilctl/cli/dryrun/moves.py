@@ -44,6 +44,8 @@ async def _transfer(run: Run, step: verbs.Transfer, path: str, aliases: Aliases)
     if step.settle is not None:
         await run.pass_s(run.number(path, step.settle, aliases))
     rate = run.number(path, step.rate, aliases)
+    if rate <= 0.0:
+        raise StepError(f"{path}: at {rate:g} mL/min nothing is ever moved", "give a rate above 0 mL/min")
     moved = 0.0
     async for share in run.liquids.doses(step, source.name, target.name, wanted, tolerance, rate, run.pass_s):
         run.known.moved(source.name, target.name, share)

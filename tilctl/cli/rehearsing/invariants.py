@@ -96,6 +96,8 @@ class Invariants:
                 self.times.marked(event)
             case ev.AlarmRaised() as event:
                 self._alarm(event)
+            case ev.AlarmCleared() as event:
+                self.doses.suspicion.clears(event.alarm)
             case ev.ExceptionRaised() as event:
                 self.doses.suspicion.says(event.path, event.text)
             case ev.StepFailed() | ev.StepInDoubt() as event:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from simulators.faults.model import Fault
+from tilctl.engine.intents import not_safe
 from tilctl.engine.state import Intent
 
 AT_PUMP = ("slip", "slow_drip", "occlusion", "bag_empty", "counter_reset", "clamp_stuck")
@@ -66,6 +67,7 @@ class Suspicion:
     _touches: dict[int, Touch] = field(default_factory=dict[int, Touch])
     _named: dict[str, float] = field(default_factory=dict[str, float])  # container -> when the record named it last
     _settled: dict[str, float] = field(default_factory=dict[str, float])  # container -> up to when all is explained
+    _standing: set[str] = field(default_factory=set[str])  # alarms that say, for as long as they stand: it may flow
 
     # --- what happens ---------------------------------------------------------------------------------------------
 
@@ -101,6 +103,8 @@ class Suspicion:
     def says(self, path: str, text: str) -> None:
         """Take note of an alarm or exception: at a step's path, naming containers or instruments."""
         now = self.now()
+        if text.startswith(not_safe("")):
+            self._standing.add(text.partition(" ")[0])
         last = {touch.pump: touch.number for touch in self._touches.values()}
         for touch in self._touches.values():
             recent = touch.number == last[touch.pump] or touch.until == math.inf
@@ -118,8 +122,16 @@ class Suspicion:
 
     # --- what follows ---------------------------------------------------------------------------------------------
 
+    def clears(self, alarm: str) -> None:
+        """Take note of the end of an alarm: what it says holds up to now."""
+        if alarm in self._standing:
+            self.says("", alarm)
+            self._standing.discard(alarm)
+
     def explains(self, container: str, port: int) -> bool:
         """Tell whether a ledger may be wrong about a container; what was explained once explains nothing further."""
+        for alarm in self._standing:
+            self.says("", alarm)
         touches = [touch for touch in self._touches.values() if container in touch.ends]
         last = max([self._named.get(container, -math.inf), *(touch.said for touch in touches)])
         settled = self._settled.get(container, -math.inf)

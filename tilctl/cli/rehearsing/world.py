@@ -253,8 +253,15 @@ class World:
         if (error := opening.exception()) is not None:
             self._gave_up(error)
             return
+        if controller.runner(UNIT) is None:
+            self._put_away_at_boot()
         self.station.connect(Connected(life, door))
         self.person.look()
+
+    def _put_away_at_boot(self) -> None:
+        """Take note of what a start, telling nobody, wrote to close a record that a death left half put away."""
+        for record in self._records()[len(self.invariants.heads) :]:
+            self._recorded(UNIT, record)
 
     def _gave_up(self, error: BaseException) -> None:
         """A controller that did not come up is started again, as the service manager does."""

@@ -158,11 +158,14 @@ def _settle_order(context: Context, step: Transfer) -> dict[str, Any]:
     tolerance = parse(step.tolerance)
     allowed = tolerance.value if tolerance.unit == "mL" else volume * tolerance.value / 100
     _check_volume(context, source, destination, volume, 0.0 if step.all else max(0.0, allowed))
+    rate = context.number(step.rate, "mL/min")
+    if rate <= 0.0:
+        raise StepError(f"{context.path}: at {rate:g} mL/min nothing is ever moved", "give a rate above 0 mL/min")
     order = {
         "source": source.name,
         "destination": destination.name,
         "volume": round(max(0.0, volume), 3),
-        "rate": context.number(step.rate, "mL/min"),
+        "rate": rate,
         "tolerance": round(allowed, 3),
         "empty": step.all,
     }
