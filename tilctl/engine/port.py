@@ -74,7 +74,7 @@ class ControllerPort(Protocol):
     def status(self, unit: str) -> dict[str, Any]:
         """Return what is known of a unit now, as JSON-able values.
 
-                Keys: `state` (one of the 12, lower case), `state_version` (int, grows with each transition), `batch`,
+        Keys: `state` (one of the 12, lower case), `state_version` (int, grows with each transition), `batch`,
         `recipe`, `day` (float, d), `operation`, `path`, `waits` (list of dicts with `path` and `text`),
         `alarms` (list of dicts, see `alarms`), `targets`, `controls` (reading -> what keeps it), `readings`,
         `containers`, `ledger` (see `tilctl.engine.balancing.ledger_of`), `adjustable`
