@@ -15,6 +15,7 @@ from devices.quantity import Dim, QuantityError, parse
 from devices.role import ROLES
 from recipes import shelf
 from recipes.check_claims import check_claims
+from recipes.check_exceptions import check_exceptions
 from recipes.check_expr import CONDITION, expression
 from recipes.check_sources import check_sources
 from recipes.check_steps import StepCheck
@@ -48,6 +49,7 @@ def check(
     names = StepCheck(recipe, findings, frozenset(shelf.paths(shelf.FREEZING, search)), limits or {}).procedure()
     _guards(recipe, names, findings)
     _clocks(recipe, names, findings)
+    check_exceptions(recipe, findings)
     VolumeCheck(recipe, findings).procedure()
     check_sources(recipe, findings)
     check_claims(recipe, findings)

@@ -292,6 +292,24 @@ BROKEN: list[tuple[str, str, list[tuple[str, str]], str]] = [
         [("  - balance:", "  - wait: {id: clean, until: count.sterility == no_growth}\n  - balance:")],
         "known",
     ),
+    ("exception-unknown", "error", [("within: 3 %, source: P", "within: 3 %, on_failure: by_hand, source: P")], "none"),
+    (
+        "exception-step",
+        "error",
+        [
+            (
+                "procedure:\n- operation: prepare\n",
+                """\
+exceptions:
+  thaw: {title: Freeze anew, steps: [{freeze: {with: freezer, load: product, profile: S1-quick}}]}
+procedure:
+- operation: prepare
+""",
+            ),
+            ("within: 3 %, source: P", "within: 3 %, on_failure: thaw, source: P"),
+        ],
+        "procedure",
+    ),
     ("release-pending", "error", released("count.sterility == no_growth"), "add pending: [count.sterility]"),
     ("release-result", "error", released("count.tvc > 1 cells, pending: count.ph"), "results: count.tvc"),
     ("release-result", "error", released("count.tvc > 1 cells, pending: count.sterility"), "does not read"),

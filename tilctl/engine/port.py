@@ -78,7 +78,8 @@ class ControllerPort(Protocol):
         `recipe`, `day` (float, d), `operation`, `path`, `waits` (list of dicts with `path` and `text`), `alarms`
         (list of dicts, see `alarms`), `targets`, `controls` (reading -> what keeps it), `readings`, `containers`,
         `ledger` (see `tilctl.engine.balancing.ledger_of`), `interlocks` (of the unit and of shared equipment;
-        `tilctl.guard.judged`), `releases` (path -> how its lot stands), `lots` (of closed batches, results awaited).
+        `tilctl.guard.judged`), `releases` (path -> how its lot stands), `lots` (of closed batches, results awaited),
+        `ways` (exceptions that a restart may name, with `path` and `title`).
         """
         ...
 

@@ -124,6 +124,14 @@ class Prompts:
                 self._withdrawn.add(prompt.id)
                 self._batch.note(ev.PromptWithdrawn(prompt.id, reason))
 
+    def withdraw(self, number: str, reason: str) -> None:
+        """Withdraw one question, whose step is walked no more, and end its alarm."""
+        if number not in self._withdrawn:
+            self._withdrawn.add(number)
+            self._batch.note(ev.PromptWithdrawn(number, reason))
+            if overdue(number) in self._batch.state.alarms:
+                self._batch.note(ev.AlarmCleared(overdue(number)))
+
     def reopened(self) -> None:
         """Do once more what a failed record did not take: answers that came into force meanwhile, and withdrawals."""
         for prompt in list(self._batch.state.prompts.values()):

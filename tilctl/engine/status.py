@@ -12,6 +12,7 @@ from recipes.model import step_at
 from tilctl.engine.allocation import waiting_text
 from tilctl.engine.balancing import ledger_of
 from tilctl.engine.batch import Batch
+from tilctl.engine.excepting import offered
 from tilctl.engine.machine import FINAL, State, legal_commands
 from tilctl.engine.runner import Runner
 from tilctl.engine.state import BatchState, StandingControl, StepStatus, format_time
@@ -30,7 +31,7 @@ def status_of(unit: UnitPlant, runner: Runner | None) -> dict[str, Any]:
         return {
             "state": State.IDLE.value, "state_version": 0, "batch": "", "recipe": "", "day": None, "operation": "",
             "path": "", "waits": [], "targets": {}, "controls": {}, "readings": readings, "containers": [],
-            "ledger": {}, "releases": {},
+            "ledger": {}, "releases": {}, "ways": {},
             "legal": [command.value for command in legal_commands(State.IDLE)], "reason": "",
         }  # fmt: skip
     batch, state = runner.batch, runner.batch.state
@@ -52,6 +53,11 @@ def status_of(unit: UnitPlant, runner: Runner | None) -> dict[str, Any]:
             {"name": c.name, "place": c.place, "volume_ml": round(c.volume_ml, 2)} for c in state.ledger if c.mounted
         ],
         "ledger": ledger_of(batch),
+        "ways": {
+            name: {"path": path, "title": batch.recipe.exceptions[name].title} for name, path in offered(batch).items()
+        }
+        if runner.state is State.HELD
+        else {},
         "releases": {
             path: {"outcome": lot.outcome, "verdicts": dict(lot.verdicts), "pending": list(lot.pending), "by": lot.by}
             for path, lot in state.lots.items()
