@@ -70,15 +70,16 @@ _BIOREACTOR = Role(
     settable={"temperature": "degC", "co2": "%"},
     points={"temperature": "degC", "co2": "%", "temperature_target": "degC", "co2_target": "%"},
     commands={"set_temperature": ("value",), "set_co2": ("value",)},
-    # Dissolved oxygen in % of air saturation; oxygen in the gas in % by volume.
-    some={"oxygen": "%", "ph": "pH", "rocking": "rpm", "gas_oxygen": "%"},
+    # Dissolved oxygen in % of air saturation, oxygen in the gas in % by volume, live cells by a capacitance probe.
+    some={"oxygen": "%", "ph": "pH", "rocking": "rpm", "gas_oxygen": "%", "live_density": "cells/mL"},
     some_settable={"rocking": "rpm", "gas_oxygen": "%"},
     optional={
         "oxygen": "%", "ph": "pH", "rocking": "rpm", "rocking_target": "rpm",
         "gas_oxygen": "%", "gas_oxygen_target": "%", PAUSED: "s",
+        "live_density": "cells/mL",
     },
     abilities={"set_rocking": ("value",), "set_gas_oxygen": ("value",), PAUSE: ("seconds",)},
-    vacant=("oxygen", "ph"),  # a probe that hangs in no vessel
+    vacant=("oxygen", "ph", "live_density"),  # a probe that hangs in no vessel
 )  # fmt: skip
 _FREEZER_TAGS = {
     "chamber_temperature": "degC",
@@ -104,9 +105,12 @@ _VALVES = Role(
     points={"suction": "", "delivery": ""},
     commands={"select": ("suction", "delivery"), "close": ()},
 )
+# A closed device that runs a program of its own maker's: it is looked at, and nothing here can command it.
+_AUTOMATON_TAGS = {"program_state": SYMBOL, "step": "", "elapsed": "s", "temperature": "degC", "alarm": BOOL}
+_AUTOMATON = Role(name="automaton", tags=_AUTOMATON_TAGS, points=_AUTOMATON_TAGS, optional={"co2": "%"})
 _SCALE = Role(name="scale", points={f"mass_{channel}": "g" for channel in range(1, _PORTS + 1)})
 
-ROLES: Mapping[str, Role] = {role.name: role for role in (_BIOREACTOR, _FREEZER, _PUMP, _VALVES, _SCALE)}
+ROLES: Mapping[str, Role] = {role.name: role for role in (_BIOREACTOR, _FREEZER, _AUTOMATON, _PUMP, _VALVES, _SCALE)}
 
 _PROGRAMMER = Role(
     name="temperature_programmer",

@@ -14,9 +14,12 @@ from devices.document import DataPath, Document, validate
 from devices.quantity import Dim, QuantityError, parse
 from devices.role import ROLES
 from recipes import shelf
+from recipes.adjustable import check_adjustable
 from recipes.check_claims import check_claims
+from recipes.check_estimates import check_estimates
 from recipes.check_exceptions import check_exceptions
 from recipes.check_expr import CONDITION, expression
+from recipes.check_longest import check_longest
 from recipes.check_sources import check_sources
 from recipes.check_steps import StepCheck
 from recipes.check_volumes import VolumeCheck
@@ -48,11 +51,14 @@ def check(
         return recipe, findings.found
     names = StepCheck(recipe, findings, frozenset(shelf.paths(shelf.FREEZING, search)), limits or {}).procedure()
     _guards(recipe, names, findings)
+    check_estimates(recipe, names, findings)
     _clocks(recipe, names, findings)
     check_exceptions(recipe, findings)
-    VolumeCheck(recipe, findings).procedure()
+    volumes = VolumeCheck(recipe, findings)
+    volumes.procedure()
     check_sources(recipe, findings)
-    check_claims(recipe, findings)
+    told = check_claims(recipe, findings)
+    check_longest(recipe, findings, volumes.seconds, told, search)
     own = document.name
     return recipe, sorted(findings.found, key=lambda it: ("" if it.file == own else it.file, it.line, it.column))
 
@@ -94,6 +100,7 @@ def _header(recipe: Recipe, findings: Findings) -> None:
         if each.count is not None and count_range(each.count) is None:
             findings.error("range", (*path, "count"), f"'{each.count}' is no number of containers", "write 1..4, or 3")
     _parameters(recipe, findings)
+    check_adjustable(recipe, findings)
     for name, each in recipe.results.items():
         path = ("results", name)
         if not each.choices and each.unit is None:
@@ -107,7 +114,7 @@ def _header(recipe: Recipe, findings: Findings) -> None:
 
 
 def _declared(recipe: Recipe) -> list[tuple[str, str]]:
-    sections = ("equipment", "containers", "parameters")
+    sections = ("equipment", "containers", "parameters", "estimates")
     return [(section, name) for section in sections for name in getattr(recipe, section)]
 
 
@@ -172,7 +179,9 @@ def _guards(recipe: Recipe, names: Names, findings: Findings) -> None:
         if guard.id in seen:
             findings.error("id-duplicate", (*path, "id"), f"a second guard '{guard.id}'")
         seen.add(guard.id)
+        scope.advised = guard.then == "alarm"
         expression(guard.when, scope, findings, (*path, "when"), CONDITION)
+        scope.advised = False  # what silences an alarm is more than advice
         if guard.unless is not None:
             expression(guard.unless, scope, findings, (*path, "unless"), CONDITION)
         for key, text in guard.times:

@@ -5,6 +5,7 @@ A clock over whole expansions is a guard rail: a protocol's windows may not lead
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from devices.document import DataPath
@@ -18,7 +19,7 @@ from recipes.windows import window_mark
 
 
 @dataclass(frozen=True, slots=True)
-class _Reached:
+class Reached:
     """When a mark is set: within `window` of the mark `origin`, and so on the days `days` (s since day 0)."""
 
     origin: str
@@ -26,11 +27,15 @@ class _Reached:
     days: Range
 
 
-def check_claims(recipe: Recipe, findings: Findings) -> None:
-    """Report windows that let the time between two marks leave a clock's limits, and limits that no window keeps."""
-    reached = _reached(recipe)
+def check_claims(recipe: Recipe, findings: Findings) -> set[str]:
+    """Report windows that let the time between two marks leave a clock's limits, and limits that no window keeps.
+
+    Returns the names of the clocks that were told of.
+    """
+    marks, before = reached(recipe), len(findings.found)
+    told: set[str] = set()
     for name, clock in recipe.clocks.items():
-        begins, ends = reached.get(clock.from_), reached.get(clock.to)
+        begins, ends = marks.get(clock.from_), marks.get(clock.to)
         if begins is None or ends is None:
             continue
         if begins is not ends:
@@ -39,9 +44,12 @@ def check_claims(recipe: Recipe, findings: Findings) -> None:
             text = f"no window says how long '{name}' lasts: none stands between '{clock.from_}' and '{clock.to}'"
             hint = f"give the incubate before '{clock.to}' one: until: since({clock.from_}) >= 3 d, window: 3 d..4 d"
             findings.warning("claim-open", ("clocks", name), text, hint)
+        told |= {name} if len(findings.found) > before else set()
+        before = len(findings.found)
+    return told
 
 
-def _compare(name: str, clock: BiologicalClock, begins: _Reached, ends: _Reached, findings: Findings) -> None:
+def _compare(name: str, clock: BiologicalClock, begins: Reached, ends: Reached, findings: Findings) -> None:
     path: DataPath = ("clocks", name)
     if ends.origin == clock.from_:
         shortest, longest = ends.window.low, ends.window.high
@@ -57,33 +65,34 @@ def _compare(name: str, clock: BiologicalClock, begins: _Reached, ends: _Reached
         findings.error("claim-range", path, text, hint)
 
 
-def _reached(recipe: Recipe) -> dict[str, _Reached]:
+def reached(recipe: Recipe) -> dict[str, Reached]:
     """Return when each mark is set: within the last window before it."""
-    now: _Reached | None = None
-    found: dict[str, _Reached] = {}
+    now: Reached | None = None
+    found: dict[str, Reached] = {}
     for operation in recipe.procedure:
         for _, step in walk(operation.steps, operation.id):
             match step:
                 case Mark() if step.id == DAY_ZERO:
                     start = Range(0.0, 0.0, "s")
-                    now = found[step.id] = _Reached(DAY_ZERO, start, start)
+                    now = found[step.id] = Reached(DAY_ZERO, start, start)
                 case Mark() if now is not None:
                     found[step.id] = now
                 case Freeze() if now is not None:
                     found |= dict.fromkeys(step.marks.values(), now)
                 case Incubate() if step.window is not None and now is not None:
-                    now = _within(step.window, window_mark(step.until), found) or now
+                    now = within(step.window, window_mark(step.until), found) or now
                 case _:
                     pass
     return found
 
 
-def _within(text: str, origin: str, found: dict[str, _Reached]) -> _Reached | None:
+def within(text: str, origin: str, found: Mapping[str, Reached]) -> Reached | None:
+    """Return when a step with this window, counted from the mark `origin`, ends; None where that is not known."""
     window, from_ = _window(text), found.get(origin)
     if window is None or from_ is None:
         return None
     days = Range(from_.days.low + window.low, from_.days.high + window.high, "s")
-    return _Reached(origin, window, days)
+    return Reached(origin, window, days)
 
 
 def _window(text: str) -> Range | None:

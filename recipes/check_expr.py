@@ -37,6 +37,7 @@ def expression(text: str, names: Names, findings: Findings, path: DataPath, want
             "dimension", path, f"{wanted} is wanted, this gives {kind}", "see the units of each part", offset=0
         )
     _usable(compiled, names, findings, path)
+    _advised(compiled, names, findings, path)
     return kind
 
 
@@ -113,6 +114,17 @@ def _usable(compiled: Expression, names: Names, findings: Findings, path: DataPa
             f"write default({name}, ...) or test known({name}) first",
         )
     _acquired(compiled, names, findings, path)
+
+
+def _advised(compiled: Expression, names: Names, findings: Findings, path: DataPath) -> None:
+    """Invariant: an estimate decides nothing that the recipe does not say it may decide."""
+    estimates = names.recipe.estimates
+    heads = {name.partition(".")[0] for name in compiled.names}
+    for name in sorted(heads & estimates.keys()):
+        if estimates[name].use == "advise" and not names.advised:
+            text = f"the estimate '{name}' only advises, and this would decide by it"
+            hint = "use: decide lets it; else name it in texts, and in guards that only alarm"
+            findings.error("estimate-advises", path, text, hint)
 
 
 def _acquired(compiled: Expression, names: Names, findings: Findings, path: DataPath) -> None:

@@ -25,7 +25,7 @@ NO_NUMBERS = frozenset((*_WORDS.split(), *_LISTS.split()))
 
 def check_sources(recipe: Recipe, findings: Findings) -> None:
     """Report numbers without a source, and sources that are not declared."""
-    for section in ("equipment", "containers", "parameters", "results", "clocks"):
+    for section in ("equipment", "containers", "parameters", "results", "clocks", "estimates"):
         entries: dict[str, BaseModel] = getattr(recipe, section)
         for name, entry in entries.items():
             _block(entry, (section, name), f"{section} {name}", recipe, findings)

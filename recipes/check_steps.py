@@ -176,6 +176,7 @@ class StepCheck:
             case verbs.Mount():
                 self._mount(step, names, path)
             case verbs.Unmount() | verbs.Balance():
+                self._due(step.due if isinstance(step, verbs.Unmount) else None, path)
                 field = "containers" if isinstance(step, verbs.Unmount) else "over"
                 for given in step.containers if isinstance(step, verbs.Unmount) else step.over:
                     check_expr.container(given, names, self._findings, (*path, field), family=True)
@@ -275,8 +276,7 @@ class StepCheck:
 
     def _ask(self, step: verbs.Ask, names: Names, path: DataPath) -> None:
         check_expr.text(step.text, names, self._findings, (*path, "text"))
-        if step.due is not None:
-            self._findings.quantity(step.due, ("s",), (*path, "due"))
+        self._due(step.due, path)
         if step.inputs:
             self._brings(step, names, path)
         may_pass = step.when is not None or (step.due is not None and step.on_overdue == "continue")
@@ -345,8 +345,7 @@ class StepCheck:
     def _sample(self, step: verbs.Sample, names: Names, path: DataPath) -> None:
         check_expr.container(step.from_, names, self._findings, (*path, "from"), family=True)
         expression(step.volume, names, self._findings, (*path, "volume"), "mL")
-        if step.due is not None:
-            self._findings.quantity(step.due, ("s",), (*path, "due"))
+        self._due(step.due, path)
         self._brings(step, names, path)
         for name in step.defer:
             if name not in step.results:
@@ -375,7 +374,12 @@ class StepCheck:
             self._findings.error("mark-duplicate", path, message, "a mark is set once in a batch, and never in a loop")
         names.set_mark(mark, maybe=step.when is not None)
 
+    def _due(self, text: str | None, path: DataPath) -> None:
+        if text is not None:
+            self._findings.quantity(text, ("s",), (*path, "due"))
+
     def _mount(self, step: verbs.Mount, names: Names, path: DataPath) -> None:
+        self._due(step.due, path)
         for index, name in enumerate(step.containers):
             declared = self._recipe.containers.get(name)
             if declared is None:
@@ -434,13 +438,25 @@ class StepCheck:
 
     def _brings(self, step: AnyVerb, names: Names, path: DataPath) -> None:
         """Check that values named after this step can be told from everything else."""
-        taken = {**self._recipe.containers, **self._recipe.equipment, **self._recipe.parameters, **names.loops}
+        taken = {
+            *self._recipe.containers,
+            *self._recipe.equipment,
+            *self._recipe.parameters,
+            *self._recipe.estimates,
+            *names.loops,
+        }
         if step.id in taken or step.id in RESERVED:
             hint = "its values would be named like something else; give the step another id"
             self._findings.error("name-taken", path, f"the name '{step.id}' is taken", hint)
 
     def _free_name(self, name: str, names: Names, path: DataPath) -> None:
-        taken = {**self._recipe.containers, **self._recipe.equipment, **self._recipe.parameters, **names.loops}
+        taken = {
+            *self._recipe.containers,
+            *self._recipe.equipment,
+            *self._recipe.parameters,
+            *self._recipe.estimates,
+            *names.loops,
+        }
         if name in taken or name in RESERVED:
             self._findings.error("name-taken", path, f"the name '{name}' is taken", "choose another")
 

@@ -34,6 +34,7 @@ class VolumeCheck:
         self._findings = findings
         self._limits = {name: volume_ml(each.limit) for name, each in recipe.containers.items()}
         self._told: set[tuple[str, DataPath]] = set()
+        self.seconds: dict[DataPath, float] = {}  # the longest that each transfer pumps, inf where it is not known
         self.peaks: dict[str, int] = {"station": 0, "hook": 0, "waste": 0}
 
     def procedure(self) -> None:
@@ -303,12 +304,20 @@ class VolumeCheck:
         if 0 < moved.high < UNPROVABLE_ML * (1 - 1e-9) and not told:
             message = f"at most {show(moved.high, 'mL')} are moved, less than can be shown to have arrived"
             self._say("dose-unprovable", path, message, f"a scale shows {UNPROVABLE_ML:g} mL and more", warn=True)
+        self._lasts(step, moved.high + slack, state, path)
         if state.log is not None:
             state.log.filled(target, None if level is None else level.high + slack, moved.high + slack)
         if target not in state.others:  # else it is judged with all that the other branches do
             self._fits(step.to, target, after, path, "would hold", FULL_SHARE)
         self._keep(step.to, at_most(after, self._limits[target]), state)
         self._keep(step.from_, self._left(step, held, moved, slack, state), state)
+
+    def _lasts(self, step: verbs.Transfer, most_ml: float, state: State, path: DataPath) -> None:
+        """Note the longest that a transfer takes: a loop's body is walked several times."""
+        slowest = self._bound(step.rate, state).low
+        settle = 0.0 if step.settle is None else self._bound(step.settle, state).high
+        pumps = max(0.0, most_ml) / slowest if slowest > 0.0 else math.inf
+        self.seconds[path] = max(self.seconds.get(path, 0.0), settle + pumps)
 
     def _wanted(self, step: verbs.Transfer, held: Bound, state: State) -> Bound:
         if step.volume is not None:

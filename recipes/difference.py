@@ -27,7 +27,7 @@ from recipes.words import Loops, branch, sentence
 from recipes.words_expr import in_words
 
 Change = Literal["added", "removed", "moved", "changed", "written"]
-_SECTIONS = ("equipment", "containers", "parameters", "results", "clocks")
+_SECTIONS = ("equipment", "containers", "parameters", "results", "clocks", "estimates")
 _HEADER = ("recipe", "version", "title", "status", "description")
 
 

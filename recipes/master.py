@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from recipes.adjustable import adjusted
+from recipes.estimates import Estimate
 from recipes.flat import flat, label
 from recipes.freezing_model import FreezeProfile
 from recipes.model import FULL_SHARE, Container, Guard, Operation, Recipe
@@ -86,7 +88,7 @@ def master_record(recipe: Recipe, sha256: str, check: str, profiles: Sequence[Fr
     ]
     before = (
         _parameters(recipe), _equipment(recipe), _containers(recipe), _media(recipe, lines), _results(recipe),
-        _clocks(recipe), _guards(recipe),
+        _clocks(recipe), _guards(recipe), _estimates(recipe),
     )  # fmt: skip
     steps = [(f"{line.number} {line.id}", line.step) for line in lines if line.step is not None]
     doubts = [*doubtful(recipe, steps), *(each for profile in profiles for each in doubtful_freezing(profile))]
@@ -133,11 +135,15 @@ def _lines(steps: tuple[AnyVerb, ...], above: str, recipe: Recipe, loops: Loops)
 
 def _parameters(recipe: Recipe) -> Table:
     rows = [
-        (name, each.label or "", each.default, each.range or ", ".join(each.choices), each.source or "")
+        (name, each.label or "", each.default, each.range or ", ".join(each.choices), each.source or "", adjusted(each))
         for name, each in recipe.parameters.items()
     ]
+    heads = ("parameter", "label", "default", "range", "source", "in a running batch")
     note = "May be changed when a batch is started, within the range."
-    return Table("Parameters", ("parameter", "label", "default", "range", "source"), tuple(rows), note)
+    if not any(row[-1] for row in rows):
+        return Table("Parameters", heads[:-1], tuple(row[:-1] for row in rows), note)
+    note += " In a running batch only as told, for the steps that begin from then on."
+    return Table("Parameters", heads, tuple(rows), note)
 
 
 def _equipment(recipe: Recipe) -> Table:
@@ -208,6 +214,38 @@ def _guards(recipe: Recipe) -> Table:
     ]  # fmt: skip
     columns = ("guard", "raised when", "priority", "cause", "consequence", "action", "source")
     return Table("Guards", columns, tuple(rows), "Watched also while the batch is held.")
+
+
+def _estimates(recipe: Recipe) -> Table:
+    rows = [
+        (
+            name, f"{listed(each.of)}, from {each.from_} to {each.to}", _made_of(each), _foreseen(each),
+            "advises" if each.use == "advise" else "decides", each.source or "",
+        )
+        for name, each in recipe.estimates.items()
+    ]  # fmt: skip
+    columns = ("estimate", "viable cells in", "made of", "forecast", "use", "source")
+    note = "Uncalibrated soft sensors, with an interval of 95 %. One that advises is in no condition that decides."
+    return Table("Estimates", columns, tuple(rows), note)
+
+
+def _made_of(each: Estimate) -> str:
+    told = [f"{word} {in_words(text)}" for word, text in (("start", each.start), ("feeders", each.feeders)) if text]
+    told += [f"{word} {listed(names)}" for word, names in (("counts", each.counts), ("glucose", each.glucose)) if names]
+    told += [f"{text} in {name}" for name, text in each.medium.items()]
+    told += [f"no cells into {listed(each.supernatant)}"] if each.supernatant else []
+    told += [f"oxygen {each.oxygen.tag}, renewed in {in_words(each.oxygen.renewal)}"] if each.oxygen else []
+    told += [f"capacitance {each.capacitance}"] if each.capacitance else []
+    told += [f"rest of {each.lag}", f"data not older than {each.stale}"]
+    return "; ".join(told)
+
+
+def _foreseen(each: Estimate) -> str:
+    wanted = each.forecast
+    if wanted is None:
+        return ""
+    when = f"known {wanted.ahead} before, from {each.needs} of data"
+    return f"when {in_words(wanted.at)}, against {in_words(wanted.floor)}; {when}"
 
 
 def _watched(guard: Guard) -> str:

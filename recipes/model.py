@@ -12,7 +12,8 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints, model_validator
 
 from devices.alarm import AlarmFields
-from recipes.fields import SOME, Amount, Flag, Frozen, Id, Span, Text
+from recipes.estimates import Estimate
+from recipes.fields import SOME, Amount, Flag, Frozen, Id, Names, Span, Text
 from recipes.steps import AnyVerb, Choose, Parallel, Step, children
 
 Title = Annotated[str, StringConstraints(pattern="^[a-z0-9][a-z0-9-]*$", max_length=60)]
@@ -62,13 +63,25 @@ class Container(Frozen):
         return (self.class_ or "").startswith("rocking")
 
 
+class Adjust(Frozen):
+    """That a parameter may be changed while the batch runs: by one of `role`, within `range` where that is narrower.
+
+    The new value is read by steps that begin from then on; a step that has begun keeps what it began with.
+    """
+
+    role: Names
+    range: Span | None = None
+    source: Text | None = None
+
+
 class Parameter(Frozen):
-    """A value that whoever starts a batch may change, within `range` or `choices`."""
+    """A value that whoever starts a batch may change, within `range` or `choices`; `adjust`: while it runs, too."""
 
     label: Text | None = None
     default: Text
     range: Span | None = None
     choices: tuple[Text, ...] = ()
+    adjust: Adjust | None = None
     source: Text | None = None
 
 
@@ -156,6 +169,7 @@ class Recipe(Frozen):
     results: dict[Id, Result] = Field(default_factory=dict[Id, Result])
     clocks: dict[Id, BiologicalClock] = Field(default_factory=dict[Id, BiologicalClock])
     guards: tuple[Guard, ...] = ()
+    estimates: dict[Id, Estimate] = Field(default_factory=dict[Id, Estimate])
     exceptions: dict[Id, ExceptionBranch] = Field(default_factory=dict[Id, ExceptionBranch])
     procedure: Annotated[tuple[Operation, ...], SOME]
 

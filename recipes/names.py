@@ -17,6 +17,7 @@ from recipes.kinds import Type
 from recipes.model import Equipment, Recipe
 
 VOLUME = kinds.number("mL")
+CELLS = kinds.number("cells")
 TIME = kinds.number("s")
 COUNT = kinds.number("")
 DAY_ZERO = "day0"
@@ -37,8 +38,13 @@ class Names:
     acquired: frozenset[str] = frozenset()
     turns: bool = False  # inside a `repeat`
     everywhen: bool = False
+    advised: bool = False  # where an estimate that only advises may be named
     controls: dict[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
     """Reading that a `control` may be keeping -> the tags that it moves."""
+
+    def __post_init__(self) -> None:
+        """Count what is estimated among what may have no value, anywhere."""
+        self.maybe |= {f"{name}.{value}" for name, each in self.recipe.estimates.items() for value in each.values}
 
     def fork(self) -> Names:
         """Return a copy for a branch or a loop."""
@@ -117,6 +123,8 @@ class Names:
             return self._container(family, attribute, indexed=head != family)
         if head in self.recipe.equipment:
             return tag_type(self.recipe.equipment[head], attribute)
+        if head in self.recipe.estimates:
+            return CELLS if attribute in self.recipe.estimates[head].values else None
         return self.outputs.get(name)
 
     def _container(self, family: str, attribute: str, *, indexed: bool) -> Type | None:
@@ -141,6 +149,7 @@ class Names:
         ]
         known += [f"{family}.volume" for family in self.recipe.containers]
         known += [f"{place}.{tag}" for place, kind in self.recipe.equipment.items() for tag in tags_of(kind)]
+        known += [f"{name}.{value}" for name, each in self.recipe.estimates.items() for value in each.values]
         near = get_close_matches(name, known, n=3, cutoff=0.5)
         step = name.partition(".")[0]
         later = "; a step's values can be used after the step only" if "." in name and step not in self.loops else ""

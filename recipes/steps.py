@@ -137,7 +137,8 @@ class Mount(Verb):
     """A person puts containers into places; the place class is `station`, `hook` or `waste`.
 
     `at` absent: vessels go to `station`, bags to `hook`.  `count` says how many of a counted family, `volume` what is
-    in them: `ask`, or an expression; each is one text for all, or a mapping from the container's name.
+    in them: `ask`, or an expression; each is one text for all, or a mapping from the container's name.  Beyond `due`,
+    which counts from the asking, there is an alarm.
     """
 
     verb: Literal["mount"]
@@ -147,6 +148,7 @@ class Mount(Verb):
     volume: Expr | dict[Id, Expr] = "ask"
     scan: Flag = False
     text: Text | None = None
+    due: Amount | None = None
 
     def count_of(self, container: str) -> str | None:
         """Return the expression for how many of this family are mounted, or None where none is given."""
@@ -158,11 +160,15 @@ class Mount(Verb):
 
 
 class Unmount(Verb):
-    """A person takes containers away: a family's name means all of it that is mounted."""
+    """A person takes containers away: a family's name means all of it that is mounted.
+
+    Beyond `due`, which counts from the asking, there is an alarm.
+    """
 
     verb: Literal["unmount"]
     containers: Names
     text: Text | None = None
+    due: Amount | None = None
 
 
 class ForEach(Verb):
@@ -371,7 +377,8 @@ class Incubate(Verb):
     """Leave the culture alone until a condition; `window` is where `day` must lie when it ends.
 
     Outside it is an exception.  Where the condition counts from one other mark, `until: since(rep_start) >= 3 d`, so
-    does the window.
+    does the window.  With `staffed: true` it ends in the working time of the site, where that is declared: the next
+    moment of it once the condition is true, and the end of the window at the latest, with an exception.
 
     `grace`: how late it may end (after an outage or a hold) without a word; absent: as late as it comes.  Beyond that
     `on_missed` says what becomes of the steps after it in its list: `run_late` (an exception on the record), `skip`,
@@ -381,9 +388,16 @@ class Incubate(Verb):
     verb: Literal["incubate"]
     until: Expr
     window: Span | None = None
+    staffed: Flag = False
     grace: Amount | None = None
     on_missed: OnMissed = "run_late"
     on_restart: OnRestart = "resume"
+
+    @model_validator(mode="after")
+    def _how_long(self) -> Incubate:
+        if self.staffed and self.window is None:
+            raise ValueError("staffed needs a window, which says how long people may be waited for")
+        return self
 
 
 class Note(Verb):

@@ -40,7 +40,7 @@ class Doubtful:
 def doubtful(recipe: Recipe, steps: Iterable[tuple[str, AnyVerb]]) -> list[Doubtful]:
     """Return the doubtful numbers of a recipe, in the order of its text; `steps`: each with what it is called."""
     blocks: list[tuple[str, BaseModel]] = []
-    for section in ("equipment", "containers", "parameters", "results", "clocks"):
+    for section in ("equipment", "containers", "parameters", "results", "clocks", "estimates"):
         entries: Mapping[str, BaseModel] = getattr(recipe, section)
         blocks += [(f"{section.removesuffix('s')} {name}", entry) for name, entry in entries.items()]
     blocks += [(f"guard {guard.id}", guard) for guard in recipe.guards]

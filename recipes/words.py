@@ -193,11 +193,15 @@ def _of_verb(step: AnyVerb, recipe: Recipe) -> list[tuple[str, str]]:
             mark = window_mark(step.until)
             ends = f"ends on day {step.window}" if mark == DAY_ZERO else f"ends {step.window} after {mark}"
             window = [("Window", ends)] if step.window else []
-            return [*window, *_missed(step)]
+            staffed = [("Visit", "in the working time of the site, at the end of the window at the latest")]
+            return [*window, *(staffed if step.staffed else []), *_missed(step)]
         case Mount():
             asked = [name for name in step.containers if step.volume_of(name) == "ask"]
             found = [("Enter", f"volume in each {name}: a number in mL, 0..{_limit(name, recipe)}") for name in asked]
-            return [*found, ("Scan", "the label of each")] if step.scan else found
+            found += [("Scan", "the label of each")] if step.scan else []
+            return [*found, *_due(step.due, "wait")]
+        case Unmount():
+            return _due(step.due, "wait")
         case Transfer():
             return [("Once only", "never repeated or completed without a person")] if step.one_shot else []
         case Sample():
@@ -225,7 +229,7 @@ def _of_verb(step: AnyVerb, recipe: Recipe) -> list[tuple[str, str]]:
         case Perfuse():
             rises = [] if step.falls else [("Rate", "rises only; a lower one is for a person to decide")]
             return [*rises, ("A rate that is not known", "alarm, and the last one stands"), *_turns(step.turns)]
-        case Choose() | Set() | Control() | Unmount() | ForEach() | Parallel() | Mark() | Note() | End() | Let():
+        case Choose() | Set() | Control() | ForEach() | Parallel() | Mark() | Note() | End() | Let():
             return []
         case _:
             assert_never(step)
@@ -363,10 +367,11 @@ def _result(name: str, recipe: Recipe) -> str:
     return f"{kind.label or name} ({name}): {given}"
 
 
-def _due(due: str | None, on_overdue: Literal["continue", "hold"]) -> list[tuple[str, str]]:
+def _due(due: str | None, on_overdue: Literal["continue", "hold", "wait"]) -> list[tuple[str, str]]:
     if due is None:
         return []
-    return [("Due", f"within {due}, then {'hold the batch' if on_overdue == 'hold' else 'alarm and go on'}")]
+    otherwise = {"continue": "alarm and go on", "hold": "hold the batch", "wait": "alarm"}[on_overdue]
+    return [("Due", f"within {due}, then {otherwise}")]
 
 
 def _missed(step: Wait | Incubate) -> list[tuple[str, str]]:

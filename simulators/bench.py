@@ -13,6 +13,7 @@ from typing import Any
 
 from simulators import sight
 from simulators.physics.contents import Contents, draw, mixed
+from simulators.physics.culture import dissociate
 from simulators.physics.fluid import CLASSES, Container
 from simulators.physics.freezing import FULL
 from simulators.physics.freezing import bag as freezing_bag
@@ -45,6 +46,7 @@ class Bench:
             "resuspend": self.resuspend,
             "sample": self.sample,
             "load_fragments": self.load_fragments,
+            "digest": self.digest,
             "wash": self.wash,
             "load_freezer": self.load_freezer,
             "unload_freezer": self.unload_freezer,
@@ -203,6 +205,20 @@ class Bench:
                     if container is not None:
                         container.fragments += count // len(places) + (1 if i < count % len(places) else 0)
             return {"fragments": count}
+
+        return self._do(at, act)
+
+    def digest(self, at: When = None) -> dict[str, Any]:
+        """Let enzymes have done their work: all tissue on ports is single cells at once, however long it took."""
+
+        def act() -> dict[str, Any]:
+            pieces = 0.0
+            with self.plant.change():
+                for container in self.plant.fluidics.at.values():
+                    if container is not None and container.contents.volume > 0.0:
+                        dissociate(container.contents, container.fragments, self.plant.donor)
+                        pieces, container.fragments = pieces + container.fragments, 0.0
+            return {"digested": pieces}
 
         return self._do(at, act)
 

@@ -1,4 +1,4 @@
-"""The simulated instruments behind an MQTT broker: Shelly, Tasmota, Pioreactor, after their makers' documents."""
+"""The simulated instruments behind an MQTT broker: Shelly, Tasmota, Pioreactor, and the gateway of a closed device."""
 
 from __future__ import annotations
 
@@ -225,10 +225,51 @@ class SimulatedPioreactor(MqttSimulator):
             await self._setting("stirring_target", number_text(self.stirring))
 
 
+class SimulatedAutomaton(MqttSimulator):
+    """The gateway of a closed device: it tells what the device does, and takes no command of anybody."""
+
+    EVERY_S = 120.0
+    state = "running"
+    temperature = 37.0
+    alarm = False
+    began: float | None = None
+    """When its program began, s of the clock's monotonic time."""
+
+    @property
+    def listens(self) -> tuple[str, ...]:
+        """Return no topic: there is nothing that it could be told."""
+        return ()
+
+    async def hello(self) -> None:
+        """Say that it is there, and what the device does."""
+        await self.online()
+        await self.tell()
+
+    async def tell(self) -> None:
+        """Publish the state of the device now; again every `EVERY_S`."""
+        now = self._clock.monotonic()
+        self.began = now if self.began is None else self.began
+        elapsed = now - self.began
+        told = {
+            "program_state": self.state, "step": 1 + int(elapsed // 86_400), "elapsed_s": round(elapsed, 1),
+            "temperature_c": self.temperature, "alarm": self.alarm, "co2_percent": self.value("co2", 5.0),
+        }  # fmt: skip
+        await self.say(self.topic("status"), json.dumps(told), retain=True)
+        self.run_timer(self.EVERY_S)
+
+    async def expired(self) -> None:
+        """Tell again."""
+        await self.tell()
+
+    async def obey(self, topic: str, payload: str) -> None:
+        """Do nothing."""
+
+
 MODELS: Mapping[str, type[MqttSimulator]] = {
     "shelly_switch": SimulatedShelly,
     "tasmota_relay": SimulatedTasmota,
     "pioreactor": SimulatedPioreactor,
+    "automaton": SimulatedAutomaton,
 }
 
 

@@ -27,6 +27,7 @@ from simulators.asked import (
     step_of,
     together,
 )
+from simulators.filling import FILLED, THAWED, cells_of, content_of
 from simulators.habits import GOOD_HABITS, Again, Habits
 from simulators.physics.noise import between, stream, uniform
 
@@ -36,6 +37,7 @@ BenchCall = Callable[[str, dict[str, Any]], Any]
 DELAYS: dict[str, tuple[float, float]] = {
     "arrive": (600.0, 1500.0),
     "fragments": (3600.0, 9000.0),
+    "digested": (120.0, 300.0),
     "feeder_count": (3600.0, 7200.0),
     "resuspend": (120.0, 300.0),
     "retain": (1200.0, 2400.0),
@@ -67,25 +69,6 @@ SUSPENSION = (0.4, 0.6)  # of the most that the answer may be, mL
 USUAL_SUSPENSION = 300.0  # mL, where the question names no most
 TIL_VIABILITY = (84.0, 96.0)  # % (engineering default)
 FULL_FLASK = (0.8, 50)  # share of the most fragments that a flask may have, and how many that are where nobody says
-FILLED = (0.93, 0.97)  # of the limit of a bag that holds something
-HOLDS = (  # words of `holds`, and the liquid they mean
-    ("dmso", "cs10"),
-    ("okt3", "cm2"),
-    ("irradiated", "feeders"),
-    ("tumour-infiltrating", "til"),
-    ("aim-v", "cm4"),
-    ("serum", "cm1"),
-    ("medium", "medium"),
-    ("cd3/cd28", "activator"),
-    ("activation reagent", "activator"),
-)
-ACTIVATING = tuple(word for word, liquid in HOLDS if liquid == "activator")
-IN_MEDIUM = 0.05  # mL of the reagent in a mL of a medium that names it (engineering default)
-STATED = {  # what `holds` may say of its liquid, and the property that it is
-    "il2": re.compile(r"il-2 (\d+(?:\.\d+)?) iu/ml"),
-    "okt3": re.compile(r"okt3 (\d+(?:\.\d+)?) ng/ml"),
-    "glucose": re.compile(r"glucose (\d+(?:\.\d+)?) mmol/l"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +140,9 @@ class Operator:
                 volume = float(round(self._draw(prompt, name, *FILLED) * float(container["limit_ml"])))
             if content.get("liquid") == "feeders" and volume > 0.0:
                 content["feeders"] = self._on_hand(prompt, "feeders")[0]
+            elif content.get("liquid") == "frozen":
+                cells = cells_of(container)
+                content |= {"cells": cells, "dead": cells * (1.0 / self._draw(prompt, f"alive {name}", *THAWED) - 1.0)}
             elif content.get("liquid") == "til":
                 content |= {"liquid": "medium", "cells": self._on_hand(prompt, "til")[0] if volume > 0.0 else 0.0}
             if name in vessels:
@@ -177,20 +163,9 @@ class Operator:
         return known, f"hung {len(containers_of(prompt))} containers"
 
     def _content(self, container: Mapping[str, Any]) -> dict[str, Any]:
-        name, holds = family_of(str(container["name"])), holds_of(container)
-        if name == "conc" and self._bench("find", {"name": "washed"}) is not None:
+        if family_of(str(container["name"])) == "conc" and self._bench("find", {"name": "washed"}) is not None:
             return {"shelf": "washed"}
-        liquid = "buffer" if holds else "empty"
-        if holds and name in ("cm1", "cm2", "cm4", "cs10", "feeders"):
-            liquid = name
-        elif holds:
-            liquid = next((meant for word, meant in HOLDS if word in holds), liquid)
-        content: dict[str, Any] = {"liquid": liquid}
-        if liquid != "activator" and any(word in holds for word in ACTIVATING):
-            content["activator"] = IN_MEDIUM
-        if container.get("density") is not None:
-            content["density"] = float(container["density"])
-        return content | {name: float(said[1]) for name, spoken in STATED.items() if (said := spoken.search(holds))}
+        return content_of(container)
 
     def _unmount(self, prompt: Prompt, delay: float) -> str:
         if "freezer" in str(prompt.get("text", "")).lower():
@@ -271,6 +246,9 @@ class Operator:
             return self._count_suspension(prompt, text)
         if step == "resuspend":
             return {}, self._resuspend(prompt, delay)
+        if step == "digested":
+            self._do(prompt, "digest", {}, delay)
+            return {}, "found no pieces left"
         if step == "wash":
             return self._wash(prompt, text)
         if step == "load" or ("load" in text.lower() and "freezer" in text.lower()):

@@ -261,7 +261,7 @@ class Plant:
                 emigrants = leaving(container.soaked, container.fragments * self.donor.emigration)
                 container.soaked += days
             if c.alive or emigrants > 0.0:
-                stimulate(c)
+                stimulate(c, self.donor.lag, self.kinetics.lag_again)
                 warm = port in STATION
                 around = Surroundings(
                     container.area,

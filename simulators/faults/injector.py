@@ -87,7 +87,7 @@ class Injector:
         check(faults, {name: t.device.profile for name, t in self._targets.items()}, self.servers.servers.keys())
 
     def apply(self, fault: Fault) -> bool:
-        """Begin a fault now; False, and nothing, where the instrument has nothing that the fault is about.
+        """Begin a fault now; False, and nothing, where the instrument has nothing that the fault is about, or no bus.
 
         Raises ValueError for what is carried out by whoever runs controller, broker, clock, disk and operator (the
         devices' half of a power cut of `both` is `of_devices`), DocumentError for what this site does not have.
@@ -96,7 +96,9 @@ class Injector:
             raise ValueError(f"{fault.where}: {fault.what} is no fault of an instrument")
         self.check([fault])
         where = self._resolved(fault.where)
-        if (target := self._targets.get(where)) is not None and not self._deeds.applies(fault, target):
+        if (target := self._targets.get(where)) is not None and (
+            not self._wired(target) or not self._deeds.applies(fault, target)
+        ):
             return False
         undo = self._begin(replace(fault, where=where))
         self._counted[fault.what] += 1
@@ -163,6 +165,11 @@ class Injector:
             served = self.servers.servers[where.removeprefix("bus:")].units.values()
             return [t for t in self._served() if any(device in served for device in t.devices)]
         return [self._targets[where]]
+
+    def _wired(self, target: Target) -> bool:
+        """Tell whether any bus leads to it: what a plant has and its site does not name is on none."""
+        served = [device for server in self.servers.servers.values() for device in server.units.values()]
+        return any(device is each for device in target.devices for each in served)
 
     def _served(self) -> list[Target]:
         """Return the instruments that are there, those that parts stand in for among them, each once."""

@@ -16,7 +16,9 @@ class Contents:
 
     Amounts, not concentrations: cells in cells, glucose, lactate, glutamine, ammonia, dissolved oxygen in mmol, IL-2 in
     IU, OKT3 in ng, a CD3/CD28 reagent (`activator`) and DMSO in mL.  Oxygen is followed only in vessels that can be
-    short of it.  `age` is the time since the cells were stimulated, in days, None for cells that never were.
+    short of it.  `age` is the time since the cells were stimulated, in days, None for cells that never were; `alone`
+    the share of them for which that was without feeders.  `met_feeders` and `met_activator` are what is left of the
+    feeders and the reagent that have stimulated already: only what is added to them does so again.
     """
 
     volume: float = 0.0  # mL
@@ -34,8 +36,11 @@ class Contents:
     okt3: float = 0.0
     activator: float = 0.0
     dmso: float = 0.0
+    met_feeders: float = 0.0
+    met_activator: float = 0.0
     temperature: float = ROOM  # degC
     age: float | None = None  # d
+    alone: float = 0.0  # 0..1
 
     def copy(self) -> Contents:
         """Return an independent copy; field by field, because a step of growth makes one and `replace` is slow."""
@@ -55,8 +60,11 @@ class Contents:
             self.okt3,
             self.activator,
             self.dmso,
+            self.met_feeders,
+            self.met_activator,
             self.temperature,
             self.age,
+            self.alone,
         )
 
     @property
@@ -85,8 +93,8 @@ class Contents:
 
 
 MILLIMOLAR = ("glucose", "lactate", "glutamine", "ammonia", "oxygen")
-SOLUTES = ("mass", *MILLIMOLAR, "il2", "okt3", "activator", "dmso")
-CELLS = ("viable", "dead", "feeders", "lysing")
+SOLUTES = ("mass", *MILLIMOLAR, "il2", "okt3", "activator", "dmso", "met_activator")
+CELLS = ("viable", "dead", "feeders", "lysing", "met_feeders")
 AMOUNTS = SOLUTES + CELLS
 
 
@@ -100,10 +108,10 @@ def draw(source: Contents, volume: float, carry: float) -> Contents:
         parcel = source.copy()
         for name in AMOUNTS:
             setattr(source, name, 0.0)
-        source.volume, source.age = 0.0, None
+        source.volume, source.age, source.alone = 0.0, None, 0.0
         return parcel
     share = volume / source.volume
-    parcel = Contents(volume=volume, temperature=source.temperature, age=source.age)
+    parcel = Contents(volume=volume, temperature=source.temperature, age=source.age, alone=source.alone)
     for names, part in ((SOLUTES, share), (CELLS, min(1.0, share * carry))):
         for name in names:
             amount: float = getattr(source, name)
@@ -122,15 +130,17 @@ def pour(parcel: Contents, into: Contents) -> None:
     cells = parcel.viable + into.viable
     if parcel.age is not None and into.age is not None and cells > 0.0:
         into.age = (into.age * into.viable + parcel.age * parcel.viable) / cells
+        into.alone = (into.alone * into.viable + parcel.alone * parcel.viable) / cells
     elif parcel.age is not None and parcel.viable > 0.0:
-        into.age = parcel.age
+        into.age, into.alone = parcel.age, parcel.alone
     for name in AMOUNTS:
         setattr(into, name, getattr(into, name) + getattr(parcel, name))
     into.volume = volume
 
 
 # mM glucose and glutamine, IU/mL IL-2, ng/mL OKT3, mL/mL CD3/CD28 reagent and DMSO, g/mL, degC.  Media: general
-# knowledge; CS10 holds 10 % DMSO; washed cells are in a balanced salt solution with 1 % albumin.
+# knowledge; CS10 holds 10 % DMSO, a thawed
+# product half of that; washed cells are in a balanced salt solution with 1 % albumin.
 LIQUIDS: dict[str, dict[str, float]] = {
     "empty": {},
     "cm1": {"glucose": 11.0, "glutamine": 2.0, "il2": 6000.0},
@@ -140,6 +150,7 @@ LIQUIDS: dict[str, dict[str, float]] = {
     "feeders": {"glucose": 14.0, "glutamine": 2.0},
     "activator": {"activator": 1.0},
     "cs10": {"dmso": 0.10, "density": 1.06, "temperature": 4.0},
+    "frozen": {"dmso": 0.05, "density": 1.04, "temperature": 2.0},
     "buffer": {},
     "washed": {"density": 1.02},
 }

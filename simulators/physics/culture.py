@@ -23,6 +23,8 @@ MIN_CELLS = 1.0
 # Standing of each number: [P] engineering default of this project, [GKU] general knowledge, unverified, [D] derived by
 # arithmetic from other values here, [L] read in the literature for other cells.
 FRAGMENT_WINDOW = (3.0, 7.0)  # d, when cells leave the fragments [GKU]
+DIGESTED = 10.0  # cells that enzymes bring out of a piece, over those that leave it by themselves [P]
+DIGESTED_VIABILITY = 0.75  # share of them that live [P]
 STIMULATING_OKT3 = 5.0  # ng/mL [P]; recipes give 30
 STIMULATING_REAGENT = 0.01  # mL of a CD3/CD28 reagent in a mL [P]; recipes give 1 in 17.5
 
@@ -66,6 +68,13 @@ def leaving(age: float, per_day: float) -> float:
     return per_day / (last - first) if first <= age < last else 0.0
 
 
+def dissociate(c: Contents, pieces: float, who: Donor) -> None:
+    """Add the cells that enzymes bring out of `pieces` of tissue, all at once: a model of the yield, not of time."""
+    cells = pieces * who.emigration * DIGESTED
+    c.viable += cells * DIGESTED_VIABILITY
+    c.dead += cells * (1.0 - DIGESTED_VIABILITY)
+
+
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What a vessel gives its cells in a step: floor (cm2), temperature (degC), CO2 (%), emigrants (cells/d).
@@ -84,16 +93,25 @@ class Surroundings:
     aired: bool = False
 
 
-def stimulate(contents: Contents) -> None:
-    """Start the activation clock of cells that meet OKT3 and feeders, or a CD3/CD28 reagent, for the first time.
+def stimulate(contents: Contents, lag: float = 0.0, again: float = 0.0) -> None:
+    """Start the activation clock of cells that meet OKT3 and feeders, or a CD3/CD28 reagent, not met before.
 
-    The two are taken to be equally good, and to wear off alike: a choice of this project [P].
+    `lag` (d) is that of the donor, `again` (d) what is left of it for cells that were stimulated before.  What has
+    stimulated and is still there does so no more, and what comes in the lag belongs to what began it.
     """
-    if contents.age is not None or contents.viable <= 0.0:
+    c = contents
+    if c.viable <= 0.0:
         return
-    by_feeders = contents.feeders > contents.viable and contents.concentration("okt3") >= STIMULATING_OKT3
-    if by_feeders or contents.concentration("activator") >= STIMULATING_REAGENT:
-        contents.age = 0.0
+    by_feeders = c.feeders - c.met_feeders > c.viable and c.concentration("okt3") >= STIMULATING_OKT3
+    by_reagent = c.activator - c.met_activator >= STIMULATING_REAGENT * c.volume > 0.0
+    if not (by_feeders or by_reagent):
+        return
+    c.met_feeders, c.met_activator = c.feeders, c.activator
+    if c.age is not None and c.age < lag:
+        c.alone *= 0.0 if by_feeders else 1.0
+        return
+    c.age = 0.0 if c.age is None else max(0.0, lag - again)
+    c.alone = 0.0 if by_feeders else 1.0
 
 
 def rates(c: Contents, who: Donor, around: Surroundings, k: Kinetics = DEFAULTS) -> tuple[float, float]:
@@ -102,7 +120,8 @@ def rates(c: Contents, who: Donor, around: Surroundings, k: Kinetics = DEFAULTS)
     if c.age is None:
         peak, active = who.mu_pre, 1.0
     else:
-        peak, active = who.mu_rep, (0.0 if c.age < who.lag else math.exp(-k.decay * (c.age - who.lag)))
+        decay = k.decay + c.alone * (k.decay_alone - k.decay)
+        peak, active = who.mu_rep, (0.0 if c.age < who.lag else math.exp(-decay * (c.age - who.lag)))
     glucose, lactate = c.glucose / litres, c.lactate / litres
     il2 = c.il2 / c.volume
     vessel = around.vessel
@@ -196,6 +215,7 @@ def grow(c: Contents, who: Donor, around: Surroundings, days: float, k: Kinetics
     c.dead += death * middle.viable * days
     lost = c.feeders * -math.expm1(-k.feeder_loss * days)
     c.feeders -= lost
+    c.met_feeders *= math.exp(-k.feeder_loss * days)
     c.lysing = c.lysing * math.exp(-k.feeder_lysis * days) + lost
     if c.age is not None:
         c.age += days

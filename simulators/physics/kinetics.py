@@ -27,6 +27,14 @@ class Kinetics:
     """
 
     decay: float = stated(0.03, "1/d", 0.02, 0.5, "activation, with feeders and high IL-2 [P]; upper [D] from V1 [L]")
+    decay_alone: float = stated(
+        0.12,
+        "1/d",
+        0.03,
+        0.5,
+        "without feeders [P]: 80-fold in 12 d [D], T cells 30- to 150-fold [L]; upper [D] from V1 [L]",
+    )
+    lag_again: float = stated(0.5, "d", 0.0, 1.5, "lag of cells that were stimulated before [P], range [P]")
     death: float = stated(0.03, "1/d", 0.02, 0.05, "basal [P]")
     starved: float = stated(0.3, "1/d", 0.1, 2.0, "extra death without glucose [P]; upper: a T-cell model [L]")
     k_glucose: float = stated(0.5, "mmol/L", 0.2, 1.0, "[P]")

@@ -12,6 +12,8 @@ import pytest_asyncio
 from rocking import Rocking
 from story import UNIT, told
 
+from simulators.faults.injector import Injector
+from simulators.faults.model import Fault
 from tilctl.engine.state import parse_time
 
 EVERY = timedelta(minutes=5)
@@ -147,6 +149,19 @@ async def test_a_move_that_is_not_taken_is_told_and_tried_again(suite: Rocking) 
     assert len(moves(suite)) == 1
     suite.plant.devices["incubator"].deaf = False
     await suite.when(lambda: "control-station.oxygen-output" not in suite.state.alarms, "it is over", HOUR)
-    assert suite.state.targets["station.rocking"][0] >= 7.0
+    assert moves(suite) == [("station.rocking", 7.0)], "the one that failed is written again before the next is made"
     await suite.pass_time(30.0)
     assert suite.rpm >= 7.0
+
+
+async def test_a_move_that_takes_its_time_is_no_lost_target(tmp_path: Path) -> None:
+    story = Rocking(tmp_path)
+    story.site_overrides |= {"scan.quiet": "1 s"}
+    async with told(story) as suite:
+        await kept(suite, 0.9e10)
+        await suite.do("hold")
+        await suite.until_state("held")
+        slow = Fault("incubator", "late", args={"delay": 0.9})
+        Injector([suite.plant], suite.servers, suite.plant.clock).apply(slow)
+        await suite.when(lambda: len(suite.events("control_moved")) >= 3, "it has moved", HOUR)
+        assert not suite.events("alarm_raised", alarm="target-lost-station.rocking")

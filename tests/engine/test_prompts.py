@@ -223,3 +223,20 @@ async def test_of_a_family_with_a_fixed_number_all_are_mounted(suite: Story) -> 
     await suite.start("three")
     await suite.until_state("complete")
     assert [each.name for each in suite.state.ledger.family("flask")] == ["flask[1]", "flask[2]", "flask[3]"]
+
+
+async def test_a_bag_that_is_due_is_an_alarm_and_is_waited_for(suite: Story) -> None:
+    suite.hands.mine = {"everything"}
+    await suite.start("due")
+    for step, minutes, answer in (("media_in", 20, {"volume.media": "1 L"}), ("media_out", 10, {})):
+        await asked(suite, step)
+        began = suite.clock.now()
+        await suite.when(lambda: [a for a in suite.state.alarms if a.startswith("overdue")], "it is overdue")
+        assert (suite.clock.now() - began).total_seconds() == approx(60.0 * minutes, abs=2.0)
+        await asyncio.sleep(3600)
+        assert (suite.runner.state, suite.node(f"hang/{step}").status) == ("running", "acting")
+        await suite.answer(step, **answer)
+        await suite.until(f"hang/{step}", "complete")
+    await suite.until("hang/last", "complete")
+    assert suite.state.alarms == {}, "an overdue alarm goes when the answer comes"
+    assert [e.code for e in suite.events("exception_raised")] == ["overdue", "overdue"]

@@ -59,7 +59,7 @@ TOLD = (
     "**2.6** fill (controller): For each mounted pre, one after the other (f below):",
     "**2.6.1** cm1 (controller): Transfer 1000 mL from cm1 to each pre at 50 mL/min, tolerance 2 %.",
     "**2.10** static (controller): Leave the culture alone until day is at least 11 d.",
-    "- Window: ends on day 10 d..12 d",
+    "- Window: ends on day 10 d..11.5 d",
     "- After an outage: goes on by itself up to 4 h; after a longer one the batch waits for a person",
     (
         "**3.5** count11 (operator, laboratory): Draw a sample of 2 mL from pool; the laboratory reports tvc and "

@@ -161,3 +161,27 @@ def test_everything_wrong_is_reported_together_with_its_line(tmp_path: Path):
 def test_an_override_below_a_plain_value_is_refused(tmp_path: Path):
     with pytest.raises(DocumentError, match="site has no entries"):
         load(tmp_path, **{"site.name": "x"})
+
+
+@pytest.mark.parametrize(
+    ("working", "says"),
+    [
+        ("{hours: 8-17}", "no working hours"),
+        ("{hours: 17:00-08:00}", "end before they begin"),
+        ("{days: mon-fry}", "no weekdays"),
+        ("{holidays: [25.12.2026]}", "no date"),
+        ("{from: 08:00}", "from"),
+    ],
+)
+def test_working_time_that_is_none_is_refused_where_it_stands(tmp_path: Path, working: str, says: str) -> None:
+    told = refusal(tmp_path, "time_zone: Etc/UTC\n", f"time_zone: Etc/UTC\nworking: {working}\n")
+    assert says in told
+    assert "site.yaml:6" in told
+
+
+def test_working_time_is_that_of_each_unit_and_absent_where_the_site_is_silent(tmp_path: Path) -> None:
+    assert load(tmp_path).units["cell1"].working is None
+    site = load(tmp_path, "time_zone: Etc/UTC\n", "time_zone: Etc/UTC\nworking: {hours: 09:00-12:00, days: sat}\n")
+    working = site.units["cell1"].working
+    assert working is not None
+    assert working.weekdays == {5}

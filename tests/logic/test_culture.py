@@ -162,6 +162,65 @@ def test_a_cd3_cd28_reagent_stimulates_without_feeders():
     assert flask.age == 0.0  # a wash-out takes the reagent and leaves the cells stimulated
 
 
+def test_a_second_stimulation_begins_anew_with_a_shorter_lag_and_only_by_what_is_new():
+    flask = mixed(500.0, "cm2", {"cells": 1e7, "feeders": 2.5e8})
+    stimulate(flask, 1.5, 0.5)
+    assert flask.age == 0.0
+    for _ in range(7 * 144):
+        grow(flask, Donor(), Surroundings(100.0), STEP)
+        stimulate(flask, 1.5, 0.5)
+    assert flask.age == pytest.approx(7.0), "what has stimulated and is still there does so no more"
+    tired = rates(flask, Donor(), Surroundings(500.0))[0]
+    pour(mixed(500.0, "cm4", {}), flask)
+    stimulate(flask, 1.5, 0.5)
+    assert flask.age == pytest.approx(7.0), "medium stimulates nobody"
+    few, enough = flask.copy(), flask.copy()
+    pour(mixed(10.0, "feeders", {"feeders": 0.5 * few.viable}), few)
+    stimulate(few, 1.5, 0.5)
+    assert few.age == pytest.approx(7.0), "fewer new feeders than cells"
+    pour(mixed(100.0, "cm2", {"feeders": 2.0 * enough.viable}), enough)
+    stimulate(enough, 1.5, 0.5)
+    assert enough.age == 1.0, "half a day of lag is left"
+    enough.age = 1.5
+    assert rates(enough, Donor(), Surroundings(500.0))[0] > tired
+    pour(mixed(100.0, "cm2", {"feeders": 9.0 * enough.viable}), enough)
+    enough.age = 1.2
+    stimulate(enough, 1.5, 0.5)
+    assert enough.age == 1.2, "what comes in the lag belongs to what began it"
+
+
+def test_a_reagent_stimulates_again_when_enough_of_it_is_added():
+    flask = mixed(1000.0, "cm4", {"cells": 1e8, "activator": 0.05})
+    stimulate(flask, 1.5, 0.5)
+    flask.age = 7.0
+    stimulate(flask, 1.5, 0.5)
+    assert flask.age == 7.0
+    half = draw(flask, 500.0, 1.0)
+    stimulate(half, 1.5, 0.5)
+    stimulate(flask, 1.5, 0.5)
+    assert half.age == flask.age == 7.0, "a split is no addition"
+    pour(mixed(20.0, "activator", {}), flask)
+    stimulate(flask, 1.5, 0.5)
+    assert flask.age == 1.0
+
+
+def test_activation_wears_off_faster_without_feeders():
+    reagent = mixed(1000.0, "cm4", {"cells": 1e8, "activator": 0.05})
+    feeders = mixed(1000.0, "cm2", {"cells": 1e8, "feeders": 5e9})
+    for flask in (reagent, feeders):
+        stimulate(flask, 1.5, 0.5)
+    assert (reagent.alone, feeders.alone) == (1.0, 0.0)
+    growth: list[list[float]] = [[], []]
+    for age in (1.5, 11.5):
+        for flask, seen in zip((reagent, feeders), growth, strict=True):
+            flask.age = age
+            seen.append(rates(flask, Donor(), Surroundings(500.0))[0])
+    lost = [early / late for early, late in growth]
+    assert lost == pytest.approx([2.718 ** (10.0 * DEFAULTS.decay_alone), 2.718 ** (10.0 * DEFAULTS.decay)], rel=0.01)
+    pour(feeders, reagent)
+    assert reagent.alone == pytest.approx(0.5)
+
+
 def test_all_emigrants_leave_within_their_window():
     total = sum(leaving(i * 0.01, 1e5) * 0.01 for i in range(1000))
     assert total == pytest.approx(1e5, rel=0.01)

@@ -35,6 +35,9 @@ def test_the_library_has_its_recipes() -> None:
         "nci-rep-bag",
         "til-feeder-free",
         "til-rocking",
+        "til-automate",
+        "tumour-digestion",
+        "thaw-to-infusion",
         "shakedown",
     }
     assert named <= set(NAMES)

@@ -47,6 +47,16 @@ def test_a_profile_of_the_product_compiles_and_says_where_it_is_from(name: str) 
     assert all(command.verify.checks for command in known.commands.values())  # every command is read back
 
 
+def test_the_gateway_of_a_closed_device_tells_and_takes_nothing() -> None:
+    known = compiled("closed-automaton")
+    assert (dict(known.commands), known.safe_command, dict(known.actions)) == ({}, None, {})
+    body = {"program_state": "running", "step": 3, "elapsed_s": 60, "temperature_c": 37.0, "alarm": False}
+    points = [(point, known.places[name]) for name, point in known.points.items()]
+    found = readings(Payload(json.dumps(body).encode()), points, 1.0)
+    assert (found["program_state"].value, found["temperature"].value, found["alarm"].value) == ("running", 37.0, False)
+    assert found["co2"].quality is Quality.BAD
+
+
 @pytest.mark.parametrize("name", ["shelly-gen2-plug", "tasmota-plug"])
 def test_a_plug_is_never_switched_on_without_its_timer(name: str) -> None:
     known = compiled(name)

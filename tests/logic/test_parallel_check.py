@@ -52,7 +52,7 @@ def test_ids_tell_the_steps_of_all_branches_apart() -> None:
     assert codes(SEEN, SEEN) == [("id-duplicate", "error")]
     again = "{choose: {id: c, cases: [{else: [" + SEEN + "]}]}}"
     assert codes(again, SEEN) == [("id-duplicate", "error")]
-    assert codes(SEEN, "{mark: {id: day0}}") == [("mark-duplicate", "error")]
+    assert ("mark-duplicate", "error") in codes(SEEN, "{mark: {id: day0}}")
 
 
 def test_what_one_branch_brings_may_be_missing_in_the_others_and_is_there_after_all() -> None:

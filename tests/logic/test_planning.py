@@ -14,11 +14,11 @@ from simulators.physics.parameters import Setting
 from tilctl.cli.dryrun.course import PERSON, Course, Did, Dosed, Mounted, Sampled, visits
 from tilctl.cli.dryrun.walk import dry_run
 from tilctl.cli.planning.materials import materials
-from tilctl.cli.planning.moments import BadTime, first_moment, moments, parse_date, parse_moment, shown, zone_of
 from tilctl.cli.planning.plan import Plan, as_data, make_plan
 from tilctl.cli.planning.suggestions import judged, suggestions
 from tilctl.cli.planning.timeline import at, timeline
-from tilctl.cli.planning.working import Outside, Working, day_names, parse_hours, parse_weekdays
+from tilctl.config.moments import BadTime, first_moment, moments, parse_date, parse_moment, shown, zone_of
+from tilctl.config.working import Outside, Working, day_names, parse_hours, parse_weekdays
 
 BERLIN = zone_of("Europe/Berlin")
 ZONES = ("Europe/Berlin", "America/Havana", "Australia/Lord_Howe", "Asia/Kolkata", "Pacific/Apia", "Etc/UTC")
@@ -334,7 +334,7 @@ def test_bags_are_counted_one_by_one_and_added_up_by_content() -> None:
 def test_suggested_starts_are_better_than_a_bad_one_and_the_best_there_are() -> None:
     course = dry_run(load("til-22d"), 1, None, Setting())
     work, usual, start = visits(course.people), working(), moment("2026-03-20T16:00")
-    found, own = suggestions(work, start, usual), judged(work, start, usual)
+    found, own = suggestions(lambda _: work, start, usual), judged(work, start, usual)
 
     def cost(start: datetime) -> tuple[int, float]:
         each = judged(work, start, usual)
@@ -350,7 +350,7 @@ def test_suggested_starts_are_better_than_a_bad_one_and_the_best_there_are() -> 
 
 def test_a_start_that_leaves_nothing_outside_is_found_over_a_weekend() -> None:
     work = [[Did("a", "ask", 0.0, 3600.0, PERSON)], [Did("b", "ask", 3 * 86400.0, 3 * 86400.0 + 3600.0, PERSON)]]
-    found = suggestions(work, moment("2026-03-04T08:00"), working())
+    found = suggestions(lambda _: work, moment("2026-03-04T08:00"), working())
     assert [shown(each.start.astimezone(BERLIN))[:20] for each in found] == [
         f"Fri 2026-03-06 {hour:02}:00" for hour in range(8, 13)
     ], "three days after Wednesday and Thursday nobody works"
@@ -358,7 +358,35 @@ def test_a_start_that_leaves_nothing_outside_is_found_over_a_weekend() -> None:
 
 
 def test_where_nobody_works_there_is_no_start_to_suggest() -> None:
-    assert suggestions([], moment("2026-03-04T08:00"), working("08:00-09:00", "wed", "2026-03-04", "2026-03-11")) == []
+    assert (
+        suggestions(lambda _: [], moment("2026-03-04T08:00"), working("08:00-09:00", "wed", "2026-03-04", "2026-03-11"))
+        == []
+    )
+
+
+def test_a_rest_that_is_to_end_while_people_are_there_is_planned_so() -> None:
+    text = """\
+recipe: visited
+version: "1.0.0"
+title: Rest until people are there
+status: draft
+sources: {P: "test default"}
+equipment: {station: {role: bioreactor, needs: [temperature, co2], positions: 1, source: P}}
+procedure:
+- operation: rest
+  steps:
+  - mark: {id: day0}
+  - incubate: {id: long, until: day >= 10 h, window: 0.1 d..2 d, staffed: true, source: P}
+  - ask: {id: look, text: Look, source: P}
+"""
+    plan = make_plan(
+        load_text(text, "visited.yaml"), {}, moment("2026-03-27T08:00"), "Europe/Berlin", working(), suggest=True
+    )
+    (visit,) = plan.timeline.visits
+    assert plan.exceptions == ("rest/long: nobody is there before the window 0.1 d..2 d ends",), "a Friday evening"
+    assert shown(plan.local(visit.begin)) == "Sun 2026-03-29 09:00 +02:00", "48 h later, clocks were put forward"
+    assert plan.suggested is not None
+    assert all(each.left == () for each in plan.suggested), "with another start people are there"
 
 
 # --- data -------------------------------------------------------------------------------------------------------------
@@ -369,7 +397,8 @@ def test_the_keys_of_a_plan_for_machines() -> None:
     assert json.loads(json.dumps(data, allow_nan=False)) == data
     assert list(data) == [
         "recipe", "version", "start", "end", "zone", "days", "ended", "reason", "estimate", "parameters", "working",
-        "operations", "marks", "visits", "materials", "totals", "samples", "exceptions", "outside", "suggestions",
+        "operations", "marks", "forecasts", "visits", "materials", "totals", "samples", "exceptions", "outside",
+        "suggestions",
     ]  # fmt: skip
     assert (data["recipe"], data["version"], data["zone"]) == ("tried", "1.0.0", "Europe/Berlin")
     assert data["start"] == "2026-03-28T08:00:00+01:00"

@@ -76,7 +76,8 @@ def registers(profile: Profile, **values: float | bool | str) -> list[int]:
 def test_every_profile_of_the_product_loads_and_plays_its_role():
     simulated = [name for name in profile_ids() if name.startswith("sim-")]
     assert simulated == ["sim-freezer", "sim-incubator", "sim-pump", "sim-rocker", "sim-scales", "sim-valves"]
-    assert {load_profile(name).role for name in simulated} == set(ROLES)
+    assert {load_profile(name).role for name in simulated} == set(ROLES) - {"automaton"}, "that one publishes over MQTT"
+    assert load_profile("closed-automaton").role == "automaton"
     assert {load_profile(name).role for name in profile_ids()} <= {*ROLES, *PARTS}
     assert len({load_profile(name).identity.setting.among for name in simulated}) == len(simulated)
 

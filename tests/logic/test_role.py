@@ -11,7 +11,7 @@ KINDS = {*CANONICAL, BOOL, SYMBOL}
 
 
 def test_the_roles_are_those_that_recipes_and_sites_name() -> None:
-    assert set(ROLES) == {"bioreactor", "freezer", "pump", "valves", "scale"}
+    assert set(ROLES) == {"bioreactor", "freezer", "automaton", "pump", "valves", "scale"}
     assert ROLES["bioreactor"].settable == {"temperature": "degC", "co2": "%"}
     assert ROLES["bioreactor"].tags == {"temperature": "degC", "co2": "%", "humidity": "%"}
     assert ROLES["freezer"].tags["ready"] == BOOL

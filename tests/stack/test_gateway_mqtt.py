@@ -373,6 +373,7 @@ async def test_state_prompts_and_alarms_are_retained_and_vanish_when_over(broker
         "waits": [{"path": "rep/fill", "text": "pump runs"}],
         "alarms": [{"alarm": "warm/1", "priority": "high", "text": "38.1 degC"}],
         "interlocks": [{"unit": "site", "name": "ln2", "state": "permits"}],
+        "estimates": [{"name": "cells", "now": 5e8}],
     }
     core.controller.open_prompts = [{"id": "p1", "unit": "cell1", "text": "Mount"}]
     core.projector.refresh("cell1")
@@ -384,14 +385,17 @@ async def test_state_prompts_and_alarms_are_retained_and_vanish_when_over(broker
         interlock = f"{TOPICS.prefix}/ilk/site/ln2"
         await until(lambda: all(heard.last(topic) for topic in (prompt, alarm, phase, interlock, TOPICS.run("cell1"))))
         assert (heard.last(interlock) or {})["state"] == "permits"
+        assert (heard.last(TOPICS.estimate("cell1", "cells")) or {})["now"] == 5e8
         run = heard.last(TOPICS.run("cell1"))
         assert run is not None
         assert (run["state"], run["state_number"], run["alarms"]) == ("running", 50, ["warm/1"])
         assert "interlocks" not in run
-        core.controller.state |= {"state": "held", "path": "", "waits": [], "alarms": []}
+        assert "estimates" not in run
+        core.controller.state |= {"state": "held", "path": "", "waits": [], "alarms": [], "estimates": []}
         core.controller.open_prompts = []
         core.projector.refresh("cell1")
         await until(lambda: [heard.last(topic) for topic in (prompt, alarm, phase)] == [{}, {}, {}])
+        await until(lambda: heard.last(TOPICS.estimate("cell1", "cells")) == {})
         await until(lambda: (heard.last(TOPICS.run("cell1")) or {}).get("state_number") == 60)
     async with listening(broker.url, f"{TOPICS.prefix}/#") as late:
         await until(lambda: late.last(TOPICS.run("cell1")))

@@ -1,4 +1,4 @@
-"""The recipes of the library, each rehearsed whole on every suite of instruments: none takes under 4 s of CPU."""
+"""The recipes of the library, each rehearsed whole, the long ones on every suite of instruments."""
 
 from __future__ import annotations
 
@@ -83,6 +83,14 @@ def test_a_recipe_of_the_library_breaks_nothing_among_faults(whole: Whole, tmp_p
     assert (result.violations, result.doubled) == ([], 0)
     assert result.kills > 0
     assert result.outcome in ("complete", "stopped", "aborted")
+
+
+@pytest.mark.parametrize("recipe", ["tumour-digestion", "thaw-to-infusion"])
+def test_a_recipe_of_a_few_hours_runs_whole_under_the_controller(recipe: str, tmp_path: Path) -> None:
+    result = told(tmp_path, recipe=recipe, seed=SEED)
+    assert (result.outcome, result.violations, result.held_s) == ("complete", [], 0.0)
+    assert (result.doubled, result.in_doubt) == (0, 0)
+    assert result.simulated_s < 86_400
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ from recipes.explained import sections
 from recipes.fragment import Fragment
 from recipes.freezing_check import check_profile
 from recipes.schema import fragment_schema, freezing_schema, recipe_schema
-from tilctl.cli import recipe_diff, recipe_doc, recipe_plan
+from tilctl.cli import recipe_diff, recipe_doc, recipe_matrix, recipe_plan
 from tilctl.cli.exits import CommandFailed, Exit
 from tilctl.cli.plain import one_line
 
@@ -59,6 +59,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     listing = verbs.add_parser("list", help="the recipes of the library, and of folders")
     telling, comparing = recipe_doc.arguments(verbs.add_parser), recipe_diff.arguments(verbs.add_parser)
     planning = recipe_plan.arguments(verbs.add_parser)
+    recipe_matrix.arguments(verbs.add_parser)
     for sub in (checking, listing, telling, comparing, planning):
         sub.add_argument(
             "--folder",
@@ -84,6 +85,8 @@ def run(args: argparse.Namespace) -> int:
         return _schema(freezing_schema() if args.freezing else fragment_schema() if args.fragment else recipe_schema())
     if args.verb == "explain":
         return _explain(args.code)
+    if args.verb == "from-matrix":
+        return recipe_matrix.run(args)
     folders = tuple(args.folder)
     for folder in folders:
         if not folder.is_dir():

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from tilctl.cli.exits import CommandFailed, Exit
-from tilctl.cli.planning.moments import parse_date, parse_moment, zone_of
-from tilctl.cli.planning.working import DAYS, HOURS, Working, parse_hours, parse_weekdays
 from tilctl.cli.recipe_reading import Read, read, unusable
 from tilctl.cli.written_file import Output, check, write
+from tilctl.config.moments import parse_date, parse_moment, zone_of
+from tilctl.config.working import DAYS, HOURS, Working, parse_hours, parse_weekdays
 
 if TYPE_CHECKING:
     from tilctl.cli.planning.plan import Plan

@@ -218,7 +218,9 @@ class Service:
             day = state.since("day0", self.controller.clock.now())
             prompts = sum(prompt.open for prompt in state.prompts.values())
             elapsed = None if day is None else day.total_seconds() / 86400
-            units[unit] = UnitFigures(NUMBERS[runner.state], state.version, elapsed, prompts)
+            units[unit] = UnitFigures(
+                NUMBERS[runner.state], state.version, elapsed, prompts, runner.batch.estimating.rows()
+            )
         now, scans = self.clock.monotonic(), self.suite.scanner.stats
         site = None if self.controller.mode == "opening" else self.controller.journal
         journals = [*([site] if site else []), *(r.batch.journal for u in units if (r := self.controller.runner(u)))]

@@ -29,6 +29,7 @@ from tilctl.config import Site, load_site
 
 RTU = ("modbus-rtu", "modbus-rtu-tcp")
 SITES = ("demo-site", "lab-eurotherm", "lab-watlow", "lab-rocking", "lab-rocking-drives")  # that come along
+SUPERVISED = ("closed-device",)  # of a device that is looked at only
 
 
 def add_site(parser: argparse.ArgumentParser) -> None:
@@ -37,13 +38,13 @@ def add_site(parser: argparse.ArgumentParser) -> None:
         "--site",
         metavar="NAME|FILE",
         default=SITES[0],
-        help=f"the simulated suite: {', '.join(SITES)}, or a site file of one unit (default: {SITES[0]})",
+        help=f"the suite: {', '.join((*SITES, *SUPERVISED))}, or a site file of one unit; default: the first",
     )
 
 
 def site_for(name: str) -> Path:
     """Return the path of a site by name or path; raises CommandFailed for one that cannot be simulated."""
-    path = Path(str(files("tilctl.cli") / f"{name}.yaml")) if name in SITES else Path(name).absolute()
+    path = Path(str(files("tilctl.cli") / f"{name}.yaml")) if name in (*SITES, *SUPERVISED) else Path(name).absolute()
     try:
         site = load_site(path)
     except DocumentError as error:

@@ -33,6 +33,8 @@ def _status(unit: str, data: Fields) -> Iterator[str]:
     if data.get("mode") not in (None, "normal"):
         why = f": {one_line(data['mode_reason'])}" if data.get("mode_reason") else ""
         yield f"  mode     {one_line(data['mode'])}{why}"
+    if data.get("procedure_mode") not in (None, "automatic"):
+        yield f"  steps    {one_line(data['procedure_mode']).replace('_', '-')}: they wait for a person"
     if data.get("reason"):
         yield f"  reason   {one_line(data['reason'])}"
     if data.get("record") not in (None, "ok"):
@@ -43,8 +45,13 @@ def _status(unit: str, data: Fields) -> Iterator[str]:
         write = _wait if title == "waits" else _alarm
         for index, line in enumerate(line for entry in entries for line in write(entry)):
             yield f"  {title if index == 0 else '':8} {line}"
+    for index, each in enumerate(_each(data, "adjustable")):
+        value, about = f"{each.get('name')} = {each.get('value')}", f"{each.get('label')}; {each.get('limits')}"
+        yield f"  {'adjust' if index == 0 else '':8} {one_line(value)} ({one_line(about.removeprefix('; '))})"
     for index, device in enumerate(_each(data, "devices")):
         yield f"  {'devices' if index == 0 else '':8} {_device(device)}"
+    for each in _each(data, "estimates"):
+        yield f"  estimate {_estimate(each)}"
     for index, prompt in enumerate(_each(data, "prompts")):
         yield f"  {'prompts' if index == 0 else '':8} {_headline(prompt)}: {one_line(prompt.get('text'))}"
     ways = cast("Mapping[str, Fields]", data.get("ways") or {})
@@ -98,6 +105,26 @@ def _device(device: Fields) -> str:
     reasons = "; ".join(one_line(reason) for reason in cast("list[object]", device.get("reasons") or []))
     since = f" (since {one_line(device['since'])})" if device.get("since") else ""
     return f"{one_line(device.get('device'))} {status}: {reasons}{since}"
+
+
+def _estimate(each: Fields) -> str:
+    """Return what is estimated, and what it is forecast to come to."""
+    text = f"{one_line(each.get('name'))}: {_cells(each) or one_line(each.get('why') or 'unknown')}"
+    end = cast("Fields", each.get("forecast") or {})
+    if each.get("now") is not None and end:
+        found = _cells(end) or one_line(end.get("why") or "unknown")
+        text += f"; when {one_line(end.get('at'))}: {found}"
+        if end.get("floor") is not None:
+            text += f", {_amount(end['floor'], 'cells')} are wanted"
+    refused = cast("list[object]", each.get("not_used") or [])
+    return text + "".join(f"; not used: {one_line(item)}" for item in refused[-1:])
+
+
+def _cells(values: Fields) -> str:
+    if values.get("now") is None:
+        return ""
+    low, high = (_amount(values[key], "") for key in ("low", "high"))
+    return f"{_amount(values['now'], 'cells')} ({low} to {high}, 95 %)"
 
 
 def _prompt(prompt: Fields) -> Iterator[str]:

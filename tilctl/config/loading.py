@@ -28,6 +28,7 @@ from tilctl.config.references import Findings, References, Where
 from tilctl.config.rules import RuleCheck
 from tilctl.config.schema import MqttBusEntry, SerialBusEntry, SiteFile, TcpBusEntry
 from tilctl.config.site import Bus, Device, RoleBinding, Scan, Site, SiteAlarm, UnitSite
+from tilctl.config.staffing import working_of
 from tilctl.config.tags import TagNames
 from tilctl.config.wiring import check_address, check_host, check_timing, check_wires
 
@@ -115,7 +116,10 @@ def _compile(model: SiteFile, path: Path, sha256: str, findings: Findings, *, ch
     alarms = _alarms((), model.alarms, described, nowhere, shared, findings)
     check_profile_alarms(profiles, findings)
     rules = RuleCheck(everything, described, findings)
-    units = {name: rules.unit(unit, model.units[name], shared) for name, unit in units.items()}
+    working = working_of(model.working, model.time_zone, findings)
+    units = {
+        name: replace(rules.unit(unit, model.units[name], shared), working=working) for name, unit in units.items()
+    }
     return Site(
         name=model.site,
         node=model.node,

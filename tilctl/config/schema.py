@@ -335,6 +335,14 @@ class NotifyEntry(Entry):
     email: MailEntry | None = None
 
 
+class WorkingEntry(Entry):
+    """When people are there, by the clocks of the site: for steps that wait for them (`staffed`)."""
+
+    hours: str = "08:00-17:00"
+    days: str = "mon-fri"
+    holidays: Annotated[list[str], Field(max_length=1000)] = []
+
+
 class SiteFile(Entry):
     """The whole file."""
 
@@ -342,6 +350,7 @@ class SiteFile(Entry):
     node: TopicLevel
     data: str
     time_zone: str = "Etc/UTC"
+    working: WorkingEntry | None = None
     mqtt: MqttEntry
     http: HttpEntry = HttpEntry()
     commands: CommandsEntry = CommandsEntry()

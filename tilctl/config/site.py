@@ -14,6 +14,7 @@ from devices.given import NOTHING, Given
 from devices.mqtt.login import NOBODY, Login
 from devices.profile import Profile
 from tilctl.config.interlock import NO_RULES, Rules
+from tilctl.config.working import Working
 
 CONTROLLER = Login("tilctl")
 """Who the controller is at its broker, where the site file does not say otherwise (`deploy/mosquitto/tilctl.acl`)."""
@@ -146,7 +147,10 @@ class SiteAlarm:
 
 @dataclass(frozen=True, slots=True)
 class UnitSite:
-    """One unit: what one batch owns exclusively; `rules` are its interlocks and permissives."""
+    """One unit: what one batch owns exclusively; `rules` are its interlocks and permissives.
+
+    `working`: when people are there, None where the site does not say.
+    """
 
     name: str
     roles: Mapping[str, RoleBinding]
@@ -155,6 +159,7 @@ class UnitSite:
     culture_safe: Mapping[str, Safe]
     alarms: Mapping[str, SiteAlarm] = field(default_factory=dict[str, SiteAlarm])
     rules: Rules = NO_RULES
+    working: Working | None = None
 
     def line(self, source: PlaceClass, destination: PlaceClass) -> Line | None:
         """Return the first line that leads from one class of places to another, None if there is none."""

@@ -11,14 +11,17 @@ from devices.document import DocumentError
 from recipes.catalog import find
 from tilctl import __version__
 from tilctl.engine import alarm_commands, excepting, identity, interlock_commands
+from tilctl.engine.adjusting import adjust
 from tilctl.engine.balancing import correct
 from tilctl.engine.batch import Batch
 from tilctl.engine.binding import Bound, NotBindable, bind, check_devices, check_parameters
+from tilctl.engine.estimating import prepare
 from tilctl.engine.fitness import EXCEPTION, needed, not_good, permissives
 from tilctl.engine.interlock_commands import InterlockCommands
 from tilctl.engine.lots import MARKS_KEPT, marks_of
 from tilctl.engine.machine import FINAL, State, legal_commands
 from tilctl.engine.machine import Command as Machine
+from tilctl.engine.modes import change_mode, release
 from tilctl.engine.port import SITE, Command, Outcome, StoredAnswer
 from tilctl.engine.prompts import BadAnswer
 from tilctl.engine.reopening import REOPENS, reopen_records, too_little_space
@@ -38,6 +41,10 @@ _PROTECTIVE = ("hold", "stop", "abort")
 _OWN_WORDS = (
     "prompt-answer",
     "correct",
+    "adjust",
+    "mode",
+    "proceed",
+    "skip",
     *interlock_commands.VERBS,
 )  # answered by what they did
 _AFTER: dict[str, frozenset[State]] = {
@@ -230,6 +237,12 @@ class Controller(Units):
                 return await InterlockCommands(self.interlocking, self.clock).carry_out(command)
             case "correct":
                 return await correct(slot.runner, command)
+            case "adjust":
+                return await adjust(slot.runner, command)
+            case "mode":
+                return await change_mode(slot.runner, command)
+            case "proceed" | "skip":
+                return await release(slot.runner, command)
             case "status":
                 state = State.IDLE if slot.runner is None else slot.runner.state
                 return Outcome("done", "", f"{slot.name} is {state.value}")
@@ -329,6 +342,7 @@ class Controller(Units):
         except NotBindable as error:
             return Outcome("refused", error.code, str(error))
         self._look_at_clock()  # a batch begins by the wall clock, and goes on by itself
+        await prepare(bound.recipe, self.clock)
         batch = await self._create(slot, bound, parameters, command.id)
         try:
             await self.journal.record(ev.BatchTaken(batch.name, slot.name, command.id))
@@ -401,7 +415,7 @@ class Controller(Units):
         try:
             await slot.note_trends(final=True)
             runner.fire(Machine.RESET, command.reason)
-            await runner.prompts.withdraw_all(f"{slot.name} was reset")
+            runner.prompts.withdraw(f"{slot.name} was reset")
             await runner.batch.record(ev.CommandAnswered(command.id, "done", "", f"{slot.name} is idle"))
             await slot.clear(keep=True)
             self._keep_answers(runner.batch)

@@ -73,7 +73,7 @@ def take(runner: Runner, name: str, by: str) -> None:
     title = batch.recipe.exceptions[name].title
     for prompt in [p for p in batch.state.prompts.values() if _under(p.path, path) and not p.answered]:
         if prompt.kind not in ("result", "reconcile"):  # a result comes all the same, a dose in doubt is closed first
-            runner.prompts.withdraw(prompt.id, f"the exception {name} takes the place of {path}")
+            runner.prompts.withdraw_one(prompt.id, f"the exception {name} takes the place of {path}")
     batch.note(ev.StepPhase(path, EXCEPT, {"name": name, "by": by}))
     batch.note(ev.ExceptionRaised("except", f"'{title}' ({name}) takes the place of what failed, by {by}", path))
 

@@ -72,6 +72,8 @@ def _carried_out(batch: Batch, seq: int, command: ev.CommandReceived) -> bool:
         return any(prompt.command_id == command.command_id for prompt in batch.state.prompts.values())
     if command.verb == "correct":
         return command.command_id in batch.state.corrected
+    if command.verb in ("adjust", "mode", "proceed", "skip"):
+        return command.command_id in batch.state.changed_by
     return any(
         isinstance(record.event, ev.StateChanged) and record.event.path == "" and record.event.command == command.verb
         for record in batch.journal.records()[seq:]

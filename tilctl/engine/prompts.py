@@ -109,22 +109,21 @@ class Prompts:
             raise KeyError(number)
         return number
 
-    async def withdraw_all(self, reason: str, keep: Collection[str] = ()) -> None:
+    def withdraw(self, reason: str, path: str | None = None, keep: Collection[str] = ()) -> None:
         """Withdraw every question that nobody need answer any more, and every answer that is not in force yet.
 
-        `keep`: those that outlast the batch.
+        `path`: those of this step alone; `keep`: those that outlast the batch.
         """
         for prompt in list(self._batch.state.prompts.values()):
-            if (
-                prompt.id not in keep
-                and not prompt.answered
-                and not prompt.withdrawn
-                and prompt.id not in self._withdrawn
-            ):
+            if (path is not None and prompt.path != path) or prompt.id in keep:
+                continue
+            if not prompt.answered and not prompt.withdrawn and prompt.id not in self._withdrawn:
                 self._withdrawn.add(prompt.id)
                 self._batch.note(ev.PromptWithdrawn(prompt.id, reason))
+                if path is not None and overdue(prompt.id) in self._batch.state.alarms:
+                    self._batch.note(ev.AlarmCleared(overdue(prompt.id)))
 
-    def withdraw(self, number: str, reason: str) -> None:
+    def withdraw_one(self, number: str, reason: str) -> None:
         """Withdraw one question, whose step is walked no more, and end its alarm."""
         if number not in self._withdrawn:
             self._withdrawn.add(number)

@@ -14,6 +14,7 @@ from recipes.model import Recipe
 from tilctl import __version__
 from tilctl.config import Site
 from tilctl.engine.batch import Batch
+from tilctl.engine.estimating import prepare
 from tilctl.engine.machine import State
 from tilctl.engine.releases import awaited
 from tilctl.journal import events as ev
@@ -93,6 +94,7 @@ async def reopen(path: Path, site: Site, suite: Suite, clock: Clock) -> Batch:
         raise JournalError(f"{path}: this version cannot run the recipe frozen in it:\n{error}") from error
     shared = {role.device for role in site.shared.values()}
     taken = tuple(device for device in created.bindings.values() if device in shared)
+    await prepare(recipe, clock)
     return Batch(created.batch, journal, recipe, suite.units[created.unit], clock, created.bindings, taken)
 
 

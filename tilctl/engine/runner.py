@@ -83,6 +83,7 @@ class Runner:
         before, self.state = self.state, target
         self._since = self.batch.clock.monotonic()
         self._begin(target, reason)  # Actuate first, report second.
+        self.batch.pacing.look()  # a pause ends the walk where it waits for a person
         self.batch.note(ev.StateChanged("", before, target, event, reason))
         self._propagate(before, event, reason)
         self._log.info("state", state=target.value, before=before.value, event_name=str(event), reason=reason)
@@ -281,7 +282,7 @@ class Runner:
 
     async def _ending(self, result: Literal["stopped", "aborted"], reason: str) -> None:
         await self._make_safe()
-        await self.prompts.withdraw_all(f"batch {result}", self.releases.kept())
+        self.prompts.withdraw(f"batch {result}", keep=self.releases.kept())
         if self.batch.state.result != result:  # an abort is final, also of a batch that was stopped
             await self.batch.record(ev.BatchEnded(result, reason))
         self._give_back()

@@ -10,6 +10,7 @@ import structlog
 
 from devices.clock import Clock
 from devices.reading import Quality, Reading
+from tilctl.engine.estimating import Estimator
 from tilctl.engine.fluids import pictures_of
 from tilctl.engine.forecast import Forecaster
 from tilctl.engine.hourly import Hourly
@@ -46,6 +47,7 @@ class Slot:
         self._scanner = scanner
         self._guard: GuardBoard | None = None
         self.fluids: FluidGuard | None = None
+        self._estimator: Estimator | None = None
         self._alarms: GuardBoard | None = None  # those of the site and of profiles: with and without a batch
         self._sharp: frozenset[str] = frozenset()  # devices that are scanned at the active pace for a pending alarm
         self._pace = ExitStack()
@@ -98,6 +100,7 @@ class Slot:
         self._guard = GuardBoard(self._clock, watches, reactions, book.active, suppressed_by_design(book))
         self.fluids = FluidGuard(runner.batch.plant, pictures_of(runner.batch), reactions, [*runner.batch.state.alarms])
         Forecaster(runner.batch, reactions).look()
+        self._estimator = Estimator(runner.batch, reactions)
         runner.changed.append(self._changed)
         if self._alarms is not None:
             self._hand_over(self._alarms, runner)
@@ -114,7 +117,7 @@ class Slot:
     async def clear(self, *, keep: bool = False) -> None:
         """Let the batch go: its trends and, unless it is to be kept open, its record are closed."""
         runner, history, fluids = self.runner, self._history, self.fluids
-        self.runner = self._guard = self._history = self.fluids = None
+        self.runner = self._guard = self._history = self.fluids = self._estimator = None
         if fluids is not None:
             await fluids.close()
         if runner is not None:
@@ -169,6 +172,14 @@ class Slot:
             with self._pace:
                 self._pace = ExitStack()
                 self._pace.enter_context(self._scanner.active(*pending))
+
+    def estimated(self) -> bool:
+        """Estimate anew where it is time to; return whether that was done.  What breaks there concerns nothing else."""
+        before = self._estimator
+        if before is None or not before.due:
+            return False
+        self._bordered("estimates", before.tick, None)
+        return True
 
     def close(self) -> None:
         """Wait for nothing any more."""

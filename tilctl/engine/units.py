@@ -370,6 +370,8 @@ class Units:
             self._tell((self.interlocking.rules.look, self.interlocking.records.note_lost))
             self._alarms.judge()  # Invariant: also where nothing is read any more
             for slot in self._slots.values():
+                if slot.estimated():
+                    self._tell(self.on_status, slot.name)
                 await self._look_after(slot, hourly=hourly)
 
     async def _look_after(self, slot: Slot, *, hourly: bool) -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from recipes.expr import INVALID, Expression, Operand, Scope
-from tilctl.engine.context import Context
+
+if TYPE_CHECKING:
+    from tilctl.engine.context import Context
 
 _HORIZON = 90 * 86400.0  # s; no culture lasts longer
 _STEP = 0.001  # s; the resolution of the record

@@ -74,6 +74,8 @@ class UnitFigures:
     state_version: int
     day: float | None
     prompts: int
+    estimates: Sequence[Mapping[str, Any]] = ()
+    """As `ControllerPort.status` shows them."""
 
 
 Frozen = tuple[tuple[int, ...], float]
@@ -151,6 +153,7 @@ class Figures(Collector):
         if snapshot is None:
             return
         yield from _units(snapshot)
+        yield from _estimates(snapshot)
         yield from _interlocks(snapshot)
         yield from _readings(snapshot)
         yield from _works(snapshot)
@@ -186,6 +189,27 @@ def _units(snapshot: Snapshot) -> Iterable[Metric]:
             day.add_metric([name], unit.day * 86400)
         prompts.add_metric([name], unit.prompts)
     return state, version, day, prompts
+
+
+def _estimates(snapshot: Snapshot) -> Iterable[Metric]:
+    """Yield what is estimated; what is not known has no value, and says so beside."""
+    names = ["unit", "estimate"]
+    known = GaugeMetricFamily("tilctl_estimate_known", "1 while an estimate is known, else 0", labels=names)
+    short = GaugeMetricFamily("tilctl_estimate_short", "1 where the forecast lies below its floor", labels=names)
+    text = "Estimated viable cells, uncalibrated: median and 95 % interval, now and at the forecast's moment"
+    cells = GaugeMetricFamily("tilctl_estimate_cells", text, labels=[*names, "when", "bound"])
+    for unit, figures in snapshot.units.items():
+        for row in figures.estimates:
+            labels: list[str] = [unit, str(row["name"])]
+            end: Mapping[str, Any] = row["forecast"] or {}
+            known.add_metric(labels, float(row["now"] is not None))
+            if end.get("short") is not None:
+                short.add_metric(labels, float(end["short"]))
+            for when, values in (("now", row), ("end", end)):
+                for bound, key in (("median", "now"), ("low", "low"), ("high", "high")):
+                    if values.get(key) is not None:
+                        cells.add_metric([*labels, when, bound], values[key])
+    return known, short, cells
 
 
 def _interlocks(snapshot: Snapshot) -> Iterable[Metric]:

@@ -24,7 +24,9 @@ from tilctl.journal.chain import Record
 
 ALARM_EXPIRY = 7 * 24 * 3600
 NOTIFY_EXPIRY = 3600  # s; it is said again while it is so
-_NOT_STATE = ("readings", "waits", "alarms", "interlocks", "devices", "ledger")  # which have topics of their own
+_NOT_STATE = frozenset(  # which have topics of their own
+    ("readings", "waits", "alarms", "interlocks", "devices", "ledger", "estimates")
+)
 
 
 class Projector:
@@ -162,6 +164,9 @@ class Projector:
         kept |= self._alarm_topics(unit, list(status.get("alarms") or []))
         for prompt in self._controller.prompts(unit):
             kept[self._topics.prompt(unit, str(prompt["id"]))] = encode(prompt)
+        estimates: list[dict[str, Any]] = status.get("estimates") or []
+        for each in estimates:
+            kept[self._topics.estimate(unit, str(each["name"]))] = encode(each)
         rules: list[dict[str, Any]] = status.get("interlocks") or []
         for rule in rules:
             kept[self._topics.interlock(str(rule["unit"]), str(rule["name"]))] = encode(rule)

@@ -53,6 +53,10 @@ class Topics:
         """Return the topic of a step's state."""
         return f"{self.prefix}/state/{unit}/phase/{clean(path, '/')}"
 
+    def estimate(self, unit: str, name: str) -> str:
+        """Return the topic of an estimate."""
+        return f"{self.prefix}/state/{unit}/estimate/{clean(name)}"
+
     def telemetry(self, unit: str, tag: str) -> str:
         """Return the topic of a value."""
         return f"{self.prefix}/tm/{unit}/{clean(tag)}"

@@ -132,6 +132,30 @@ BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "bring another bag, or correct the ledger, before that step",
         "as the text says",
     ),
+    "below-floor-": _told(
+        "cells grow more slowly than the recipe needs, or a measurement was wrong; estimates are uncalibrated",
+        "the batch will probably not reach its minimum",
+        "count again; tell those who decide: more time within the window, or no further step on these cells",
+        "as the text says",
+    ),
+    "no-forecast-": _told(
+        "too few measurements, or old ones",
+        "nobody is warned if the batch will not reach its minimum",
+        "count the cells, or look at them by other means",
+        "next visit",
+    ),
+    "implausible-": _told(
+        "a counting error, a wrong unit or dilution, a swapped sample; or cells that do what nobody expected",
+        "the estimate does not use it; what the recipe does with it, it does",
+        "measure again, and compare",
+        "4 h",
+    ),
+    "estimate-broken-": _told(
+        "a fault of this program",
+        "nothing is estimated; the batch goes on as without",
+        "report it with the journal",
+        "next visit",
+    ),
     "clock-stepped": _told(
         "the wall clock was set, or lost its source",
         "waits and due moments are not touched; times on other systems may differ",

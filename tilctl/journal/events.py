@@ -23,6 +23,7 @@ from tilctl.journal.alarms import (
     AlarmSetAside,
     AlarmSetBack,
 )
+from tilctl.journal.changes import ModeChanged, ParameterAdjusted, StepReleased
 from tilctl.journal.controls import ControlEnded, ControlMoved, ControlSet
 from tilctl.journal.interlock_events import BypassEnded, InterlockBypassed, InterlockReset, InterlockTripped
 from tilctl.journal.lifecycle import (
@@ -265,6 +266,22 @@ class Marked:
     kind: Literal["marked"] = "marked"
 
 
+@dataclass(frozen=True, slots=True)
+class ReadingNoted:
+    """A probe's reading that an estimate uses; `input` is what it is used as: oxygen or capacitance.
+
+    `beside` is what else was known then: for oxygen `renewal` (s), and `gas` (% of oxygen in it) where that is read.
+    """
+
+    estimate: str
+    input: str
+    tag: str
+    value: float
+    unit: str
+    beside: Json = field(default_factory=_json)
+    kind: Literal["reading_noted"] = "reading_noted"
+
+
 # --- guard, trouble, continuity
 
 
@@ -312,14 +329,17 @@ StepEvent = StepStarted | StepPhase | StepCompleted | StepHeld | StepFailed | St
 ControlEvent = ControlSet | ControlEnded | ControlMoved
 LotEvent = LotDecided | LotAwaited | LotAnswered
 EffectEvent = IntentOpened | IntentClosed | TargetSet | TargetConfirmed | Mounted | Unmounted | Moved | LedgerCorrected
-PersonEvent = PromptOpened | AnswerReceived | PromptAnswered | PromptWithdrawn | Noted | ValuesSet | Marked
+ChangeEvent = ParameterAdjusted | ModeChanged | StepReleased
+PersonEvent = (
+    PromptOpened | AnswerReceived | PromptAnswered | PromptWithdrawn | Noted | ValuesSet | Marked | ReadingNoted
+)
 AlarmEvent = AlarmRaised | AlarmCleared | AlarmAcknowledged | AlarmReset | AlarmAgain | AlarmSetAside | AlarmSetBack
 InterlockEvent = InterlockTripped | InterlockReset | InterlockBypassed | BypassEnded
 GuardEvent = AlarmEvent | InterlockEvent | GuardActed | MadeSafe | ExceptionRaised
 BatchWideEvent = (
     RegisterEvent | BatchEvent | StepEvent | EffectEvent | ControlEvent | PersonEvent | LotEvent | GuardEvent
 )
-Event = RecordEvent | ContinuityEvent | BatchWideEvent
+Event = RecordEvent | ContinuityEvent | BatchWideEvent | ChangeEvent
 
 
 @cache

@@ -26,7 +26,10 @@ from tilctl.plant.wires import Wires
 if TYPE_CHECKING:
     from devices.mqtt.wire import Connect
 
-_QUIET_ROLES = ("bioreactor",)  # what the cells live in is read at the quiet pace, what only rests at the idle pace
+_QUIET_ROLES = (
+    "bioreactor",
+    "automaton",
+)  # what the cells live in is read at the quiet pace, what only rests at the idle pace
 
 
 class Suite:

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from tilctl.journal import events as ev
 from tilctl.journal.chain import Record
-from tilctl.record.words import corrected
+from tilctl.record.words import changed, corrected
 
 DAY_S = 86400.0
 CELLS, VIABILITY = "tvc", "viability"  # the names under which recipes keep laboratory counts
@@ -219,6 +219,10 @@ class _Reader:
                 self._remarks.append(Remark(t, event.code, event.path, event.text))
             case ev.LedgerCorrected():
                 self._remarks.append(Remark(t, "corrected", "", corrected(event)))
+            case ev.ParameterAdjusted():
+                self._remarks.append(Remark(t, "adjusted", "", changed(event)))
+            case ev.ModeChanged():
+                self._remarks.append(Remark(t, "mode", "", changed(event)))
             case ev.Noted(exception=True):
                 self._remarks.append(Remark(t, "noted", event.path, event.text))
             case ev.StepFailed():

@@ -8,6 +8,7 @@ from typing import Any, assert_never, cast
 
 from devices.quantity import show
 from tilctl.journal import events as ev
+from tilctl.journal.changes import Mode
 from tilctl.record.alarm_words import of_an_alarm
 from tilctl.record.interlock_words import of_an_interlock
 
@@ -81,6 +82,8 @@ def describe(event: ev.Event) -> str:
             return _of_a_control(event)
         case ev.LotDecided() | ev.LotAwaited() | ev.LotAnswered():
             return _of_a_lot(event)
+        case ev.ParameterAdjusted() | ev.ModeChanged() | ev.StepReleased():
+            return changed(event)
         case (
             ev.PromptOpened()
             | ev.AnswerReceived()
@@ -89,6 +92,7 @@ def describe(event: ev.Event) -> str:
             | ev.Noted()
             | ev.ValuesSet()
             | ev.Marked()
+            | ev.ReadingNoted()
         ):
             return _of_a_person(event)
         case (
@@ -300,8 +304,29 @@ def _of_a_person(event: ev.PersonEvent) -> str:
             return ", ".join(values) or "no values"
         case ev.Marked():
             return f"mark {event.mark} at {event.t}"
+        case ev.ReadingNoted():
+            return f"estimate {event.estimate}: {event.tag} reads {_value(event.value, event.unit)}"
         case _:
             assert_never(event)
+
+
+def changed(event: ev.ChangeEvent) -> str:
+    """Return what a person changed of a running batch in words, for the record and for the review alike."""
+    match event:
+        case ev.ParameterAdjusted():
+            what = f"{event.parameter} adjusted from {event.old} to {event.new}"
+        case ev.ModeChanged():
+            what = f"mode {spaced(event.from_mode)} -> {spaced(event.to_mode)}"
+        case ev.StepReleased():
+            what = "told to proceed" if event.how == "proceed" else "passed over"
+        case _:
+            assert_never(event)
+    return f"{what}, by {event.who}" + _because(event.reason)
+
+
+def spaced(mode: Mode) -> str:
+    """Return a mode as people write it: `semi-automatic`."""
+    return mode.replace("_", "-")
 
 
 def corrected(event: ev.LedgerCorrected) -> str:

@@ -67,6 +67,14 @@ class Sampled:
     results: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Foreseen:
+    """A forecast of an estimate: for which moment (s), and from when on it was known; None: it never was."""
+
+    end: float
+    known: float | None
+
+
 @dataclass
 class Course:
     """What a dry run came to.
@@ -89,6 +97,7 @@ class Course:
     dosed: list[Dosed] = field(default_factory=list[Dosed])
     sampled: list[Sampled] = field(default_factory=list[Sampled])
     moved_ml: dict[tuple[str, str], float] = field(default_factory=dict[tuple[str, str], float])
+    foreseen: dict[str, Foreseen] = field(default_factory=dict[str, Foreseen])
     plant: Plant | None = None
 
     @property

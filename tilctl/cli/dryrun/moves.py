@@ -46,7 +46,7 @@ async def _transfer(run: Run, step: verbs.Transfer, path: str, aliases: Aliases)
     rate = run.number(path, step.rate, aliases)
     moved = 0.0
     async for share in run.liquids.doses(step, source.name, target.name, wanted, tolerance, rate, run.pass_s):
-        run.known.ledger.moved(source.name, target.name, share)
+        run.known.moved(source.name, target.name, share)
         moved += share
     if wanted - moved > max(tolerance, 3.0, 0.05 * wanted):
         raise StepError(f"{path}: only {moved:.1f} of {wanted:.1f} mL came out of {source.name}", "see to it")
@@ -73,9 +73,9 @@ async def freeze(run: Run, step: verbs.Freeze) -> None:
         freezer.rows = simulated_rows(program(profile))
         freezer.start(freezer.sequence + 1, t)
     if (mark := step.marks.get("started")) is not None:
-        run.known.marks[mark] = run.clock.monotonic()
+        run.known.mark(mark)
     end = run.clock.monotonic() + longest(profile)
     while freezer.running and run.clock.monotonic() < end:
         await run.pass_s(LOOK_S)
     if (mark := step.marks.get("ended")) is not None:
-        run.known.marks[mark] = run.clock.monotonic()
+        run.known.mark(mark)

@@ -15,7 +15,7 @@ from tilctl.cli.dryrun.course import Counted, Mounted, Sampled
 from tilctl.cli.dryrun.run import Aliases, Run
 from tilctl.engine.errors import StepError
 from tilctl.engine.verbs.mount import MINUTES_A_DAY
-from tilctl.plant.ledger import SAMPLES, Container
+from tilctl.plant.ledger import Container
 
 
 async def _put(
@@ -52,10 +52,9 @@ async def sample(run: Run, step: verbs.Sample, path: str, aliases: Aliases) -> N
 
 
 async def _sample(run: Run, step: verbs.Sample, path: str, aliases: Aliases, sources: Sequence[Container]) -> None:
-    ledger = run.known.ledger
     volume = run.number(path, step.volume, aliases)
     if volume > 0:
-        ledger.moved(sources[0].name, SAMPLES, volume)
+        run.known.sampled(sources[0].name, volume)
     run.course.sampled.append(Sampled(path, run.clock.monotonic(), sources[0].name, volume, step.results))
     run.known.set(path, dict.fromkeys(step.deferred))
     if not step.awaited:
@@ -104,13 +103,13 @@ async def mount(run: Run, step: verbs.Mount, path: str, aliases: Aliases) -> Non
             items.append(item_of(name, declared, place, port, run.known.limit_ml(name), held))
     limits = {"type": "number", "min": 0.0, "unit": "mL", "canonical": "mL"}
     inputs = {f"volume.{i['name']}": limits | {"max": i["limit_ml"]} for i in items if i["volume_ml"] is None}
-    answer = await _put(run, path, "mount", step.text or "Mount", inputs, containers=items)
+    answer = await _put(run, path, "mount", step.text or "Mount", inputs, step.due, items)
     for item in items:
         name = item["name"]
         given = answer.values.get(f"volume.{name}")
         held = given.value if isinstance(given, Quantity) else float(item["volume_ml"] or 0.0)
         lost = parse_as(run.recipe.containers[name.partition("[")[0]].evaporation, "mL/min") * MINUTES_A_DAY
-        run.known.ledger.mounted(name, item["place"] + str(item["port"]), item["class"], held, None, "", lost)
+        run.known.mounted(name, item["place"] + str(item["port"]), item["class"], held, lost)
         run.course.mounted.append(Mounted(path, name, item["volume_ml"], held))
 
 
@@ -120,7 +119,7 @@ async def unmount(run: Run, step: verbs.Unmount, path: str) -> None:
     if not leaving:
         return
     items = [shown(each.name, run.liquids.port(each.name)) for each in leaving]
-    await _put(run, path, "unmount", step.text or "Take away", {}, containers=items)
+    await _put(run, path, "unmount", step.text or "Take away", {}, step.due, items)
     for each in leaving:
-        run.known.ledger.unmounted(each.name)
+        run.known.unmounted(each.name)
         run.liquids.free(each.name)

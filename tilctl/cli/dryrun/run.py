@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from datetime import datetime
 from pathlib import Path
 
 from devices.quantity import Quantity
@@ -17,6 +18,7 @@ from simulators.physics.fluid import CLASSES
 from simulators.physics.parameters import Setting
 from simulators.physics.vessels import OF_CLASS
 from simulators.plant import Plant
+from simulators.virtual import EPOCH
 from tilctl.cli.dryrun.asking import Asking
 from tilctl.cli.dryrun.clock import MovedClock
 from tilctl.cli.dryrun.controls import Controls
@@ -26,7 +28,9 @@ from tilctl.cli.dryrun.interleaved import Gate, Interleaved
 from tilctl.cli.dryrun.liquids import Liquids
 from tilctl.cli.dryrun.scope import Known, KnownScope
 from tilctl.cli.dryrun.tags import Tags
+from tilctl.config.working import Working
 from tilctl.engine.errors import StepError
+from tilctl.engine.estimating import EVERY
 from tilctl.engine.exclusion import Exclusion
 from tilctl.engine.waiting import seconds_until
 from tilctl.plant.ledger import Container
@@ -48,12 +52,16 @@ class Run:
         parameters: Mapping[str, str],
         setting: Setting | None = None,
         folders: Sequence[Path] = (),
+        start: datetime = EPOCH,
+        working: Working | None = None,
     ) -> None:
         """`seed` draws people and noise, and the donor unless `setting` has one.
 
-        `folders`: where freezing profiles are looked for before the library.
+        `folders`: where freezing profiles are looked for before the library.  `start`: when it begins; `working`: when
+        people are there, always where that is not said.
         """
-        self.clock = MovedClock()
+        self.clock = MovedClock(start)
+        self.working = working
         given = setting or Setting(donor(seed))
         floors = {name: given.vessel for name in CLASSES if name.startswith("gas-permeable")}
         self.plant = Plant(self.clock, seed, given.donor, kinetics=given.kinetics, vessels={**OF_CLASS, **floors})
@@ -113,8 +121,10 @@ class Run:
                 return False
             ahead = seconds_until(expression, scope)
             reads_plant = any(name.partition(".")[0] in self._tags.devices for name in expression.names)
+            estimated = any(name.partition(".")[0] in self.recipe.estimates for name in expression.names)
+            look = LOOK_S if reads_plant else EVERY if estimated else None
             left = None if end is None else end - now
-            waits = [each for each in (ahead, LOOK_S if reads_plant else None, left) if each is not None]
+            waits = [each for each in (ahead, look, left) if each is not None]
             if not waits and self.branches.alone:
                 raise StepError(f"{path}: '{text}' never comes true", "nothing that it reads changes any more")
             t = now + min(waits) if waits else None

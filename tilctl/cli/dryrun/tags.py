@@ -34,6 +34,13 @@ class Tags:
             }  # fmt: skip
             value, unit = cold.get(tag, (None, ""))
             return Operand(name, value, unit)
+        if device == "automaton":
+            runs: dict[str, tuple[Any, str]] = {
+                "program_state": ("running", ""), "step": (1.0, ""), "elapsed": (t, "s"), "temperature": (37.0, "degC"),
+                "alarm": (False, ""),
+            }  # fmt: skip
+            value, unit = runs.get(tag, (None, ""))
+            return Operand(name, value, unit)
         if (seen := self._rocking(tag, t)) is not None:
             return Operand(name, *seen)
         warm: dict[str, tuple[Any, str]] = {
@@ -62,4 +69,4 @@ class Tags:
 
 
 def _device(role: str) -> str:
-    return "freezer" if role == "freezer" else "incubator" if role in ROLES else ""
+    return role if role in ("freezer", "automaton") else "incubator" if role in ROLES else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 
 from devices.quantity import Quantity, parse_as, show
@@ -16,11 +17,13 @@ from recipes.template import render
 from recipes.windows import window_time
 from simulators.physics.parameters import Setting
 from simulators.sight import BenchError
+from simulators.virtual import EPOCH
 from tilctl.cli.dryrun.course import CONTROLLER, LABORATORY, PERSON, Course, Did, Who
 from tilctl.cli.dryrun.liquids import NoPlace
 from tilctl.cli.dryrun.moves import freeze, transfer
 from tilctl.cli.dryrun.people import ask, mount, release, sample, unmount
 from tilctl.cli.dryrun.run import Aliases, Run
+from tilctl.config.working import Working
 from tilctl.engine.errors import ProcedureEnd, StepError
 from tilctl.engine.waiting import seconds_true
 
@@ -46,6 +49,8 @@ class Walk:
             course.ended, course.reason = "held", str(error)
         course.seconds, course.marks = run.clock.monotonic(), run.known.marks
         course.moved_ml, course.alarms = run.liquids.moved_ml, run.guards.alarms
+        course.alarms += [f"below-floor-{name}" for name in run.known.short]
+        course.foreseen = run.known.foreseen
         return course
 
     async def _procedure(self) -> None:
@@ -136,18 +141,32 @@ class Walk:
             case verbs.Incubate():
                 await self._run.until(path, step.until, aliases)
                 self._late(step, path, step.until, aliases)
-                day = self._run.scope(aliases).lookup(window_time(step.until))
                 window = None if step.window is None else parse_range(step.window, "d")
+                if step.staffed and window is not None:
+                    await self._visited(step, path, window.high, aliases)
+                day = self._run.scope(aliases).lookup(window_time(step.until))
                 if window is not None and (day is None or not isinstance(day.value, float) or day.value not in window):
                     self._run.course.exceptions.append(f"{path}: ended outside its window {step.window}")
             case verbs.Mark():
-                self._run.known.marks[step.id] = self._run.clock.monotonic()
+                self._run.known.mark(step.id)
             case verbs.Freeze():
                 await freeze(self._run, step)
             case verbs.Note() if step.exception:
                 self._run.course.exceptions.append(f"{path}: {render(step.text, self._run.scope(aliases))}")
             case _:  # note, balance: nothing that a plant without faults could show
                 pass
+
+    async def _visited(self, step: verbs.Incubate, path: str, latest_s: float, aliases: Aliases) -> None:
+        """Wait for working time, to the end of the window at most."""
+        run, working = self._run, self._run.working
+        if working is None:
+            return
+        now = run.clock.utc(run.clock.monotonic())
+        left = latest_s - run.number(path, window_time(step.until), aliases)
+        wait = (working.opens(now) - now).total_seconds()
+        if wait > max(0.0, left):
+            run.course.exceptions.append(f"{path}: nobody is there before the window {step.window} ends")
+        await run.pass_s(min(wait, max(0.0, left)))
 
     def _late(self, step: verbs.Wait | verbs.Incubate, path: str, until: str, aliases: Aliases) -> None:
         """Do what `on_missed` says of a moment that had passed by more than its grace before anybody came to it."""
@@ -218,6 +237,8 @@ def dry_run(
     parameters: Mapping[str, str] | None = None,
     setting: Setting | None = None,
     folders: Sequence[Path] = (),
+    start: datetime = EPOCH,
+    working: Working | None = None,
 ) -> Course:
-    """Walk a recipe once: for the donor of a seed, or with all that a setting assumes."""
-    return Walk(Run(recipe, seed, parameters or {}, setting, folders=folders)).run()
+    """Walk a recipe once: for the donor of a seed, or with all that a setting assumes; see `Run`."""
+    return Walk(Run(recipe, seed, parameters or {}, setting, folders, start, working)).run()

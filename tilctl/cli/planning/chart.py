@@ -8,10 +8,10 @@ from datetime import datetime, timedelta
 from io import BytesIO
 from typing import Any
 
-from tilctl.cli.planning.moments import WEEKDAYS
 from tilctl.cli.planning.plan import Plan
 from tilctl.cli.planning.timeline import DAY_S
 from tilctl.cli.plots import COLOURS, WARNING, Axes, drawing
+from tilctl.config.moments import WEEKDAYS
 
 MOST_TICKS = 24
 MOST_NUMBERS = 40  # of visits: more of them cannot be read

@@ -8,14 +8,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from recipes.model import Recipe
+from recipes.model import Recipe, walk
+from recipes.steps import Incubate
 from simulators.physics.parameters import Setting
-from tilctl.cli.dryrun.course import visits
+from tilctl.cli.dryrun.course import Did, visits
 from tilctl.cli.dryrun.walk import dry_run
 from tilctl.cli.planning.materials import Materials, materials
 from tilctl.cli.planning.suggestions import Suggestion, judged, suggestions
 from tilctl.cli.planning.timeline import DAY_S, Timeline, Visit, timeline
-from tilctl.cli.planning.working import Working, day_names
+from tilctl.config.working import Working, day_names
 
 SEED = 1  # of people and noise: a plan is the same each time
 ESTIMATE = (
@@ -73,14 +74,23 @@ def make_plan(
 
     `zone` is the name of the zone of `working`; `folders`: where freezing profiles are looked for before the library.
     """
-    course = dry_run(recipe, SEED, given, Setting(), folders)
+    course = dry_run(recipe, SEED, given, Setting(), folders, start, working)
     work = visits(course.people)
+
+    def begun(moment: datetime) -> list[list[Did]]:
+        """Return the visits of a batch that begins at a moment: where it waits for working time, they move with it."""
+        if not any(
+            isinstance(step, Incubate) and step.staffed for op in recipe.procedure for _, step in walk(op.steps, "")
+        ):
+            return work
+        return visits(dry_run(recipe, SEED, given, Setting(), folders, moment, working).people)
+
     return Plan(
         recipe, given, zone, working, course.ended, course.reason, tuple(course.exceptions),
         timeline(recipe, course, start, working),
         materials(recipe, course, start),
         judged(work, start, working),
-        tuple(suggestions(work, start, working)) if suggest else None,
+        tuple(suggestions(begun, start, working)) if suggest else None,
     )  # fmt: skip
 
 
@@ -111,6 +121,13 @@ def as_data(plan: Plan) -> dict[str, Any]:
             for each in line.operations
         ],
         "marks": [{"mark": name, "at": _moment(plan, moment)} for name, moment in line.marks],
+        "forecasts": [
+            {
+                "estimate": each.estimate, "for": _moment(plan, each.end), "needed_by": _moment(plan, each.due),
+                "known_from": None if each.known is None else _moment(plan, each.known),
+            }
+            for each in line.outlooks
+        ],
         "visits": [_visit(plan, each) for each in line.visits],
         "materials": _materials(plan.materials),
         "totals": [_rounded(asdict(each)) for each in plan.materials.totals],

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from tilctl.cli.dryrun.course import Did
 from tilctl.cli.planning.timeline import at, outside
-from tilctl.cli.planning.working import Outside, Working
+from tilctl.config.working import Outside, Working
 
 WITHIN = timedelta(days=14)
 STEP = timedelta(hours=1)
@@ -43,12 +43,14 @@ def judged(work: Sequence[Sequence[Did]], start: datetime, working: Working) -> 
     return Suggestion(start, tuple(Left(number, at(start, began), out) for number, began, out in found if out.why))
 
 
-def suggestions(work: Sequence[Sequence[Did]], start: datetime, working: Working) -> list[Suggestion]:
-    """Return the best starts within 14 days, hourly from the begin of each working day on.
+def suggestions(
+    work: Callable[[datetime], Sequence[Sequence[Did]]], start: datetime, working: Working
+) -> list[Suggestion]:
+    """Return the best starts within 14 days, hourly from the begin of each working day on; `work` gives their visits.
 
     Best is what leaves the fewest visits outside, then the least time, then the earliest.
     """
-    found = [judged(work, moment, working) for moment in _starts(start, working)]
+    found = [judged(work(moment), moment, working) for moment in _starts(start, working)]
     return sorted(found, key=lambda each: (len(each.left), each.outside_s, each.start))[:BEST]
 
 

@@ -7,11 +7,11 @@ from datetime import datetime
 
 from recipes.master import Table
 from recipes.words import listed
-from tilctl.cli.planning.moments import shown
 from tilctl.cli.planning.plan import ESTIMATE, Plan
 from tilctl.cli.planning.suggestions import Suggestion
 from tilctl.cli.planning.timeline import Window
-from tilctl.cli.planning.working import Outside, day_names
+from tilctl.config.moments import shown
+from tilctl.config.working import Outside, day_names
 
 _WHY = {"hours": "working hours", "weekday": "weekdays", "holiday": "a holiday"}
 NO_DAY = "-"
@@ -39,7 +39,7 @@ def facts(plan: Plan) -> list[tuple[str, str]]:
 
 def tables(plan: Plan) -> list[Table]:
     """Return the tables of a plan that have rows, in their order."""
-    found = [_operations(plan), _visits(plan), _steps(plan), *_materials(plan), _suggestions(plan)]
+    found = [_operations(plan), _visits(plan), _steps(plan), _outlooks(plan), *_materials(plan), _suggestions(plan)]
     return [table for table in found if table.rows]
 
 
@@ -79,6 +79,18 @@ def _steps(plan: Plan) -> Table:
     ]
     note = "A name with a dot is a value that is known by then, as in the batch record."
     return Table("What people do", ("visit", "begin", "takes", "step", "what"), tuple(rows), note)
+
+
+def _outlooks(plan: Plan) -> Table:
+    rows = [
+        (
+            each.estimate, _moment(plan, each.end), _moment(plan, each.due),
+            "never" if each.known is None else _moment(plan, each.known),
+        )
+        for each in plan.timeline.outlooks
+    ]  # fmt: skip
+    note = "A forecast says days before whether the cells will reach their floor. It needs measurements by then."
+    return Table("Forecasts", ("estimate", "for", "needed by", "known from"), tuple(rows), note)
 
 
 def _materials(plan: Plan) -> Iterator[Table]:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
 
+from devices.quantity import parse_as
 from recipes.model import Recipe, step_at
 from recipes.names import DAY_ZERO
 from recipes.ranges import parse_range
 from recipes.steps import AnyVerb, Ask, ForEach, Incubate
 from recipes.words import sentence, signatures
 from tilctl.cli.dryrun.course import Course, Did, Who, visits
-from tilctl.cli.planning.working import Outside, Working
+from tilctl.config.working import Outside, Working
 
 DAY_S = 86400.0
 
@@ -69,14 +70,25 @@ class Visit:
 
 
 @dataclass(frozen=True, slots=True)
+class Outlook:
+    """A forecast of an estimate: `end` is its moment, `due` when it should be known, `known` when it is (or never)."""
+
+    estimate: str
+    end: datetime
+    due: datetime
+    known: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class Timeline:
-    """Operations, visits and marks, in moments."""
+    """Operations, visits, marks and forecasts, in moments."""
 
     start: datetime
     end: datetime
     operations: tuple[Operation, ...]
     visits: tuple[Visit, ...]
     marks: tuple[tuple[str, datetime], ...]
+    outlooks: tuple[Outlook, ...] = ()
 
 
 def timeline(recipe: Recipe, course: Course, start: datetime, working: Working) -> Timeline:
@@ -95,7 +107,16 @@ def timeline(recipe: Recipe, course: Course, start: datetime, working: Working) 
             windows=tuple(window for did in steps for window in windows.get(did.path, ())),
         ))  # fmt: skip
     marks = tuple((name, at(start, t)) for name, t in sorted(course.marks.items(), key=lambda mark: mark[1]))
-    return Timeline(start, at(start, course.seconds), _operations(recipe, course, start), tuple(found), marks)
+    operations, outlooks = _operations(recipe, course, start), tuple(_outlooks(recipe, course, start))
+    return Timeline(start, at(start, course.seconds), operations, tuple(found), marks, outlooks)
+
+
+def _outlooks(recipe: Recipe, course: Course, start: datetime) -> Iterator[Outlook]:
+    for name, each in course.foreseen.items():
+        wanted = recipe.estimates[name].forecast
+        if wanted is not None:
+            due = at(start, each.end - parse_as(wanted.ahead, "s"))
+            yield Outlook(name, at(start, each.end), due, None if each.known is None else at(start, each.known))
 
 
 def at(start: datetime, seconds: float) -> datetime:

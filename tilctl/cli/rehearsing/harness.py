@@ -133,7 +133,8 @@ class Harness:
         """Begin a fault of an instrument or bus, and tell the oracles what it concerns."""
         if self._injector is None:
             return
-        if not self._injector.apply(fault):
+        bus = fault.where.removeprefix("bus:")
+        if (bus != fault.where and bus not in self._world.servers.servers) or not self._injector.apply(fault):
             self.not_applicable += 1
             return
         if fault.what in UNSEEN:

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
+
 from recipes.expr import compile
 from recipes.ranges import parse_range
 from recipes.steps import Incubate
 from recipes.windows import window_time
 from tilctl.engine.context import Context
 from tilctl.engine.missed import judge
+from tilctl.engine.state import format_time, parse_time
 from tilctl.engine.waiting import seconds_since, until_true
 from tilctl.journal import events as ev
+
+STAFFED = "staffed"  # the phase of a step that waits for working time, until when
 
 
 async def run(context: Context, step: Incubate) -> None:
     """Wait; biological time counts while held and during an outage.  Ending outside the window is an exception."""
     condition = compile(step.until)
     await until_true(context, condition, None)
-    await judge(context, step, seconds_since(context, condition))
+    late_s = seconds_since(context, condition)
+    if step.staffed and (due := await _visited(context, step)) is not None:
+        late_s = (context.batch.clock.now() - due).total_seconds()
+    await judge(context, step, late_s)
     if step.window is None:
         return
     window = parse_range(step.window, "d")
@@ -26,3 +34,25 @@ async def run(context: Context, step: Incubate) -> None:
         ended = f"on day {day / 86400:.2f}" if time == "day" else f"with {time} at {day / 86400:.2f} d"
         text = f"ended {ended}, outside its window {step.window}"
         await context.batch.record(ev.ExceptionRaised("outside_window", text, context.path))
+
+
+async def _visited(context: Context, step: Incubate) -> datetime | None:
+    """Wait for working time, by what was settled when the condition came true; return until when, None for at once."""
+    batch, working = context.batch, context.batch.plant.site.working
+    known = context.node.phases.get(STAFFED)
+    if known is None:
+        if working is None or step.window is None:
+            return None
+        now = batch.clock.now()
+        left = parse_range(step.window, "d").high - context.number(window_time(step.until), "s")
+        latest, opens = now + timedelta(seconds=max(0.0, left)), working.opens(now)
+        if min(opens, latest) <= now:
+            return None
+        if opens > latest:
+            text = f"nobody is there before the window {step.window} ends"
+            batch.note(ev.ExceptionRaised("unstaffed", text, context.path))
+        await batch.record(ev.StepPhase(context.path, STAFFED, {"until": format_time(min(opens, latest))}))
+        known = context.node.phases[STAFFED]
+    due = parse_time(str(known[1]["until"]))
+    await context.sleep_until(due)
+    return due

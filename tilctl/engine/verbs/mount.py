@@ -41,8 +41,10 @@ async def _put_up(context: Context, step: Mount, containers: list[dict[str, Any]
             inputs[f"scan.{item['name']}"] = {"type": "scan", "label": f"label of {item['name']}"}
     names = ", ".join(f"{item['name']} at {item['place']}" for item in containers)
     text = context.fill_in(step.text) if step.text else f"Mount {names}"
-    prompt = await context.prompts.ask(context.path, "mount", text, {"inputs": inputs, "containers": containers}, None)
-    await answered(context, prompt, "continue")
+    spec, due = {"inputs": inputs, "containers": containers}, None if step.due is None else parse_as(step.due, "s")
+    prompt = await context.prompts.ask(context.path, "mount", text, spec, due)
+    if not await answered(context, prompt, "continue"):  # overdue: told, and waited for all the same
+        await context.prompts.wait(prompt)
     answer = prompt.answer or {}
     try:
         masses = await context.batch.plant.weigh([str(item["place"]) for item in containers])

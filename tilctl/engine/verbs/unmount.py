@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from devices.quantity import parse_as
 from recipes.steps import Unmount
 from tilctl.engine.context import Context
 from tilctl.engine.overdue import answered
@@ -26,8 +27,10 @@ async def run(context: Context, step: Unmount) -> None:
 async def _take_away(context: Context, step: Unmount, leaving: list[Container]) -> None:
     spec: dict[str, Any] = {"inputs": {}, "containers": [published(context.batch, c) for c in leaving]}
     text = context.fill_in(step.text) if step.text else f"Take away {', '.join(c.name for c in leaving)}"
-    prompt = await context.prompts.ask(context.path, "unmount", text, spec, None)
-    await answered(context, prompt, "continue")
+    due = None if step.due is None else parse_as(step.due, "s")
+    prompt = await context.prompts.ask(context.path, "unmount", text, spec, due)
+    if not await answered(context, prompt, "continue"):  # overdue: told, and waited for all the same
+        await context.prompts.wait(prompt)
     for container in leaving:
         await context.batch.record(
             ev.Unmounted(context.path, container.name, container.place, round(container.volume_ml, 3))

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta, tzinfo
 from typing import Literal
 
-from tilctl.cli.planning.moments import WEEKDAYS, BadTime, first_moment, last_moment
+from tilctl.config.moments import WEEKDAYS, BadTime, first_moment, last_moment
 
 HOURS, DAYS = "08:00-17:00", "mon-fri"
 Why = Literal["hours", "weekday", "holiday"]
+AHEAD = timedelta(days=60)
+"""How far working time is looked for: no window of a culture is longer (engineering default)."""
 _DAY = timedelta(days=1)
 _HOURS = re.compile(r"(\d\d):(\d\d)-(\d\d):(\d\d)", re.ASCII)
 _MIDNIGHT = time()
@@ -59,6 +61,13 @@ class Working:
             span = self.span(day)
             if span is not None and span[0] < end and span[1] > begin:
                 yield span
+
+    def opens(self, moment: datetime) -> datetime:
+        """Return the first moment of working time that is not before `moment`; that itself where there is none soon."""
+        for begin, end in self.spans(moment, moment + AHEAD):
+            if end > moment:
+                return max(begin, moment)
+        return moment
 
     def outside(self, begin: datetime, end: datetime) -> Outside:
         """Return what lies outside between two moments."""
