@@ -17,6 +17,7 @@ from recipes import shelf
 from recipes.adjustable import check_adjustable
 from recipes.check_claims import check_claims
 from recipes.check_estimates import check_estimates
+from recipes.check_exceptions import check_exceptions
 from recipes.check_expr import CONDITION, expression
 from recipes.check_longest import check_longest
 from recipes.check_sources import check_sources
@@ -52,6 +53,7 @@ def check(
     _guards(recipe, names, findings)
     check_estimates(recipe, names, findings)
     _clocks(recipe, names, findings)
+    check_exceptions(recipe, findings)
     volumes = VolumeCheck(recipe, findings)
     volumes.procedure()
     check_sources(recipe, findings)

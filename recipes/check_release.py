@@ -32,8 +32,8 @@ def check_release(step: Release, recipe: Recipe, names: Names, findings: Finding
 def late_results(recipe: Recipe) -> dict[str, bool]:
     """Return every result of a sample by its name, and whether it may come later than the sample is over."""
     found: dict[str, bool] = {}
-    for operation in recipe.procedure:
-        for _, step in walk(operation.steps, operation.id):
+    for each in (*recipe.procedure, *recipe.exceptions.values()):
+        for _, step in walk(each.steps, ""):
             if not isinstance(step, Sample):
                 continue
             for name in step.results:

@@ -16,7 +16,9 @@ from recipes.steps import AnyVerb, Choose
 from recipes.syntax import ExprError
 
 _WORDS = "id verb source of set_ text label reason holds class_ title from_ to as_ in_ with_ load profile role"
-_LISTS = "steps cases branches containers over marks count density scan sign choices priority then results defer"
+_LISTS = (
+    "steps cases branches containers over marks count density scan sign choices priority then results defer on_failure"
+)
 NO_NUMBERS = frozenset((*_WORDS.split(), *_LISTS.split()))
 """Fields that hold no number of the process; what a bag holds is words, and its density has a default."""
 
@@ -31,6 +33,8 @@ def check_sources(recipe: Recipe, findings: Findings) -> None:
         _block(guard, ("guards", index), f"guard {guard.id}", recipe, findings)
     for index, operation in enumerate(recipe.procedure):
         _steps(operation.steps, ("procedure", index, "steps"), recipe, findings, covered=False)
+    for name, branch in recipe.exceptions.items():
+        _steps(branch.steps, ("exceptions", name, "steps"), recipe, findings, covered=False)
 
 
 def _steps(steps: tuple[AnyVerb, ...], base: DataPath, recipe: Recipe, findings: Findings, *, covered: bool) -> None:

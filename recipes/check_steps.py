@@ -10,6 +10,7 @@ from recipes import check_expr, kinds, syntax
 from recipes import steps as verbs
 from recipes.check_controls import check_control, check_free
 from recipes.check_doses import check_dose
+from recipes.check_exceptions import check_branch
 from recipes.check_expr import CONDITION, expression
 from recipes.check_parallel import check_parallel
 from recipes.check_perfusion import check_rate
@@ -36,6 +37,7 @@ class StepCheck:
         self._findings = findings
         self._profiles = profiles
         self._limits = limits
+        self._beside = 0  # how many parallels are around
 
     def procedure(self) -> Names:
         """Check every operation in turn; return the names that are known at the end."""
@@ -50,7 +52,9 @@ class StepCheck:
             if ended:
                 self._findings.error("unreachable", path, f"operation '{operation.id}' comes after the end")
             names.acquired = self._using(operation, path)
-            ended = self._steps(operation.steps, names, (*path, "steps")) or ended
+            before = names.fork() if operation.on_failure else names
+            over = self._steps(operation.steps, names, (*path, "steps"))
+            ended = self._excepted(operation.on_failure, before, names, path, ended=over) or ended
             names.acquired = frozenset()
         return names
 
@@ -93,10 +97,23 @@ class StepCheck:
                 expression(given, names, self._findings, (*path, field), CONDITION)
             elif given is not None:
                 self._findings.quantity(given, ("s",), (*path, field))
-        ended = self._verb(step, names, path)
+        before = names.fork() if step.on_failure else names
+        ended = self._excepted(step.on_failure, before, names, path, ended=self._verb(step, names, path))
         if step.exception_when is not None:
             expression(step.exception_when, names, self._findings, (*path, "exception_when"), CONDITION)
         return ended and step.when is None
+
+    def _excepted(self, name: str | None, before: Names, names: Names, path: DataPath, *, ended: bool) -> bool:
+        """Check what may be walked in place of a step that failed; return whether the batch ends either way."""
+        if name is None:
+            return ended
+
+        def walked(steps: tuple[AnyVerb, ...], known: Names, base: DataPath, findings: Findings) -> bool:
+            inner = StepCheck(self._recipe, findings, self._profiles, self._limits)
+            return inner._steps(steps, known, base)
+
+        beside = self._beside > 0
+        return check_branch(self._recipe, name, before, names, self._findings, path, walked, ended=ended, beside=beside)
 
     def _verb(self, step: AnyVerb, names: Names, path: DataPath) -> bool:
         """Check what is of this verb alone; return whether the batch ends here."""
@@ -238,6 +255,7 @@ class StepCheck:
         What each brings is found out first, from what the others do; nothing that is said meanwhile counts.
         """
         scratch = StepCheck(self._recipe, Findings(self._findings.document), self._profiles, self._limits)
+        self._beside += 1
         brought = {name: names.fork() for name in step.branches}
         for _ in step.branches:  # a value may hang on one of another branch, and that on one of a third
             for name, steps in step.branches.items():
@@ -253,6 +271,7 @@ class StepCheck:
             after.gather(branch, foreign)
         names.outputs, names.marks, names.maybe = after.outputs, after.marks, after.maybe
         names.controls = after.controls
+        self._beside -= 1
         return any(ends)
 
     def _ask(self, step: verbs.Ask, names: Names, path: DataPath) -> None:

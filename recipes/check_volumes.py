@@ -42,7 +42,9 @@ class VolumeCheck:
         parameters = self._recipe.parameters
         state = State(values={name: ranged(each.range, None, name) for name, each in parameters.items()})
         for index, operation in enumerate(self._recipe.procedure):
-            if not self._steps(operation.steps, state, ("procedure", index, "steps")):
+            start = state.fork() if operation.on_failure else state
+            over = not self._steps(operation.steps, state, ("procedure", index, "steps"))
+            if not self._excepted(operation.on_failure, start, state, ended=over):
                 return
 
     def _steps(self, steps: Iterable[AnyVerb], state: State, base: DataPath) -> bool:
@@ -50,10 +52,29 @@ class VolumeCheck:
         for index, step in enumerate(steps):
             path: DataPath = (*base, index, step.verb)
             before = state.fork() if step.when is not None else None
-            if not self._step(step, state, path) and before is None:
+            start = state.fork() if step.on_failure else state
+            over = not self._step(step, state, path)
+            if not self._excepted(step.on_failure, start, state, ended=over) and before is None:
                 return False
             if before is not None:
                 state.join([before])
+        return True
+
+    def _excepted(self, name: str | None, start: State, state: State, *, ended: bool) -> bool:
+        """Walk what may take the place of a step that failed, which may have done nothing, all, or a part."""
+        branch = None if name is None else self._recipe.exceptions.get(name)
+        if branch is None:
+            return not ended
+        failed = start if ended else state.fork()
+        failed.join([start])
+        if not self._steps(branch.steps, failed, ("exceptions", name or "", "steps")):
+            return not ended
+        if ended:
+            state.values, state.volumes, state.mounted, state.at = (
+                failed.values, failed.volumes, failed.mounted, failed.at
+            )  # fmt: skip
+        else:
+            state.join([failed])
         return True
 
     def _step(self, step: AnyVerb, state: State, path: DataPath) -> bool:

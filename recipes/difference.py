@@ -196,7 +196,13 @@ class _Node:
 
 def _grown(recipe: Recipe) -> _Node:
     root = _Node(None, "")
-    root.lists = [[_node(operation, root, 0, operation.id) for operation in recipe.procedure]]
+    exceptions = [
+        Operation(operation=name, title=each.title, steps=each.steps) for name, each in recipe.exceptions.items()
+    ]
+    root.lists = [
+        [_node(operation, root, 0, operation.id) for operation in recipe.procedure],
+        [_node(each, root, 1, f"except/{each.id}") for each in exceptions],
+    ]
     return root
 
 
@@ -267,7 +273,7 @@ def _paired_lists(old: Operation | AnyVerb | None, new: Operation | AnyVerb | No
         names = {name: j for j, name in enumerate(new.branches)}
         return {i: names[name] for i, name in enumerate(old.branches) if name in names}
     if not (isinstance(old, Choose) and isinstance(new, Choose)):
-        return {0: 0} if old is None or _below(old) else {}
+        return {0: 0, 1: 1} if old is None else {0: 0} if _below(old) else {}  # procedure, exceptions
     pairs: dict[int, int] = {}
     left = dict(enumerate(_conditions(new)))
     for i, condition in enumerate(_conditions(old)):

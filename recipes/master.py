@@ -16,6 +16,7 @@ from recipes.words import NO_LOOPS, Loops, branch, details, listed, sentence, si
 from recipes.words_expr import in_words
 
 ILLUSTRATIVE = "illustrative, not clinical"
+_OF_A_PERSON = "Walked in place of what failed, when a person says so as the batch is restarted."
 READING = (
     "A name with a dot is a value that is known by then: count.tvc is the result tvc of the step count, rep.volume "
     "what the ledger holds for rep, station.temperature a reading. What stands in braces is filled in when it is shown."
@@ -72,6 +73,10 @@ def master_record(recipe: Recipe, sha256: str, check: str, profiles: Sequence[Fr
     the freezing profiles that it uses, as far as they can be read.
     """
     parts = tuple(_part(number, operation, recipe) for number, operation in enumerate(recipe.procedure, start=1))
+    parts += tuple(
+        Part(f"Exception {name}: {each.title}", _OF_A_PERSON, tuple(_lines(each.steps, name, recipe, NO_LOOPS)))
+        for name, each in recipe.exceptions.items()
+    )
     lines = [line for part in parts for line in part.lines]
     facts = [
         ("Recipe", recipe.recipe),
@@ -101,6 +106,8 @@ def _part(number: int, operation: Operation, recipe: Recipe) -> Part:
     title = f"{number} {operation.id}" + (f": {operation.title}" if operation.title else "")
     using = listed(operation.using)
     note = f"Begins when the batch has been granted {using}, and keeps it to the end of this part." if using else ""
+    if operation.on_failure:
+        note = f"{note} When it fails, a restart may take {operation.on_failure} in place of what is left.".lstrip()
     return Part(title, note, tuple(_lines(operation.steps, str(number), recipe, NO_LOOPS)))
 
 

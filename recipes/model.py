@@ -139,7 +139,19 @@ class Operation(Frozen):
     id: Id = Field(alias="operation")
     title: Text | None = None
     using: tuple[Id, ...] = ()
+    on_failure: Id | None = None
     steps: Annotated[tuple[Step, ...], SOME]
+
+
+class ExceptionBranch(Frozen):
+    """Steps that a person may have walked in place of a step, or of what is left of an operation, that failed."""
+
+    title: Text
+    steps: Annotated[tuple[Step, ...], SOME]
+
+
+EXCEPT = "except"
+"""Stands in a path before the name of an exception: `rep/medium/except/by_hand/pour`."""
 
 
 class Recipe(Frozen):
@@ -158,6 +170,7 @@ class Recipe(Frozen):
     clocks: dict[Id, BiologicalClock] = Field(default_factory=dict[Id, BiologicalClock])
     guards: tuple[Guard, ...] = ()
     estimates: dict[Id, Estimate] = Field(default_factory=dict[Id, Estimate])
+    exceptions: dict[Id, ExceptionBranch] = Field(default_factory=dict[Id, ExceptionBranch])
     procedure: Annotated[tuple[Operation, ...], SOME]
 
 
@@ -165,12 +178,17 @@ def step_at(recipe: Recipe, path: str) -> AnyVerb | None:
     """Return the step that the engine walks at a path, None where there is none.
 
     A number after a choice is the branch that was taken, after a loop the round.  Where the path leaves it out, the
-    first step of that id is meant.  After a `parallel` comes the name of the branch.
+    first step of that id is meant.  After a `parallel` comes the name of the branch, after
+    `except` that of an exception.
     """
     head, *parts = path.split("/")
     steps: tuple[AnyVerb, ...] = next((each.steps for each in recipe.procedure if each.id == head), ())
     found: AnyVerb | None = None
     named = False  # whether the next part is the name of a branch, where `found` has those
+    if EXCEPT in parts[:-1]:
+        at = parts.index(EXCEPT)
+        branch = recipe.exceptions.get(parts[at + 1])
+        steps, parts = () if branch is None else branch.steps, parts[at + 2 :]
     for part in parts:
         if named and isinstance(found, Parallel):
             if part not in found.branches:

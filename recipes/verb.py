@@ -12,6 +12,7 @@ class Verb(Frozen):
     exception on the record for review.  `on_restart`: how the step goes on after the controller was down.
     `max_outage`: the longest outage after which it may go on without a person; absent: the step sets no limit.
     `max_hold`: the longest that it may stand held; beyond that is an alarm.
+    `on_failure`: the exception of the recipe whose steps a person may have walked instead, when it has failed.
     """
 
     id: Id
@@ -21,3 +22,4 @@ class Verb(Frozen):
     on_restart: OnRestart = "redo"
     max_outage: Amount | None = None
     max_hold: Amount | None = None
+    on_failure: Id | None = None

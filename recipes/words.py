@@ -141,6 +141,8 @@ def details(step: AnyVerb, recipe: Recipe) -> list[tuple[str, str]]:
         found.append(("Exception if", in_words(step.exception_when)))
     if not isinstance(step, _AT_ONCE) or {"on_restart", "max_outage"} & step.model_fields_set:
         found.append(("After an outage", _restart(step)))
+    if step.on_failure and (instead := recipe.exceptions.get(step.on_failure)) is not None:
+        found.append(("When it fails", f"held; a restart may take {step.on_failure} in its place: {instead.title}"))
     if step.max_hold:
         found.append(("Held", f"at most {step.max_hold}, then an alarm"))
     if step.source:

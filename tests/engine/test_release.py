@@ -208,3 +208,29 @@ async def test_rows_of_files_are_known_by_their_marks_over_a_restart(suite: Stor
     await reported("three", batch=batch)
     await suite.power_cut(5.0)
     assert suite.controller.imported(UNIT) == {batch: ["three"]}
+
+
+@pytest.mark.parametrize("number", range(1, 9))
+async def test_a_death_in_a_reset_leaves_the_results_to_be_taken_on_one_record(suite: Story, number: int) -> None:
+    await conditional(suite)
+    batch, prompt = suite.runner.batch.name, next(p["id"] for p in suite.controller.prompts(UNIT))
+    seen = 0
+
+    def reached(_: object) -> bool:
+        nonlocal seen
+        seen += 1
+        return seen == number
+
+    suite.kill_at(reached)
+    await suite.do("reset", expect=None)
+    await suite.settle()
+    suite.kill_at(None)
+    await suite.power_cut(5.0)
+    if suite.runner_or_none is not None:
+        await suite.do("reset")
+    assert [(row["batch"], row["outcome"]) for row in closed(suite)] == [(batch, "conditional")]
+    await late(suite, batch, prompt, sterility="no_growth", mycoplasma="negative")
+    assert closed(suite) == []
+    records, verdict = read(suite.folder / "data" / "site.db")
+    assert verdict.ok
+    assert [r.event.kind for r in records if r.event.kind.startswith("lot_")] == ["lot_awaited", "lot_answered"]

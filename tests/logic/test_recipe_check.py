@@ -96,17 +96,17 @@ def test_the_good_recipe_draws_nothing() -> None:
     assert found() == []
 
 
+def released(when: str) -> list[tuple[str, str]]:
+    """Return the change that puts a release by one condition before the balance."""
+    step = f"  - release: {{id: lot, conditions: {{clean: {{when: {when}}}}}}}"
+    return [("  - balance:", f"{step}\n  - balance:")]
+
+
 def estimating(**more: str) -> tuple[str, str]:
     """Return the change that adds an estimate of the cells in all vessels and the pool."""
     given = {"of": "[pre, pool]", "from": "day0", "to": "started", "counts": "[count.tvc]", "source": "P"} | more
     fields = ", ".join(f"{key}: {value}" for key, value in given.items())
     return "procedure:\n", f"estimates:\n  cells: {{{fields}}}\nprocedure:\n"
-
-
-def released(when: str) -> list[tuple[str, str]]:
-    """Return the change that puts a release by one condition before the balance."""
-    step = f"  - release: {{id: lot, conditions: {{clean: {{when: {when}}}}}}}"
-    return [("  - balance:", f"{step}\n  - balance:")]
 
 
 # code, severity, what is changed in the good recipe, part of the message or hint
@@ -350,6 +350,24 @@ BROKEN: list[tuple[str, str, list[tuple[str, str]], str]] = [
         "warning",
         [("  - balance:", "  - wait: {id: clean, until: count.sterility == no_growth}\n  - balance:")],
         "known",
+    ),
+    ("exception-unknown", "error", [("within: 3 %, source: P", "within: 3 %, on_failure: by_hand, source: P")], "none"),
+    (
+        "exception-step",
+        "error",
+        [
+            (
+                "procedure:\n- operation: prepare\n",
+                """\
+exceptions:
+  thaw: {title: Freeze anew, steps: [{freeze: {with: freezer, load: product, profile: S1-quick}}]}
+procedure:
+- operation: prepare
+""",
+            ),
+            ("within: 3 %, source: P", "within: 3 %, on_failure: thaw, source: P"),
+        ],
+        "procedure",
     ),
     ("release-pending", "error", released("count.sterility == no_growth"), "add pending: [count.sterility]"),
     ("release-result", "error", released("count.tvc > 1 cells, pending: count.ph"), "results: count.tvc"),

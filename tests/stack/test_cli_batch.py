@@ -261,7 +261,16 @@ async def test_start_carries_recipe_parameters_reason_and_name(tilctl: Any, cont
 @pytest.mark.parametrize("verb", ["pause", "resume", "hold", "restart", "stop", "abort", "reset"])
 async def test_every_command_reaches_the_controller(tilctl: Any, controller: SmallController, verb: str):
     assert (await tilctl(verb))[0] == 0
-    assert [(c.verb, c.args, c.batch) for c in controller.executed] == [(verb, {}, "")]
+    args = {"way": ""} if verb == "restart" else {}
+    assert [(c.verb, c.args, c.batch) for c in controller.executed] == [(verb, args, "")]
+
+
+async def test_a_restart_may_name_an_exception(tilctl: Any, controller: SmallController):
+    assert (await tilctl("restart", "--way", "by_hand"))[0] == 0
+    assert controller.executed[0].args == {"way": "by_hand"}
+    code, _, err = await tilctl("restart", "--way", "By Hand")
+    assert code == 1
+    assert "bad_parameter" in err
 
 
 async def test_answer_carries_the_inputs(tilctl: Any, controller: SmallController):

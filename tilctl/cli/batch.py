@@ -56,6 +56,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
                 metavar="NAME=VALUE",
                 help="a parameter with its unit, such as tvc_floor='5e6 cells' (may be repeated)",
             )
+        if verb == "restart":
+            sub.add_argument("--way", metavar="NAME", help="the exception that takes the place of what failed")
         if verb == "answer":
             sub.add_argument("prompt", metavar="PROMPT", help="its id, such as p7 (see `tilctl batch prompts`)")
             sub.add_argument(
@@ -93,6 +95,8 @@ def run(args: argparse.Namespace) -> int:
     arguments: dict[str, Any] = {}
     if args.verb == "start":
         arguments = {"recipe": args.recipe, "parameters": station.pairs(args.set, "--set")}
+    elif args.verb == "restart" and args.way:
+        arguments = {"way": args.way}
     elif args.verb == "answer":
         arguments = {"prompt": args.prompt, "inputs": station.pairs(args.inputs, "input")}
     elif args.verb == "adjust":

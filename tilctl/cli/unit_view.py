@@ -54,6 +54,10 @@ def _status(unit: str, data: Fields) -> Iterator[str]:
         yield f"  estimate {_estimate(each)}"
     for index, prompt in enumerate(_each(data, "prompts")):
         yield f"  {'prompts' if index == 0 else '':8} {_headline(prompt)}: {one_line(prompt.get('text'))}"
+    ways = cast("Mapping[str, Fields]", data.get("ways") or {})
+    for index, (name, way) in enumerate(ways.items()):
+        text = f"{one_line(name)} ({one_line(way.get('title'))}) in place of {one_line(way.get('path'))}"
+        yield f"  {'ways' if index == 0 else '':8} restart --way {text}"
     for index, line in enumerate(_lots(data)):
         yield f"  {'releases' if index == 0 else '':8} {line}"
     legal = ", ".join(one_line(command) for command in cast("list[object]", data.get("legal") or []))

@@ -68,6 +68,12 @@ class Nothing(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+class RestartArgs(Nothing):
+    """What `restart` takes: the exception of the recipe that takes the place of what failed; "" walks that again."""
+
+    way: Annotated[str, Field(pattern=r"^([a-z][a-z0-9_]{0,39})?$")] = ""
+
+
 class StartArgs(Nothing):
     """What `start` takes: a recipe of the library by name, and parameters as text with their unit."""
 
@@ -204,7 +210,7 @@ VERBS: dict[str, Verb] = {
     "pause": Verb(),
     "resume": Verb(),
     "hold": Verb(protective=True, bound_to_screen=False),
-    "restart": Verb(),
+    "restart": Verb(RestartArgs, Code.BAD_PARAMETER),
     "stop": Verb(protective=True),
     "abort": Verb(protective=True, bound_to_screen=False),
     "reset": Verb(),

@@ -10,7 +10,7 @@ from typing import Any
 from devices.document import DocumentError
 from recipes.catalog import find
 from tilctl import __version__
-from tilctl.engine import alarm_commands, identity, interlock_commands
+from tilctl.engine import alarm_commands, excepting, identity, interlock_commands
 from tilctl.engine.adjusting import adjust
 from tilctl.engine.balancing import correct
 from tilctl.engine.batch import Batch
@@ -280,6 +280,11 @@ class Controller(Units):
             return Outcome("already", "", f"{slot.name} is idle: there is nothing to reset")
         if slot.runner is None:
             return Outcome("refused", "illegal_state", f"{slot.name} is idle: there is no batch to {command.verb}")
+        way = str(command.args.get("way") or "") if command.verb == "restart" else ""
+        if way and (why := _not_offered(slot.runner, way)):
+            return Outcome("refused", "bad_parameter", why)
+        if way:
+            excepting.take(slot.runner, way, command.actor or command.client)
         if slot.runner.fire(Machine(command.verb), command.reason or f"{command.verb} by {command.client}"):
             if command.verb == "restart":
                 self.clock.accept()
@@ -421,3 +426,13 @@ class Controller(Units):
         awaited = sum(len(row["pending"]) for row in self.lots.rows(slot.name) if row["batch"] == runner.batch.name)
         later = f"; {awaited} results are awaited (tilctl results list)" if awaited else ""
         return Outcome("done", "", f"{slot.name} is idle; the record is closed/{runner.batch.journal.path.name}{later}")
+
+
+def _not_offered(runner: Runner, way: str) -> str:
+    """Return why a restart may not take this exception of the recipe now, "" where it may."""
+    if runner.state is not State.HELD:
+        return f"an exception is taken by a restart of what is held; the batch is {runner.state.value}"
+    offers = excepting.offered(runner.batch)
+    if way not in offers:
+        return f"nothing that failed names the exception {way!r} (offered: {', '.join(offers) or 'none'})"
+    return excepting.against(runner.batch, offers[way])

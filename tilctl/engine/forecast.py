@@ -15,9 +15,10 @@ from recipes import steps as verbs
 from recipes.check_parallel import ordered
 from recipes.dosing import DoseError, dosed, stock_of
 from recipes.expr import INVALID, ExprError, Operand, compile, reference
-from recipes.model import walk
+from recipes.model import EXCEPT, walk
 from recipes.steps import AnyVerb, children
 from tilctl.engine.batch import Batch
+from tilctl.engine.excepting import taken
 from tilctl.engine.scope import BatchScope
 from tilctl.engine.turns import turn_of
 from tilctl.guard.board import Reactions
@@ -87,7 +88,13 @@ def outlook(batch: Batch) -> list[Outlook]:
     """Return the outlook of each mounted container that the rest of the recipe takes something from."""
     ahead = _Walk(batch)
     for operation in batch.recipe.procedure:
-        if not batch.state.complete(operation.id) and not ahead.steps(operation.steps, operation.id, {}):
+        if batch.state.complete(operation.id):
+            continue
+        if way := taken(batch.state.node(operation.id)):
+            goes_on = ahead.steps(batch.recipe.exceptions[way].steps, f"{operation.id}/{EXCEPT}/{way}", {})
+        else:
+            goes_on = ahead.steps(operation.steps, operation.id, {})
+        if not goes_on:
             break
     return [each for each in ahead.found.values() if each.takes_ml > 0.0]
 
@@ -131,6 +138,8 @@ class _Walk:
     def _step(self, step: AnyVerb, path: str, aliases: Mapping[str, str]) -> bool:
         if self._batch.state.complete(path):
             return True
+        if way := taken(self._batch.state.node(path)):
+            return self.steps(self._batch.recipe.exceptions[way].steps, f"{path}/{EXCEPT}/{way}", aliases)
         if step.when is not None and self._batch.state.node(path) is None:
             self._forget([step])
             return True

@@ -75,13 +75,14 @@ class ControllerPort(Protocol):
         """Return what is known of a unit now, as JSON-able values.
 
         Keys: `state` (one of the 12, lower case), `state_version` (int, grows with each transition), `batch`,
-        `recipe`, `day` (float, d), `operation`, `path`, `waits` (list of dicts with `path` and `text`),
-        `alarms` (list of dicts, see `alarms`), `targets`, `controls` (reading -> what keeps it), `readings`,
-        `containers`, `ledger` (see `tilctl.engine.balancing.ledger_of`), `adjustable`
-        (`tilctl.engine.adjusting.adjustables`), `procedure_mode` (`automatic`, `semi_automatic`, `manual`: how
-        steps begin), `interlocks` (of the unit and of shared equipment; `tilctl.guard.judged`), `estimates`
-        (`tilctl.engine.estimating`), `releases` (path -> how its lot stands), `lots` (of closed batches,
-        results awaited).
+        `recipe`, `day` (float, d), `operation`, `path`, `waits` (list of dicts with `path` and `text`), `alarms`
+        (list of dicts, see `alarms`), `targets`, `controls` (reading -> what keeps it), `readings`, `containers`,
+        `ledger` (see `tilctl.engine.balancing.ledger_of`), `adjustable` (`tilctl.engine.adjusting.adjustables`),
+        `procedure_mode` (`automatic`, `semi_automatic`, `manual`: how steps begin),
+        `interlocks` (of the unit and of shared equipment;
+        `tilctl.guard.judged`), `estimates` (`tilctl.engine.estimating`),
+        `releases` (path -> how its lot stands), `lots` (of closed batches, results awaited), `ways` (exceptions that a
+        restart may name, with `path` and `title`).
         """
         ...
 

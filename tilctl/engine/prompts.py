@@ -112,16 +112,24 @@ class Prompts:
     def withdraw(self, reason: str, path: str | None = None, keep: Collection[str] = ()) -> None:
         """Withdraw every question that nobody need answer any more, and every answer that is not in force yet.
 
-        `path`: those of this step alone.  `keep`: those that outlast the batch.
+        `path`: those of this step alone; `keep`: those that outlast the batch.
         """
         for prompt in list(self._batch.state.prompts.values()):
-            if prompt.id in keep or (path is not None and prompt.path != path):
+            if (path is not None and prompt.path != path) or prompt.id in keep:
                 continue
             if not prompt.answered and not prompt.withdrawn and prompt.id not in self._withdrawn:
                 self._withdrawn.add(prompt.id)
                 self._batch.note(ev.PromptWithdrawn(prompt.id, reason))
                 if path is not None and overdue(prompt.id) in self._batch.state.alarms:
                     self._batch.note(ev.AlarmCleared(overdue(prompt.id)))
+
+    def withdraw_one(self, number: str, reason: str) -> None:
+        """Withdraw one question, whose step is walked no more, and end its alarm."""
+        if number not in self._withdrawn:
+            self._withdrawn.add(number)
+            self._batch.note(ev.PromptWithdrawn(number, reason))
+            if overdue(number) in self._batch.state.alarms:
+                self._batch.note(ev.AlarmCleared(overdue(number)))
 
     def reopened(self) -> None:
         """Do once more what a failed record did not take: answers that came into force meanwhile, and withdrawals."""

@@ -13,6 +13,7 @@ from tilctl.engine.adjusting import adjustables
 from tilctl.engine.allocation import waiting_text
 from tilctl.engine.balancing import ledger_of
 from tilctl.engine.batch import Batch
+from tilctl.engine.excepting import offered
 from tilctl.engine.machine import FINAL, State, legal_commands
 from tilctl.engine.runner import Runner
 from tilctl.engine.state import BatchState, StandingControl, StepStatus, format_time
@@ -31,7 +32,7 @@ def status_of(unit: UnitPlant, runner: Runner | None) -> dict[str, Any]:
         return {
             "state": State.IDLE.value, "state_version": 0, "batch": "", "recipe": "", "day": None, "operation": "",
             "path": "", "waits": [], "targets": {}, "controls": {}, "readings": readings, "containers": [],
-            "ledger": {}, "adjustable": [], "procedure_mode": "automatic", "estimates": [], "releases": {},
+            "ledger": {}, "releases": {}, "ways": {}, "adjustable": [], "procedure_mode": "automatic", "estimates": [],
             "legal": [command.value for command in legal_commands(State.IDLE)], "reason": "",
         }  # fmt: skip
     batch, state = runner.batch, runner.batch.state
@@ -53,13 +54,18 @@ def status_of(unit: UnitPlant, runner: Runner | None) -> dict[str, Any]:
             {"name": c.name, "place": c.place, "volume_ml": round(c.volume_ml, 2)} for c in state.ledger if c.mounted
         ],
         "ledger": ledger_of(batch),
-        "adjustable": adjustables(batch),
-        "procedure_mode": state.mode,
-        "estimates": batch.estimating.rows(),
+        "ways": {
+            name: {"path": path, "title": batch.recipe.exceptions[name].title} for name, path in offered(batch).items()
+        }
+        if runner.state is State.HELD
+        else {},
         "releases": {
             path: {"outcome": lot.outcome, "verdicts": dict(lot.verdicts), "pending": list(lot.pending), "by": lot.by}
             for path, lot in state.lots.items()
         },
+        "adjustable": adjustables(batch),
+        "procedure_mode": state.mode,
+        "estimates": batch.estimating.rows(),
         "legal": [command.value for command in legal_commands(runner.state)],
         "reason": state.reason,
         "record": "failed" if batch.record_failed else "ok",

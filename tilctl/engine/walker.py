@@ -10,13 +10,15 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from recipes.expr import INVALID
-from recipes.model import Operation
+from recipes.model import EXCEPT, Operation
 from recipes.steps import AnyVerb, children
 from tilctl.engine.allocation import take
 from tilctl.engine.batch import Batch
 from tilctl.engine.context import Context
 from tilctl.engine.errors import SafePoint, StepError
+from tilctl.engine.excepting import left, taken
 from tilctl.engine.freezing_run import FreezingRuns
+from tilctl.engine.intents import resolve
 from tilctl.engine.machine import DONE, Command, State, next_state
 from tilctl.engine.missed import MISSED
 from tilctl.engine.pacing import OPERATION
@@ -74,7 +76,10 @@ class Walker:
         devices = list(dict.fromkeys(batch.equipment[name] for name in operation.using))
         if devices:
             await take(batch, self._sharing, operation.id, devices)
-        await self.steps(operation.steps, operation.id, {})
+        if way := taken(batch.state.node(operation.id)):
+            await self._instead(operation.id, way, {})
+        else:
+            await self.steps(operation.steps, operation.id, {})
         done = next_state(State.RUNNING, DONE) or State.COMPLETE
         batch.note(ev.StateChanged(operation.id, State.RUNNING, done))  # with the next one in one transaction
         await batch.record(ev.StepCompleted(operation.id))
@@ -94,6 +99,10 @@ class Walker:
             await batch.record(ev.StepCompleted(path, {"skipped": True}))
             return
         await batch.record(ev.StepStarted(path, step.verb))
+        if way := taken(batch.state.node(path)):
+            await self._instead(path, way, aliases)
+            await batch.record(ev.StepCompleted(path, {"except": way}))
+            return
         try:
             data: dict[str, Any] = await HANDLERS[step.verb](context, step) or {}
         except StepError as error:
@@ -104,6 +113,17 @@ class Walker:
             if found is INVALID or found:
                 await batch.record(ev.ExceptionRaised("recipe", f"'{step.exception_when}' is true", path))
         await batch.record(ev.StepCompleted(path, data))
+
+    async def _instead(self, path: str, way: str, aliases: Mapping[str, str]) -> None:
+        """Walk an exception in place of what failed at a path."""
+        batch = self._batch
+        # Invariant: what a dose did is known, by evidence or by a person, before anything takes the place of its step.
+        for intent in batch.state.open_intents():
+            if intent.path == path or intent.path.startswith(f"{path}/"):
+                await resolve(self._root.at(intent.path, aliases), intent)
+        for node in left(batch, path):
+            batch.note(ev.StepCompleted(node.path, {"left": way}))
+        await self.steps(batch.recipe.exceptions[way].steps, f"{path}/{EXCEPT}/{way}", aliases)
 
     async def _not_walked(self, step: AnyVerb, context: Context) -> str:
         """Return why a step is passed over, "" where it is walked; waits for a person where the mode wants that."""

@@ -80,10 +80,10 @@ def describe(event: ev.Event) -> str:
             return _of_an_effect(event)
         case ev.ControlSet() | ev.ControlEnded() | ev.ControlMoved():
             return _of_a_control(event)
-        case ev.ParameterAdjusted() | ev.ModeChanged() | ev.StepReleased():
-            return changed(event)
         case ev.LotDecided() | ev.LotAwaited() | ev.LotAnswered():
             return _of_a_lot(event)
+        case ev.ParameterAdjusted() | ev.ModeChanged() | ev.StepReleased():
+            return changed(event)
         case (
             ev.PromptOpened()
             | ev.AnswerReceived()
