@@ -129,6 +129,8 @@ async def test_an_outage_makes_it_no_longer_than_its_longest(suite: Story, outag
     await suite.when(lambda: suite.state.result == "complete", "it is over", within=12 * 3600.0)
     lasted = (suite.controller.clock.now() - node.started).total_seconds()
     assert lasted <= max(10.0, 1.1 + outage) * 3600.0 + 60.0
-    assert bool(suite.events("exception_raised", code="repeat")) == (outage < 11.0), "else its condition is true by then"
+    assert bool(suite.events("exception_raised", code="repeat")) == (outage < 11.0), (
+        "else its condition is true by then"
+    )
     assert suite.state.node(f"{FEED}/{last}/draw") is not None
     assert suite.state.node(f"{FEED}/{last + 1}/draw") is None
