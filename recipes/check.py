@@ -14,6 +14,7 @@ from devices.document import DataPath, Document, validate
 from devices.quantity import Dim, QuantityError, parse
 from devices.role import ROLES
 from recipes import shelf
+from recipes.adjustable import check_adjustable
 from recipes.check_claims import check_claims
 from recipes.check_estimates import check_estimates
 from recipes.check_expr import CONDITION, expression
@@ -97,6 +98,7 @@ def _header(recipe: Recipe, findings: Findings) -> None:
         if each.count is not None and count_range(each.count) is None:
             findings.error("range", (*path, "count"), f"'{each.count}' is no number of containers", "write 1..4, or 3")
     _parameters(recipe, findings)
+    check_adjustable(recipe, findings)
     for name, each in recipe.results.items():
         path = ("results", name)
         if not each.choices and each.unit is None:

@@ -13,6 +13,7 @@ from recipes.check_doses import check_dose
 from recipes.check_expr import CONDITION, expression
 from recipes.check_parallel import check_parallel
 from recipes.check_perfusion import check_rate
+from recipes.check_release import check_release
 from recipes.expr import compile
 from recipes.findings import Findings
 from recipes.kinds import Type
@@ -130,6 +131,9 @@ class StepCheck:
                         names.bring(f"{step.id}.{name}", kind, maybe=step.when is not None)
             case verbs.Freeze():
                 self._freeze(step, names, path)
+            case verbs.Release():
+                self._brings(step, names, path)
+                check_release(step, self._recipe, names, self._findings, path)
             case verbs.End():
                 check_expr.text(step.reason, names, self._findings, (*path, "reason"))
                 return True

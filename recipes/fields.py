@@ -44,6 +44,7 @@ SOME = AfterValidator(_some)
 """For a list that may not be empty."""
 _Listed = Annotated[tuple[Text, ...], SOME]
 Names = Annotated[_Listed, BeforeValidator(_listed, json_schema_input_type=Text | _Listed)]
+NamesIfAny = Annotated[tuple[Text, ...], BeforeValidator(_listed, json_schema_input_type=Text | tuple[Text, ...])]
 OnMissed = Literal["run_late", "skip", "hold", "abort"]
 OnRestart = Literal["resume", "redo", "reattach", "hold", "ask"]
 

@@ -14,7 +14,7 @@ Key = tuple[str, ...]
 PROSE = frozenset({"text", "label", "reason", "holds", "title", "description", "cause", "consequence", "action"})
 """Fields that are written for people: their words are no values."""
 _APART = frozenset({"id", "verb", "steps", "cases", "branches"})
-_INSIDE = {"inputs": "value ", "targets": "", "values": "", "marks": "mark ", "by": "move "}
+_INSIDE = {"inputs": "value ", "targets": "", "values": "", "marks": "mark ", "by": "move ", "adjust": "adjust "}
 
 
 def flat(block: BaseModel, *, defaults: bool = True) -> dict[Key, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from recipes.adjustable import adjusted
 from recipes.estimates import Estimate
 from recipes.flat import flat, label
 from recipes.freezing_model import FreezeProfile
@@ -127,11 +128,15 @@ def _lines(steps: tuple[AnyVerb, ...], above: str, recipe: Recipe, loops: Loops)
 
 def _parameters(recipe: Recipe) -> Table:
     rows = [
-        (name, each.label or "", each.default, each.range or ", ".join(each.choices), each.source or "")
+        (name, each.label or "", each.default, each.range or ", ".join(each.choices), each.source or "", adjusted(each))
         for name, each in recipe.parameters.items()
     ]
+    heads = ("parameter", "label", "default", "range", "source", "in a running batch")
     note = "May be changed when a batch is started, within the range."
-    return Table("Parameters", ("parameter", "label", "default", "range", "source"), tuple(rows), note)
+    if not any(row[-1] for row in rows):
+        return Table("Parameters", heads[:-1], tuple(row[:-1] for row in rows), note)
+    note += " In a running batch only as told, for the steps that begin from then on."
+    return Table("Parameters", heads, tuple(rows), note)
 
 
 def _equipment(recipe: Recipe) -> Table:

@@ -13,7 +13,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from devices.alarm import AlarmFields
 from recipes.estimates import Estimate
-from recipes.fields import SOME, Amount, Flag, Frozen, Id, Span, Text
+from recipes.fields import SOME, Amount, Flag, Frozen, Id, Names, Span, Text
 from recipes.steps import AnyVerb, Choose, Parallel, Step, children
 
 Title = Annotated[str, StringConstraints(pattern="^[a-z0-9][a-z0-9-]*$", max_length=60)]
@@ -63,13 +63,25 @@ class Container(Frozen):
         return (self.class_ or "").startswith("rocking")
 
 
+class Adjust(Frozen):
+    """That a parameter may be changed while the batch runs: by one of `role`, within `range` where that is narrower.
+
+    The new value is read by steps that begin from then on; a step that has begun keeps what it began with.
+    """
+
+    role: Names
+    range: Span | None = None
+    source: Text | None = None
+
+
 class Parameter(Frozen):
-    """A value that whoever starts a batch may change, within `range` or `choices`."""
+    """A value that whoever starts a batch may change, within `range` or `choices`; `adjust`: while it runs, too."""
 
     label: Text | None = None
     default: Text
     range: Span | None = None
     choices: tuple[Text, ...] = ()
+    adjust: Adjust | None = None
     source: Text | None = None
 
 

@@ -19,6 +19,7 @@ from devices.quantity import QuantityError, parse
 from recipes.control import Control
 from recipes.fields import SOME, Amount, Expr, Flag, Frozen, Id, Names, OnMissed, OnRestart, Span, Text
 from recipes.perfusion import most_turns, steps_of
+from recipes.release import Release
 from recipes.verb import Verb
 
 MOST_TURNS = 500
@@ -448,12 +449,12 @@ class Freeze(Verb):
 
 AnyVerb = (
     Ask | Choose | Set | Control | Wait | Mount | Unmount | ForEach | Repeat | Parallel | Transfer | Sample | Mark
-    | Incubate | Note | End | Let | Balance | Freeze | Perfuse
+    | Incubate | Note | End | Let | Balance | Freeze | Perfuse | Release
 )  # fmt: skip
 
 VERBS: tuple[str, ...] = (
     "ask", "choose", "set", "control", "wait", "mount", "unmount", "for_each", "repeat", "parallel", "perfuse",
-    "transfer", "sample", "mark", "incubate", "note", "end", "let", "balance", "freeze",
+    "transfer", "sample", "mark", "incubate", "note", "end", "let", "balance", "freeze", "release",
 )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from recipes.dosing import DoseError, stock_of
 from recipes.fields import OnMissed, OnRestart
 from recipes.model import Recipe
 from recipes.names import DAY_ZERO
+from recipes.release import Condition
 from recipes.steps import (
     AnyVerb,
     Ask,
@@ -29,6 +30,7 @@ from recipes.steps import (
     Note,
     Parallel,
     Perfuse,
+    Release,
     Repeat,
     Sample,
     Set,
@@ -108,6 +110,8 @@ def sentence(step: AnyVerb, recipe: Recipe, loops: Loops = NO_LOOPS) -> str:
         case Freeze():
             judged = "and judge the run by its acceptance criteria" if step.accept else "without judging the run"
             return f"Freeze {step.load} in {step.with_} by profile {step.profile}, {judged}."
+        case Release():
+            return f"{_first(step.text)}Decide on the release, by {listed([*step.conditions])}."
         case _:
             assert_never(step)
 
@@ -121,7 +125,7 @@ def branch(case: Case) -> str:
 def who(step: AnyVerb) -> Who:
     """Return who does a step."""
     match step:
-        case Ask() | Mount() | Unmount():
+        case Ask() | Mount() | Unmount() | Release():
             return "operator"
         case Sample():
             return "operator, laboratory"
@@ -146,7 +150,7 @@ def details(step: AnyVerb, recipe: Recipe) -> list[tuple[str, str]]:
 
 def signatures(step: AnyVerb) -> tuple[str, ...]:
     """Return the roles that sign a step."""
-    return step.sign if isinstance(step, Ask) else ()
+    return step.sign if isinstance(step, Ask | Release) else ()
 
 
 def value(name: str, given: Input) -> str:
@@ -210,6 +214,13 @@ def _of_verb(step: AnyVerb, recipe: Recipe) -> list[tuple[str, str]]:
             return [(f"When it has {moment}", f"record {mark}") for moment, mark in step.marks.items()]
         case Repeat():
             return _turns(step)
+        case Release():
+            found = [("Condition", _condition(name, each)) for name, each in step.conditions.items()]
+            found += [("Sign", listed(step.sign))]
+            if any(each.pending for each in step.conditions.values()):
+                late = "completes the release when it agrees and is the last; re-opens it, with an alarm, when not"
+                found.append(("A result that comes later", late))
+            return [*found, *_due(step.due, "hold")]
         case Control() if not step.stop:
             found = [("Moves", f"{move.set_} within {move.range}, by {move.step}") for move in step.by]
             return [*found, ("Stands", "also while the batch is held; moves nothing while the reading is not known")]
@@ -220,6 +231,11 @@ def _of_verb(step: AnyVerb, recipe: Recipe) -> list[tuple[str, str]]:
             return []
         case _:
             assert_never(step)
+
+
+def _condition(name: str, condition: Condition) -> str:
+    pending = f"; {listed(condition.pending)} may be pending" if condition.pending else ""
+    return f"{condition.label or name} ({name}): {in_words(condition.when)}{pending}"
 
 
 def _ended(text: str) -> str:

@@ -39,6 +39,9 @@ class SmallController:
         assert unit == "cell1"
         return {"state": self.state, "state_version": self.version, "batch": "b1"}
 
+    def imported(self, unit: str) -> dict[str, list[str]]:
+        return {}
+
     def prompts(self, unit: str) -> list[dict[str, Any]]:
         return []
 

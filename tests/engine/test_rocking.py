@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 from rocking import Rocking
-from story import Story, told
+from story import UNIT, Story, told
 
 from simulators.faults.injector import Injector
 from simulators.faults.model import Fault
+from tilctl.engine.state import parse_time
 from tilctl.plant.stillness import MOST_STILL_S, PAUSE_S, RENEW_S
 
 
@@ -46,6 +47,13 @@ async def test_it_stands_for_a_dose_and_a_weighing_and_rocks_between_them(suite:
 
 async def test_a_long_dose_is_given_in_parts_between_which_it_rocks(suite: Rocking) -> None:
     await suite.start("rocked", rate="20 mL/min")
+    await suite.until("rock/fill", "acting")
+    await suite.when(lambda: "rests" in suite.node("rock/fill").phases, "it rests")
+    (wait,) = [each for each in suite.controller.status(UNIT)["waits"] if each["path"] == "rock/fill"]
+    assert "in parts between which what is rocked gets oxygen" in wait["text"]
+    assert parse_time(wait["due"]) > suite.clock.now()
+    await suite.pass_time(60.0)
+    assert suite.rpm == pytest.approx(10.0)
     await suite.until("rock/rest", "acting")
     parts = suite.intents("rock/fill")
     assert [part.outcome for part in parts] == ["done", "done"]

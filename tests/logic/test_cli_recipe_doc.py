@@ -109,7 +109,7 @@ def test_the_numbers_go_up_and_none_is_there_twice(capsys: pytest.CaptureFixture
     numbers = re.findall(r"^\*\*([\d.]+)\*\*", doc(capsys, "til-22d")[1], flags=re.MULTILINE)
     parsed = [tuple(int(part) for part in number.split(".")) for number in numbers]
     assert parsed == sorted(set(parsed))
-    assert {number[0] for number in parsed} == set(range(1, 8))
+    assert {number[0] for number in parsed} == set(range(1, 9))
     for number in parsed:
         assert number[-1] == 1 or (*number[:-1], number[-1] - 1) in parsed, number
 

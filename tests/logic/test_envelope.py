@@ -58,7 +58,12 @@ def test_a_correct_command_is_read_whole():
     _, command = open_envelope(raw(body("prompt-answer", data=data, actor=actor, ctr=4), "prompt-answer"))
     assert (command.id, command.client, command.unit, command.verb) == ("c-1", "desk", "cell1", "prompt-answer")
     assert (command.batch, command.expect_state, command.expect_version) == ("b1", "held", 7)
-    assert command.args == {"prompt": "p7", "inputs": {"volume.cm1": "4800 mL", "count": 3, "ok": True}}
+    assert command.args == {
+        "batch": "",
+        "prompt": "p7",
+        "inputs": {"volume.cm1": "4800 mL", "count": 3, "ok": True},
+        "reported": {},
+    }
     assert command.reason == "check: bag looked low"
     assert command.actor == "station-3 (operator)"
     assert command.effective == "2026-01-05T08:00:00.000Z"

@@ -20,7 +20,7 @@ PAGE = (ROOT / "deploy" / "EXCURSIONS.md").read_text("utf-8")
 ROWS = [
     [cell.strip() for cell in line.strip("|").split("|")] for line in PAGE.splitlines() if re.match(r"\| \d+ ", line)
 ]
-PROFILES = ("sim-incubator", "sim-freezer")
+PROFILES = ("sim-incubator", "sim-freezer", "sim-rocker")
 BESIDE = ("record-failed", "interlocks-edited", "device-")
 """Raised by the program with texts of their own: by the watch over records, by interlocks, by the class of a device."""
 
@@ -40,6 +40,7 @@ def test_all_32_are_there_each_watched_or_said_to_be_not_simulated() -> None:
 
 def test_what_is_named_is_configured() -> None:
     site = load_site(Path(str(resources.files("tilctl.cli") / "demo-site.yaml")))
+    rocking = load_site(Path(str(resources.files("tilctl.cli") / "lab-rocking.yaml")))
     recipe, found = check(find("til-22d"))
     assert recipe is not None
     assert not found
@@ -48,7 +49,7 @@ def test_what_is_named_is_configured() -> None:
     known = {
         "guard": {guard.id for guard in recipe.guards},
         "clock": set(recipe.clocks),
-        "site": {*unit.alarms, *site.alarms},
+        "site": {*unit.alarms, *site.alarms, *rocking.units["cell1"].alarms},
         "interlock": set(unit.rules.interlocks),
         "permissive": set(site.rules.permissives),
         "rule": set(RULES),

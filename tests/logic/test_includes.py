@@ -325,8 +325,8 @@ def test_a_fragment_beside_the_recipe_comes_before_others(folder: Path, tmp_path
 
 def test_the_recipes_that_freeze_share_their_end() -> None:
     ends: list[Document] = [catalog.find(name) for name in ("til-22d", "til-16d")]
-    tails = [document.data["procedure"][-2:] for document in ends]
-    assert [operation["operation"] for operation in tails[0]] == ["harvest", "cryopreserve"]
+    tails = [document.data["procedure"][-3:] for document in ends]
+    assert [operation["operation"] for operation in tails[0]] == ["harvest", "cryopreserve", "release"]
     assert str(tails[0]).replace("count22", "count16").replace("day 22", "day 16") == str(tails[1])
     files = [shelf.paths(shelf.RECIPES)[name].read_text() for name in ("til-22d", "til-16d")]
     assert all("fragment: harvest-to-store" in text and "CS10:" not in text for text in files)
@@ -334,7 +334,7 @@ def test_the_recipes_that_freeze_share_their_end() -> None:
 
 def test_the_command_line_checks_a_fragment_by_its_header(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["recipe", "check", "harvest-to-store"]) == 0
-    assert "fragment harvest-to-store 1.0.0: no errors" in capsys.readouterr().out
+    assert "fragment harvest-to-store 1.1.0: no errors" in capsys.readouterr().out
     path = put(folder, draw=changed(DRAW, ("kind: name", "kind: nme"))).parent / "fragments" / "draw.yaml"
     assert main(["recipe", "check", str(path)]) == 1
     assert f"{path}:7:11: error[schema]" in capsys.readouterr().out

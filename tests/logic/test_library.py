@@ -78,13 +78,13 @@ def test_shakedown_uses_every_verb_and_every_amount() -> None:
 
 def test_til_22d_keeps_the_order_of_the_process() -> None:
     assert [operation.id for operation in TIL.procedure] == [
-        "receipt", "pre_rep", "reduce_count", "rep", "split", "harvest", "cryopreserve"
+        "receipt", "pre_rep", "reduce_count", "rep", "split", "harvest", "cryopreserve", "release"
     ]  # fmt: skip
     paths = [path for operation in TIL.procedure for path, _ in walk(operation.steps, operation.id)]
     order = [
         "pre_rep/day0", "reduce_count/count11", "reduce_count/go", "rep/medium", "rep/inoculate", "rep/rep_start",
         "split/count16", "split/plan", "split/flask/cm4", "harvest/flask/collect", "harvest/count22", "harvest/wash",
-        "cryopreserve/ready", "cryopreserve/dmso_added", "cryopreserve/formulate", "cryopreserve/run",
+        "cryopreserve/ready", "cryopreserve/dmso_added", "cryopreserve/formulate", "cryopreserve/run", "release/lot",
     ]  # fmt: skip
     assert [path for path in paths if path in order] == order
     waits = [

@@ -103,6 +103,12 @@ def estimating(**more: str) -> tuple[str, str]:
     return "procedure:\n", f"estimates:\n  cells: {{{fields}}}\nprocedure:\n"
 
 
+def released(when: str) -> list[tuple[str, str]]:
+    """Return the change that puts a release by one condition before the balance."""
+    step = f"  - release: {{id: lot, conditions: {{clean: {{when: {when}}}}}}}"
+    return [("  - balance:", f"{step}\n  - balance:")]
+
+
 # code, severity, what is changed in the good recipe, part of the message or hint
 BROKEN: list[tuple[str, str, list[tuple[str, str]], str]] = [
     ("schema", "error", [("title: A small one", "titel: A small one")], "titel"),
@@ -179,6 +185,46 @@ BROKEN: list[tuple[str, str, list[tuple[str, str]], str]] = [
     ("kind", "error", [("until: day >= 2 d", "until: day")], "condition"),
     ("kind", "error", [("to: b, volume", "to: 'product[plan.kind]', volume")], ""),
     ("choice", "error", [("plan.kind == a", "plan.kind == c")], "never"),
+    (
+        "adjust",
+        "error",
+        [("range: 100..800 mL, source: P", "range: 100..800 mL, adjust: {role: quality, range: 0.1..1 L}, source: P")],
+        "when it starts",
+    ),
+    (
+        "adjust",
+        "error",
+        [("default: 500 mL, range: 100..800 mL", "default: 500 mL, adjust: {role: quality}")],
+        "may be adjusted to anything",
+    ),
+    ("adjust", "error", [("choices: [slow, fast]", "choices: [slow, fast], adjust: {role: quality}")], "no step reads"),
+    (
+        "adjust",
+        "error",
+        [
+            ("range: 100..800 mL, source: P", "range: 100..800 mL, adjust: {role: quality}, source: P"),
+            ("when: station.temperature > 38 degC", "when: media.volume < fill"),
+        ],
+        "a parameter of its own",
+    ),
+    (
+        "adjust",
+        "error",
+        [
+            (
+                "choices: [slow, fast]",
+                "choices: [slow, fast], adjust: {role: quality, range: 1..2}",
+            ),
+            ("text: How many?", "text: 'How many, {style}?'"),
+        ],
+        "any choice",
+    ),
+    (
+        "source-unknown",
+        "error",
+        [("range: 100..800 mL, source: P", "range: 100..800 mL, adjust: {role: quality, source: Q}, source: P")],
+        "declared: P",
+    ),
     ("text", "error", [("{count.tvc} is enough", "{count.tcv} is enough")], "count.tvc"),
     ("text", "error", [("{count.tvc} is enough", "{count.tvc is enough")], "brace"),
     ("container-unknown", "error", [("to: pool, all", "to: poole, all")], "poole"),
@@ -304,6 +350,22 @@ BROKEN: list[tuple[str, str, list[tuple[str, str]], str]] = [
         "warning",
         [("  - balance:", "  - wait: {id: clean, until: count.sterility == no_growth}\n  - balance:")],
         "known",
+    ),
+    ("release-pending", "error", released("count.sterility == no_growth"), "add pending: [count.sterility]"),
+    ("release-result", "error", released("count.tvc > 1 cells, pending: count.ph"), "results: count.tvc"),
+    ("release-result", "error", released("count.tvc > 1 cells, pending: count.sterility"), "does not read"),
+    (
+        "release-loop",
+        "error",
+        [
+            (
+                "      - transfer: {id: fill",
+                """\
+      - release: {id: lot, conditions: {clean: {when: count.tvc > 0 cells}}}
+      - transfer: {id: fill""",
+            )
+        ],
+        "after the loop",
     ),
     (
         "parallel-clash",

@@ -97,6 +97,10 @@ SAID = {
             "Compute once and keep: plan.n = 2; plan.m = plan.n + 1."),
     "balance": ("balance: {over: [pre, pool], within: 3 %}", "controller",
                 "Weigh pre and pool: scales and ledger agree within 3 %."),
+    "release": (
+        "release: {id: lot, conditions: {clean: {when: a.b == no, pending: a.b}, many: {when: c.d > 1}}}", "operator",
+        "Decide on the release, by clean and many.",
+    ),
     "freeze": ("freeze: {with: freezer, load: pool, profile: F3}", "controller",
                "Freeze pool in freezer by profile F3, and judge the run by its acceptance criteria."),
 }  # fmt: skip

@@ -39,6 +39,10 @@ WRONG: dict[str, list[tuple[str, str]]] = {
         (PERFUSE % "rate: 1 L, longest: 2 d", "flow (mL/min) is wanted"),
         (PERFUSE % "rate: 1 L/d, longest: 1 h", "no room"),
     ],
+    "release": [
+        ("{id: x, conditions: {}}", "at least one"),
+        ("{id: x, conditions: {clean: {when: count.sterility == no_growth}}}", "pending: [count.sterility]"),
+    ],
     "repeat": [
         ("{id: x, max: 0, steps: [{mark: {}}]}", "greater than or equal to 1"),
         ("{id: x, max: 3, steps: []}", "at least one"),

@@ -89,12 +89,16 @@ class SmallController:
     free: asyncio.Event = field(default_factory=asyncio.Event)
     executed: list[Command] = field(default_factory=list[Command])
     record: dict[str, StoredAnswer] = field(default_factory=dict[str, StoredAnswer])
+    marks: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
 
     def units(self) -> list[str]:
         return ["cell7"]
 
     def status(self, unit: str) -> dict[str, Any]:
         return dict(self.state)
+
+    def imported(self, unit: str) -> dict[str, list[str]]:
+        return dict(self.marks)
 
     def prompts(self, unit: str) -> list[dict[str, Any]]:
         return list(self.opened)
@@ -197,7 +201,7 @@ async def test_status_in_json_is_all_that_is_known(tilctl: Any, controller: Smal
     controller.opened = [PROMPT]
     code, out, _ = await tilctl("status", "--json")
     assert code == 0
-    assert json.loads(out) == {"unit": "cell7", **STATUS, "prompts": [PROMPT]}
+    assert json.loads(out) == {"unit": "cell7", **STATUS, "prompts": [PROMPT], "imported": {}}
 
 
 async def test_a_record_that_failed_is_shouted(tilctl: Any, controller: SmallController):
@@ -615,3 +619,79 @@ async def test_a_correction_carries_two_people_and_a_reason(tilctl: Any, control
     code, _, err = await tilctl(*words, "--second", "ben", command="ledger")
     assert code == 2
     assert "expected USER:ROLE" in err
+
+
+# --- results
+
+AWAITED = PROMPT | {"results": ["tvc"], "inputs": {"tvc": PROMPT["inputs"]["tvc"]}, "asked": "2026-01-05T08:00:00.000Z"}
+LOT = {
+    "batch": "b0",
+    "path": "end/lot",
+    "outcome": "conditional",
+    "pending": ["count.sterility"],
+    "prompts": [
+        {
+            "id": "p4",
+            "path": "end/count",
+            "asked": "2026-01-01T08:00:00.000Z",
+            "results": ["sterility"],
+            "inputs": {"sterility": {"type": "choice", "choices": ["pending", "growth", "no_growth"]}},
+        }
+    ],
+}
+ROWS = """step,result,value,unit,time,analyst
+rep/count,tvc,4.5e9,cells,2026-01-05T09:00:00Z,Anna
+end/count,sterility,no_growth,,2026-01-05T09:00:00Z,Anna
+"""
+
+
+async def test_results_that_are_awaited_are_listed(tilctl: Any, controller: SmallController):
+    assert await tilctl("list", command="results") == (0, "no results are awaited\n", "")
+    controller.opened, controller.state["lots"] = [AWAITED], [LOT]
+    code, out, _ = await tilctl("list", command="results")
+    assert code == 0
+    assert out.splitlines() == [
+        "cell7  b1  p7 rep/count: tvc; since 2026-01-05T08:00:00.000Z, due 2026-01-05T12:00:00.000Z",
+        "cell7  b0 (closed)  p4 end/count: sterility; since 2026-01-01T08:00:00.000Z",
+    ]
+    code, out, _ = await tilctl("list", "--batch", "b0", "--json", command="results")
+    assert [row["prompt"]["id"] for row in json.loads(out)["awaited"]] == ["p4"]
+
+
+async def test_a_file_of_results_is_imported_once(tilctl: Any, controller: SmallController, tmp_path: Path):
+    controller.opened, controller.state["lots"] = [AWAITED], [LOT]
+    path = tmp_path / "lab.csv"
+    path.write_text(ROWS.replace("4.5e9,cells", "4.5e9,mL"))
+    code, out, err = await tilctl("import", str(path), command="results")
+    assert (code, out) == (2, "")
+    assert f"{path}:2: value: tvc:" in err
+    assert f"{path}: nothing was sent" in err
+    assert controller.executed == [], "all of it, or nothing"
+    path.write_text(ROWS)
+    code, out, _ = await tilctl("import", str(path), "--dry-run", command="results")
+    assert (code, "nothing was sent" in out, controller.executed) == (0, True, [])
+    code, out, _ = await tilctl("import", str(path), "--as", "anna:analyst", command="results")
+    assert (code, out.splitlines()[-1]) == (0, "2 rows answered 2 questions")
+    first, second = controller.executed
+    assert (first.verb, first.batch, first.args["inputs"]) == ("prompt-answer", "b1", {"tvc": "4.5e9 cells"})
+    assert (second.batch, second.args["batch"], second.args["prompt"]) == ("", "b0", "p4")
+    assert second.args["reported"]["sterility"]["analyst"] == "Anna"
+    assert second.actor == "anna (analyst)"
+    controller.opened = []
+    marks = [each["row"] for c in controller.executed for each in c.args["reported"].values()]
+    controller.marks = {"b1": marks[:1], "b0": marks[1:]}
+    code, out, _ = await tilctl("import", str(path), command="results")
+    assert (code, out) == (0, "all 2 rows were imported before: nothing was sent\n")
+    assert len(controller.executed) == 2
+
+
+async def test_a_lot_of_a_closed_batch_is_answered_by_name(tilctl: Any, controller: SmallController):
+    controller.outcome = Outcome("refused", "no_prompt", "no open prompt 'p9' of b0")
+    code, _, err = await tilctl("answer", "b0", "p9", "sterility=growth", command="results")
+    assert (code, err) == (1, "tilctl results: answer was refused: no_prompt: no open prompt 'p9' of b0\n")
+    assert controller.executed[0].args["batch"] == "b0"
+
+
+async def test_a_file_that_is_not_there(tilctl: Any, controller: SmallController):
+    code, _, err = await tilctl("import", "/nowhere.csv", command="results")
+    assert (code, err) == (2, "tilctl results: /nowhere.csv: No such file or directory\n")

@@ -61,6 +61,9 @@ class Asking:
     def status(self, unit: str) -> dict[str, Any]:
         return {"state": "running", "state_version": 1, "batch": "b1"}
 
+    def imported(self, unit: str) -> dict[str, list[str]]:
+        return {}
+
     def prompts(self, unit: str) -> list[dict[str, Any]]:
         return list(self.opened.values())
 

@@ -122,6 +122,9 @@ class SmallController:
     def status(self, unit: str) -> dict[str, Any]:
         return dict(self.state)
 
+    def imported(self, unit: str) -> dict[str, list[str]]:
+        return {}
+
     def prompts(self, unit: str) -> list[dict[str, Any]]:
         return list(self.open_prompts)
 

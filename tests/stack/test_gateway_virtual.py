@@ -40,6 +40,9 @@ class Asking:
     def status(self, unit: str) -> dict[str, Any]:
         return {"state": "running", "state_version": len(self.times), "batch": "b1"}
 
+    def imported(self, unit: str) -> dict[str, list[str]]:
+        return {}
+
     def prompts(self, unit: str) -> list[dict[str, Any]]:
         return [self.asked] if self.asked else []
 

@@ -24,7 +24,13 @@ COMMANDS = {
     "reset": "close the record of an ended batch and free the unit",
     "leave-safe-mode": "recover what safe mode left alone, on every unit, once the cause is seen to",
     "answer": "answer an open prompt",
+    "adjust": "give an adjustable parameter another value, for the steps that begin from now on",
+    "mode": "how steps begin: automatic, semi_automatic (what acts on equipment waits for `proceed`), manual (all do)",
+    "proceed": "let a step begin that waits for a person",
+    "skip": "pass over a step that waits for a person, in manual mode; it is an exception on the record",
 }
+CHANGES = ("adjust", "mode", "proceed", "skip")
+"""Commands that want to know who gives them."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,6 +61,16 @@ def arguments(parser: argparse.ArgumentParser) -> None:
             sub.add_argument(
                 "inputs", nargs="*", metavar="NAME=VALUE", help="a value; a bare number is in the unit that is shown"
             )
+        if verb == "adjust":
+            sub.add_argument("parameter", metavar="NAME", help="its name (see `tilctl batch status`)")
+            sub.add_argument("value", metavar="VALUE", help="with its unit, such as '11 d'")
+            sub.add_argument("--was", default="", metavar="VALUE", help="refuse when it is not this one any more")
+        if verb == "mode":
+            sub.add_argument("mode", choices=("automatic", "semi_automatic", "manual"))
+        if verb in ("proceed", "skip"):
+            sub.add_argument("step", metavar="STEP", help="its path, as `tilctl batch status` shows it: rep/medium")
+        if verb in CHANGES:
+            asking.who(sub)
         _common(sub)
         sub.add_argument("--batch", metavar="NAME", help="refuse when the unit has another batch than this")
         asking.of_a_command(sub)
@@ -79,6 +95,12 @@ def run(args: argparse.Namespace) -> int:
         arguments = {"recipe": args.recipe, "parameters": station.pairs(args.set, "--set")}
     elif args.verb == "answer":
         arguments = {"prompt": args.prompt, "inputs": station.pairs(args.inputs, "input")}
+    elif args.verb == "adjust":
+        arguments = {"parameter": args.parameter, "value": args.value, "was": args.was}
+    elif args.verb == "mode":
+        arguments = {"mode": args.mode}
+    elif args.verb in ("proceed", "skip"):
+        arguments = {"step": args.step}
     verb = "prompt-answer" if args.verb == "answer" else str(args.verb)
     return asking.told(args, unit, asyncio.run(asking.ask(args, target, unit, verb, arguments)))
 

@@ -25,6 +25,7 @@ COMMANDS = {
     "simulate": "run a site's instruments as simulators, in a process of their own",
     "operator": "answer the prompts of a simulated site as a person would",
     "batch": "start, hold, answer, ... a batch, as an MQTT client",
+    "results": "list the laboratory results that are awaited, and import them",
     "alarm": "list, acknowledge, shelve alarms; report how well they serve",
     "interlock": "show, reset and bypass the interlocks and permissives of a unit, as an MQTT client",
     "ledger": "show the volumes of a batch beside what the scales say, and correct them",

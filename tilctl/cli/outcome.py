@@ -80,6 +80,7 @@ def as_json(outcome: Outcome) -> str:
         "prompts_answered": summary.prompts_answered,
         "alarms": [asdict(alarm) for alarm in summary.alarms],
         "exceptions": [asdict(remark) for remark in summary.exceptions],
+        "releases": [asdict(lot) for lot in summary.releases],
         "journal": str(outcome.journal.resolve()),
         "journal_events": outcome.events,
         "journal_head": outcome.head,
@@ -119,6 +120,9 @@ def _facts(outcome: Outcome) -> Table:
     table.add_row("viable cells", f"{cells} (last laboratory results on record)")
     table.add_row("simulated", f"{summary.days:.2f} days in {outcome.wall_s:.1f} s ({rate:.2f} days a second)")
     table.add_row("prompts", f"{summary.prompts_asked} asked, {summary.prompts_answered} answered, by MQTT")
+    for lot in summary.releases:
+        awaited = f"; awaited: {', '.join(lot.pending)}" if lot.pending else ""
+        table.add_row("release", f"{lot.path}: {lot.outcome}, by {lot.by}{awaited}")
     for run in summary.freezing:
         bad = [str(finding["criterion"]) for finding in run.findings if not finding["ok"]]
         judged = f"not met or not judged: {', '.join(bad)}" if bad else f"{len(run.findings)} criteria met"

@@ -33,6 +33,8 @@ def _status(unit: str, data: Fields) -> Iterator[str]:
     if data.get("mode") not in (None, "normal"):
         why = f": {one_line(data['mode_reason'])}" if data.get("mode_reason") else ""
         yield f"  mode     {one_line(data['mode'])}{why}"
+    if data.get("procedure_mode") not in (None, "automatic"):
+        yield f"  steps    {one_line(data['procedure_mode']).replace('_', '-')}: they wait for a person"
     if data.get("reason"):
         yield f"  reason   {one_line(data['reason'])}"
     if data.get("record") not in (None, "ok"):
@@ -43,12 +45,17 @@ def _status(unit: str, data: Fields) -> Iterator[str]:
         write = _wait if title == "waits" else _alarm
         for index, line in enumerate(line for entry in entries for line in write(entry)):
             yield f"  {title if index == 0 else '':8} {line}"
+    for index, each in enumerate(_each(data, "adjustable")):
+        value, about = f"{each.get('name')} = {each.get('value')}", f"{each.get('label')}; {each.get('limits')}"
+        yield f"  {'adjust' if index == 0 else '':8} {one_line(value)} ({one_line(about.removeprefix('; '))})"
     for index, device in enumerate(_each(data, "devices")):
         yield f"  {'devices' if index == 0 else '':8} {_device(device)}"
     for each in _each(data, "estimates"):
         yield f"  estimate {_estimate(each)}"
     for index, prompt in enumerate(_each(data, "prompts")):
         yield f"  {'prompts' if index == 0 else '':8} {_headline(prompt)}: {one_line(prompt.get('text'))}"
+    for index, line in enumerate(_lots(data)):
+        yield f"  {'releases' if index == 0 else '':8} {line}"
     legal = ", ".join(one_line(command) for command in cast("list[object]", data.get("legal") or []))
     if legal:
         yield f"  next     {legal}"
@@ -74,6 +81,19 @@ def _alarm(alarm: Fields) -> Iterator[str]:
     words = [alarm.get("priority"), alarm.get("alarm"), alarm.get("text")]
     since = f" (since {one_line(alarm['since'])})" if alarm.get("since") else ""
     yield f"{one_line(words[0])} {one_line(words[1])}: {one_line(words[2])}{since}"
+
+
+def _lots(data: Fields) -> Iterator[str]:
+    releases = cast("Mapping[str, Fields]", data.get("releases") or {})
+    for path, lot in releases.items():
+        yield f"{one_line(path)} {_lot(lot)}"
+    for lot in _each(data, "lots"):
+        yield f"{one_line(lot.get('path'))} of {one_line(lot.get('batch'))} {_lot(lot)}"
+
+
+def _lot(lot: Fields) -> str:
+    awaited = ", ".join(one_line(name) for name in cast("list[object]", lot.get("pending") or []))
+    return f"{one_line(lot.get('outcome'))}" + (f"; awaited: {awaited}" if awaited else "")
 
 
 def _device(device: Fields) -> str:

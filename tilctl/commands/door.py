@@ -153,6 +153,7 @@ class Door:
             status = dict(self._controller.status(command.unit))
             if command.unit != SITE:
                 status["prompts"] = self._controller.prompts(command.unit)
+                status["imported"] = self._controller.imported(command.unit)
             answer(self._reply(command, Outcome("done"), data=status))
             self.counts.answered["done"] += 1
             return

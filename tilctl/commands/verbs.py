@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -52,6 +52,10 @@ class Code(StrEnum):
     BAD_DURATION = "bad_duration"
     RENEWED_ALREADY = "renewed_already"
     INTERNAL = "internal"
+    NOT_ADJUSTABLE = "not_adjustable"
+    NOT_READ = "not_read"
+    NOT_WAITING = "not_waiting"
+    NOT_SKIPPABLE = "not_skippable"
     NO_ALARM = "no_alarm"
     NOT_SHELVABLE = "not_shelvable"
     NEEDS_REASON = "needs_reason"
@@ -71,11 +75,24 @@ class StartArgs(Nothing):
     parameters: Annotated[dict[Key, Text], Field(max_length=200)] = {}
 
 
+class Reported(Nothing):
+    """When a result was found and by whom; `row` marks the row of the file that it came from."""
+
+    time: Annotated[str, Field(max_length=80)]
+    analyst: Annotated[str, Field(max_length=200)]
+    row: Annotated[str, Field(max_length=80)] = ""
+
+
 class AnswerArgs(Nothing):
-    """What `prompt-answer` takes: the prompt and a value for each input, text with its unit or a plain number."""
+    """What `prompt-answer` takes: the prompt and a value for each input, text with its unit or a plain number.
+
+    `batch`: a closed one, whose results are still awaited.  `reported`: who found what when, for the record.
+    """
 
     prompt: Key
+    batch: Annotated[str, Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9_.-]{0,79})?$")] = ""
     inputs: Annotated[dict[Key, Text | int | float | bool], Field(max_length=200)] = {}
+    reported: Annotated[dict[Key, Reported], Field(max_length=200)] = {}
 
 
 class PersonArg(Nothing):
@@ -92,6 +109,26 @@ class CorrectArgs(Nothing):
     volume: Text = ""
     change: Text = ""
     second: PersonArg
+
+
+class AdjustArgs(Nothing):
+    """What `adjust` takes: a parameter, its new value as text with its unit, and the one that was seen (`was`)."""
+
+    parameter: Key
+    value: Annotated[str, Field(min_length=1, max_length=80)]
+    was: Annotated[str, Field(max_length=80)] = ""
+
+
+class ModeArgs(Nothing):
+    """What `mode` takes: how the steps of the batch begin from now on."""
+
+    mode: Literal["automatic", "semi_automatic", "manual"]
+
+
+class StepArgs(Nothing):
+    """What `proceed` and `skip` take: the step that is expected to wait, by its path."""
+
+    step: Annotated[str, Field(min_length=1, max_length=400)]
 
 
 class EventsArgs(Nothing):
@@ -172,6 +209,10 @@ VERBS: dict[str, Verb] = {
     "abort": Verb(protective=True, bound_to_screen=False),
     "reset": Verb(),
     "prompt-answer": Verb(AnswerArgs, Code.BAD_ANSWER),
+    "adjust": Verb(AdjustArgs, Code.BAD_PARAMETER),
+    "mode": Verb(ModeArgs, Code.BAD_PARAMETER),
+    "proceed": Verb(StepArgs, Code.BAD_PARAMETER),
+    "skip": Verb(StepArgs, Code.BAD_PARAMETER),
     "correct": Verb(CorrectArgs, Code.BAD_PARAMETER),
     "status": Verb(bound_to_screen=False, of_site=True),
     "leave-safe-mode": Verb(bound_to_screen=False),

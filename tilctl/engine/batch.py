@@ -16,9 +16,10 @@ from recipes.model import Recipe
 from tilctl.engine.beside import Beside
 from tilctl.engine.estimating import Estimating
 from tilctl.engine.exclusion import Exclusion
+from tilctl.engine.pacing import Pacing
 from tilctl.engine.state import BatchState
 from tilctl.journal.chain import Record
-from tilctl.journal.events import Event, EventError, IntentClosed, Outage, Recovered
+from tilctl.journal.events import Event, EventError, IntentClosed, ModeChanged, Outage, Recovered, StepReleased
 from tilctl.journal.store import Journal, JournalError
 from tilctl.plant.image import ProcessImage
 from tilctl.plant.unit import UnitPlant
@@ -61,6 +62,7 @@ class Batch:
         self.beside = Beside(name, journal.path, plant.name, clock)
         self.reopening = asyncio.Lock()
         self.exclusion = Exclusion(self._open_doses)
+        self.pacing = Pacing(self.state, clock)
         self._numbered = {"intent": 0, "prompt": 0}  # the last number that was given in this life
         self._last: asyncio.Future[Record] | None = None  # of the newest event that was put on the record
         self._log = structlog.get_logger("batch").bind(batch=name)
@@ -75,11 +77,16 @@ class Batch:
         """The process image."""
         return self.plant.image
 
-    @property
-    def parameters(self) -> dict[str, str]:
-        """The parameters in force, as text: what the start command gave, else the recipe's defaults."""
+    def parameter(self, name: str, path: str = "") -> str | None:
+        """Return the text of a parameter as the step at a path reads it, "" as it is now; None where there is none.
+
+        What it was adjusted to, else what the start command gave, else the recipe's default.
+        """
+        declared = self.recipe.parameters.get(name)
+        if declared is None:
+            return None
         given = self.state.created.parameters if self.state.created else {}
-        return {name: given.get(name, parameter.default) for name, parameter in self.recipe.parameters.items()}
+        return self.state.adjusted_for(name, path) or given.get(name, declared.default)
 
     def limit_ml(self, container: str) -> float:
         """Return the most that a container may hold, in mL."""
@@ -167,6 +174,8 @@ class Batch:
             self.recent.append(record)
         if isinstance(record.event, IntentClosed):
             self.exclusion.look()
+        if isinstance(record.event, (ModeChanged, StepReleased)):
+            self.pacing.look()
         for observer in self.observers:
             try:
                 observer(record)

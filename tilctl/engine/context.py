@@ -47,7 +47,7 @@ class Context:
     @property
     def scope(self) -> BatchScope:
         """What names mean here."""
-        return BatchScope(self.batch, self.aliases)
+        return BatchScope(self.batch, self.aliases, self.path)
 
     @property
     def node(self) -> Node:

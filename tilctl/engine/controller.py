@@ -11,14 +11,17 @@ from devices.document import DocumentError
 from recipes.catalog import find
 from tilctl import __version__
 from tilctl.engine import alarm_commands, identity, interlock_commands
+from tilctl.engine.adjusting import adjust
 from tilctl.engine.balancing import correct
 from tilctl.engine.batch import Batch
 from tilctl.engine.binding import Bound, NotBindable, bind, check_devices, check_parameters
 from tilctl.engine.estimating import prepare
 from tilctl.engine.fitness import EXCEPTION, needed, not_good, permissives
 from tilctl.engine.interlock_commands import InterlockCommands
+from tilctl.engine.lots import MARKS_KEPT, marks_of
 from tilctl.engine.machine import FINAL, State, legal_commands
 from tilctl.engine.machine import Command as Machine
+from tilctl.engine.modes import change_mode, release
 from tilctl.engine.port import SITE, Command, Outcome, StoredAnswer
 from tilctl.engine.prompts import BadAnswer
 from tilctl.engine.reopening import REOPENS, reopen_records, too_little_space
@@ -38,6 +41,10 @@ _PROTECTIVE = ("hold", "stop", "abort")
 _OWN_WORDS = (
     "prompt-answer",
     "correct",
+    "adjust",
+    "mode",
+    "proceed",
+    "skip",
     *interlock_commands.VERBS,
 )  # answered by what they did
 _AFTER: dict[str, frozenset[State]] = {
@@ -62,6 +69,7 @@ class Controller(Units):
             status_of(plant, runner)
             | mode
             | {"devices": not_good(self.health, plant, equipment), "interlocks": self.interlocking.rows(unit)}
+            | {"lots": self.lots.rows(unit)}
         )
 
     def alarms(self, unit: str) -> list[dict[str, Any]]:
@@ -81,6 +89,21 @@ class Controller(Units):
         """Return the open prompts of a unit, oldest first."""
         runner = self._slots[unit].runner
         return [] if runner is None else [p.spec for p in runner.batch.state.prompts.values() if p.open]
+
+    def imported(self, unit: str) -> dict[str, list[str]]:
+        """Return the marks of the rows of results that were taken, of the batch and of closed ones."""
+        runner = self._slots[unit].runner
+        found = self.lots.imported(unit)
+        if runner is not None:
+            state = runner.batch.state
+            marks = [
+                mark
+                for command in state.commands.values()
+                if (answer := state.answers.get(command.command_id)) is not None and answer.status == "done"
+                for mark in marks_of(command)
+            ]
+            found[runner.batch.name] = marks[-MARKS_KEPT:]
+        return found
 
     def known_command(self, unit: str, command_id: str) -> StoredAnswer | None:
         """Return what is on record of a command."""
@@ -105,6 +128,11 @@ class Controller(Units):
             return Outcome(
                 "refused", "too_many", f"{COMMANDS_AN_HOUR} commands within the hour: something repeats them"
             )
+        if command.verb == "prompt-answer" and self._of_a_closed_batch(slot, command):
+            try:
+                return await self.lots.carry_out(command, accepted, self.journal, self._alarms.desks[SITE])
+            except JournalError as error:
+                return Outcome("failed", "journal_failed", f"nothing was done: {error}")
         if command.verb in REOPENS and (why := await reopen_records(self.journal, slot.runner)):
             return Outcome("failed", "journal_failed", f"nothing was done: {why}")
         early = self._protect(slot, command) if command.verb in _PROTECTIVE else None
@@ -186,6 +214,11 @@ class Controller(Units):
             return None
         return Outcome("refused", "safe_mode", f"{self.safe_reason}: see to the cause, then leave safe mode ({LEAVE})")
 
+    @staticmethod
+    def _of_a_closed_batch(slot: Slot, command: Command) -> bool:
+        batch = str(command.args.get("batch") or "")
+        return bool(batch) and (slot.runner is None or slot.runner.batch.name != batch)
+
     def _protect(self, slot: Slot, command: Command) -> Outcome:
         """Invariant: hold, stop and abort act before anything is written, and whatever the record does."""
         return self._transition(slot, command)
@@ -204,6 +237,12 @@ class Controller(Units):
                 return await InterlockCommands(self.interlocking, self.clock).carry_out(command)
             case "correct":
                 return await correct(slot.runner, command)
+            case "adjust":
+                return await adjust(slot.runner, command)
+            case "mode":
+                return await change_mode(slot.runner, command)
+            case "proceed" | "skip":
+                return await release(slot.runner, command)
             case "status":
                 state = State.IDLE if slot.runner is None else slot.runner.state
                 return Outcome("done", "", f"{slot.name} is {state.value}")
@@ -362,13 +401,16 @@ class Controller(Units):
             devices = ", ".join(sorted({intent.device for intent in followed}))
             text = f"a freezing run is on in {devices} and is followed: reset when what it came to is on record"
             return Outcome("refused", "illegal_state", text)
+        if unsigned := runner.releases.unsigned():
+            text = f"the release of {', '.join(unsigned)} is re-opened: sign its rejection first (tilctl batch prompts)"
+            return Outcome("refused", "illegal_state", text)
         if slot.leaving:
             return Outcome("refused", "busy", f"the batch of {slot.name} is being put away")
         slot.leaving = True  # Invariant: nobody takes the unit before its batch is put away
         try:
             await slot.note_trends(final=True)
             runner.fire(Machine.RESET, command.reason)
-            await runner.prompts.withdraw_all(f"{slot.name} was reset")
+            runner.prompts.withdraw(f"{slot.name} was reset")
             await runner.batch.record(ev.CommandAnswered(command.id, "done", "", f"{slot.name} is idle"))
             await slot.clear(keep=True)
             self._keep_answers(runner.batch)
@@ -376,4 +418,6 @@ class Controller(Units):
         finally:
             slot.leaving = False
         slot.tell_clock()
-        return Outcome("done", "", f"{slot.name} is idle; the record is closed/{runner.batch.journal.path.name}")
+        awaited = sum(len(row["pending"]) for row in self.lots.rows(slot.name) if row["batch"] == runner.batch.name)
+        later = f"; {awaited} results are awaited (tilctl results list)" if awaited else ""
+        return Outcome("done", "", f"{slot.name} is idle; the record is closed/{runner.batch.journal.path.name}{later}")

@@ -33,12 +33,16 @@ def answers_for_site(
 ) -> list[ev.CommandAnswered]:
     """Return the answers that the site's record leaves open; `batches`: start command -> batch that it made."""
     answers: list[ev.CommandAnswered] = []
+    records = list(records)
+    lots = {record.event.command_id for record in records if isinstance(record.event, ev.LotAnswered)}
     for _, command in _unanswered(records):
         if command.verb == "start" and command.command_id in batches:
             text = f"{batches[command.command_id]} was started"
             answers.append(ev.CommandAnswered(command.command_id, "done", "", text))
         elif command.verb == "leave-safe-mode" and not safe_mode:
             answers.append(ev.CommandAnswered(command.command_id, "done", "", "safe mode is left"))
+        elif command.command_id in lots:
+            answers.append(ev.CommandAnswered(command.command_id, "done", "", "the answer is on record"))
         else:
             answers.append(ev.CommandAnswered(command.command_id, "failed", CODE, _TEXT))
     return answers
@@ -68,6 +72,8 @@ def _carried_out(batch: Batch, seq: int, command: ev.CommandReceived) -> bool:
         return any(prompt.command_id == command.command_id for prompt in batch.state.prompts.values())
     if command.verb == "correct":
         return command.command_id in batch.state.corrected
+    if command.verb in ("adjust", "mode", "proceed", "skip"):
+        return command.command_id in batch.state.changed_by
     return any(
         isinstance(record.event, ev.StateChanged) and record.event.path == "" and record.event.command == command.verb
         for record in batch.journal.records()[seq:]

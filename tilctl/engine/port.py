@@ -75,10 +75,13 @@ class ControllerPort(Protocol):
         """Return what is known of a unit now, as JSON-able values.
 
         Keys: `state` (one of the 12, lower case), `state_version` (int, grows with each transition), `batch`,
-        `recipe`, `day` (float, d), `operation`, `path`, `waits` (list of dicts with `path` and `text`), `alarms`
-        (list of dicts, see `alarms`), `targets`, `controls` (reading -> what keeps it), `readings`, `containers`,
-        `ledger` (see `tilctl.engine.balancing.ledger_of`), `interlocks` (of the unit and of shared equipment;
-        `tilctl.guard.judged`), `estimates` (`tilctl.engine.estimating`).
+        `recipe`, `day` (float, d), `operation`, `path`, `waits` (list of dicts with `path` and `text`),
+        `alarms` (list of dicts, see `alarms`), `targets`, `controls` (reading -> what keeps it), `readings`,
+        `containers`, `ledger` (see `tilctl.engine.balancing.ledger_of`), `adjustable`
+        (`tilctl.engine.adjusting.adjustables`), `procedure_mode` (`automatic`, `semi_automatic`, `manual`: how
+        steps begin), `interlocks` (of the unit and of shared equipment; `tilctl.guard.judged`), `estimates`
+        (`tilctl.engine.estimating`), `releases` (path -> how its lot stands), `lots` (of closed batches,
+        results awaited).
         """
         ...
 
@@ -93,6 +96,10 @@ class ControllerPort(Protocol):
 
     def prompts(self, unit: str) -> list[dict[str, Any]]:
         """Return the open prompts of a unit, oldest first; each has at least `id`."""
+        ...
+
+    def imported(self, unit: str) -> dict[str, list[str]]:
+        """Return the rows of files of results that were taken, by their marks: batch -> marks, the newest."""
         ...
 
     def known_command(self, unit: str, command_id: str) -> StoredAnswer | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from typing import Any, cast
 
@@ -108,12 +109,19 @@ class Prompts:
             raise KeyError(number)
         return number
 
-    async def withdraw_all(self, reason: str) -> None:
-        """Withdraw every question that nobody need answer any more, and every answer that is not in force yet."""
+    def withdraw(self, reason: str, path: str | None = None, keep: Collection[str] = ()) -> None:
+        """Withdraw every question that nobody need answer any more, and every answer that is not in force yet.
+
+        `path`: those of this step alone.  `keep`: those that outlast the batch.
+        """
         for prompt in list(self._batch.state.prompts.values()):
+            if prompt.id in keep or (path is not None and prompt.path != path):
+                continue
             if not prompt.answered and not prompt.withdrawn and prompt.id not in self._withdrawn:
                 self._withdrawn.add(prompt.id)
                 self._batch.note(ev.PromptWithdrawn(prompt.id, reason))
+                if path is not None and overdue(prompt.id) in self._batch.state.alarms:
+                    self._batch.note(ev.AlarmCleared(overdue(prompt.id)))
 
     def reopened(self) -> None:
         """Do once more what a failed record did not take: answers that came into force meanwhile, and withdrawals."""
@@ -195,13 +203,17 @@ def _after(moment: datetime, seconds: float) -> datetime:
     return moment + timedelta(seconds=seconds)
 
 
-def _canonical(spec: dict[str, Any]) -> str:
+def _canonical(spec: Mapping[str, Any]) -> str:
     return str(spec.get("canonical", spec.get("unit", "")))
 
 
 def check_answer(prompt: Prompt, given: dict[str, Any]) -> dict[str, Any]:
     """Return the inputs in canonical units; raises BadAnswer naming each input that is wrong."""
-    specs = cast("dict[str, dict[str, Any]]", prompt.spec.get("inputs", {}))
+    return check_inputs(cast("dict[str, dict[str, Any]]", prompt.spec.get("inputs", {})), given)
+
+
+def check_inputs(specs: Mapping[str, Mapping[str, Any]], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the inputs in canonical units; raises BadAnswer naming each input that is wrong."""
     wrong = [f"unknown input {name!r} (asked: {', '.join(specs) or 'nothing'})" for name in given if name not in specs]
     inputs: dict[str, Any] = {}
     for name, spec in specs.items():
@@ -219,7 +231,7 @@ def check_answer(prompt: Prompt, given: dict[str, Any]) -> dict[str, Any]:
     return inputs
 
 
-def _one(value: Any, spec: dict[str, Any]) -> Any:
+def _one(value: Any, spec: Mapping[str, Any]) -> Any:
     kind = spec.get("type")
     if kind == "choice":
         if value not in spec["choices"]:
@@ -233,7 +245,7 @@ def _one(value: Any, spec: dict[str, Any]) -> Any:
     return text
 
 
-def _number(value: Any, spec: dict[str, Any]) -> float:
+def _number(value: Any, spec: Mapping[str, Any]) -> float:
     canonical, shown = _canonical(spec), str(spec.get("unit", ""))
     if isinstance(value, bool):
         raise TypeError("a number is expected")
@@ -253,7 +265,7 @@ def _number(value: Any, spec: dict[str, Any]) -> float:
     return number
 
 
-def _wanted(spec: dict[str, Any]) -> str:
+def _wanted(spec: Mapping[str, Any]) -> str:
     if spec.get("type") == "choice":
         return f"one of {', '.join(spec['choices'])}"
     if spec.get("type") == "number":

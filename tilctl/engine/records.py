@@ -16,6 +16,7 @@ from tilctl.config import Site
 from tilctl.engine.batch import Batch
 from tilctl.engine.estimating import prepare
 from tilctl.engine.machine import State
+from tilctl.engine.releases import awaited
 from tilctl.journal import events as ev
 from tilctl.journal.chain import Record
 from tilctl.journal.mark import Mark
@@ -134,6 +135,10 @@ async def put_away(batch: Batch, journal: SiteJournal, suite: Suite, clock: Cloc
             if intent.outcome == "":  # Invariant: unknown is said to be unknown; nothing stays open for ever
                 why = {"why": "the batch was put away before anything proved what this came to"}
                 await batch.record(ev.IntentClosed(intent.number, intent.path, "in_doubt", None, None, why))
+        kept = {(r.event.batch, r.event.path) for r in journal.records() if isinstance(r.event, ev.LotAwaited)}
+        for lot in awaited(batch):  # Invariant: before the record is closed, so that no pending result is lost with it
+            if (lot.batch, lot.path) not in kept:
+                await journal.record(lot)
         if not batch.state.closed:
             await batch.record(ev.BatchClosed())
         if not _put_away(journal, batch.name):  # it is closed, and stayed where it is because somebody read it

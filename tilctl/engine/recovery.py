@@ -106,6 +106,7 @@ async def resume(runner: Runner, looks: Looks, uncertain: str) -> None:
     log.info("recovered", **report)
     runner.freezing.follow_open()
     runner.prompts.resume()
+    runner.releases.look()
     if runner.state is State.IDLE:  # it died between the making of the record and the first state on it, just now
         runner.fire(Command.START, "the controller was restarted")
         if against:

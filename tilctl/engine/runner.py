@@ -21,6 +21,7 @@ from tilctl.engine.errors import InDoubt, ProcedureEnd, SafePoint, StepError
 from tilctl.engine.freezing_run import FreezingRuns
 from tilctl.engine.machine import DONE, FAULT, FINAL, SAFE_STATES, Command, State, next_state
 from tilctl.engine.prompts import Prompts
+from tilctl.engine.releases import Releases
 from tilctl.engine.safekeeper import Safekeeper
 from tilctl.engine.standing import Standing
 from tilctl.engine.state import StepStatus
@@ -69,6 +70,7 @@ class Runner:
         self._asked_again = False
         self.standing = Standing(self)
         self.controls = Controls(self)
+        self.releases = Releases(batch, self.prompts, self.alarm, self.clear)
         self._log = structlog.get_logger("runner").bind(batch=batch.name)
 
     # --- what people and the guard may cause ----------------------------------------------------------------------
@@ -81,6 +83,7 @@ class Runner:
         before, self.state = self.state, target
         self._since = self.batch.clock.monotonic()
         self._begin(target, reason)  # Actuate first, report second.
+        self.batch.pacing.look()  # a pause ends the walk where it waits for a person
         self.batch.note(ev.StateChanged("", before, target, event, reason))
         self._propagate(before, event, reason)
         self._log.info("state", state=target.value, before=before.value, event_name=str(event), reason=reason)
@@ -163,7 +166,14 @@ class Runner:
         """
         tasks = [
             task
-            for task in (self._walk, self._transient, self._safekeeper.task, *self.standing.tasks, *self.controls.tasks)
+            for task in (
+                self._walk,
+                self._transient,
+                self._safekeeper.task,
+                *self.standing.tasks,
+                *self.controls.tasks,
+                *self.releases.tasks,
+            )
             if task is not None
         ]
         for task in tasks:
@@ -273,7 +283,7 @@ class Runner:
 
     async def _ending(self, result: Literal["stopped", "aborted"], reason: str) -> None:
         await self._make_safe()
-        await self.prompts.withdraw_all(f"batch {result}")
+        self.prompts.withdraw(f"batch {result}", keep=self.releases.kept())
         if self.batch.state.result != result:  # an abort is final, also of a batch that was stopped
             await self.batch.record(ev.BatchEnded(result, reason))
         self._give_back()

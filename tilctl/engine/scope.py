@@ -15,11 +15,15 @@ if TYPE_CHECKING:
 
 
 class BatchScope:
-    """The scope of one walk: the batch, and the loop names (`f` of `for_each`) that stand for containers."""
+    """The scope of one walk: the batch, and the loop names (`f` of `for_each`) that stand for containers.
 
-    def __init__(self, batch: Batch, aliases: Mapping[str, str]) -> None:
+    `path` is of the step that reads, since it reads parameters as they were when it began; "" reads them as they are.
+    """
+
+    def __init__(self, batch: Batch, aliases: Mapping[str, str], path: str = "") -> None:
         self._batch = batch
         self._aliases = aliases
+        self._path = path
 
     def lookup(self, name: str) -> Operand | None:
         """Return the operand of a name as it is now, or None where the name is unknown."""
@@ -52,7 +56,7 @@ class BatchScope:
         return Operand(name, None, "s") if elapsed is None else Operand(name, elapsed.total_seconds(), "s")
 
     def _parameter(self, name: str) -> Operand | None:
-        text = self._batch.parameters.get(name)
+        text = self._batch.parameter(name, self._path)
         if text is None:
             return None
         if self._batch.recipe.parameters[name].choices:

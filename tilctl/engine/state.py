@@ -16,6 +16,7 @@ from tilctl.engine.machine import State
 from tilctl.guard.book import AlarmBook
 from tilctl.journal import events as ev
 from tilctl.journal.chain import Record
+from tilctl.journal.changes import Mode, Release
 from tilctl.plant.control.cascade import Cascade
 from tilctl.plant.ledger import Ledger
 
@@ -45,6 +46,7 @@ class Node:
         default_factory=dict[str, tuple[datetime, dict[str, Any]]]
     )
     reason: str = ""
+    began: int = 0  # number of the event by which it began first: what is adjusted later is not for it
 
 
 @dataclass
@@ -133,10 +135,15 @@ class BatchState:
         self.controls: dict[str, StandingControl] = {}  # reading -> what keeps it
         self.sampled: set[str] = set()  # sample steps whose volume is booked
         self.corrected: set[str] = set()  # commands whose correction of the ledger is booked
+        self.adjusted: dict[str, list[tuple[int, str]]] = {}  # parameter -> numbers of the events and new values
+        self.mode: Mode = "automatic"
+        self.released: dict[str, Release] = {}  # step that has not begun yet -> what a person wants of it
+        self.changed_by: set[str] = set()  # commands whose change of this batch is on record
         self.intents: dict[int, Intent] = {}
         self.closed_twice: list[int] = []  # intents; never happens
         self.freezing: dict[int, list[ev.FreezeSampled]] = {}  # intent -> what was seen of its run, in order
         self.prompts: dict[str, Prompt] = {}
+        self.lots: dict[str, ev.LotDecided] = {}  # path of a release -> how its lot stands
         self.book = AlarmBook()
         self.alarms = self.book.active  # those whose condition holds
         self.commands: dict[str, ev.CommandReceived] = {}
@@ -174,6 +181,14 @@ class BatchState:
         """Whether a later round of a step has begun: Invariant: what comes of this one then decides nothing."""
         return self.rounds.get(bare_path(path), path) != path
 
+    def adjusted_for(self, name: str, path: str) -> str | None:
+        """Return the value that a parameter was adjusted to, as the step at a path reads it; None where it was not.
+
+        Invariant: a step that has begun reads what it began with, however often it is walked; "" reads what is now.
+        """
+        node = self.nodes.get(path)
+        return next((v for seq, v in reversed(self.adjusted.get(name, [])) if node is None or seq < node.began), None)
+
     def since(self, mark: str, now: datetime) -> timedelta | None:
         """Return biological time since a mark, or None while it is not set."""
         moment = self.marks.get(mark)
@@ -189,7 +204,7 @@ class BatchState:
             case ev.StateChanged():
                 self._transition(event, t)
             case ev.StepStarted() | ev.StepPhase() | ev.StepCompleted() | ev.StepHeld() | ev.StepFailed():
-                self._step(event, t)
+                self._step(event, t, record.seq)
             case ev.StepInDoubt():
                 self.nodes[event.path].status = StepStatus.IN_DOUBT
                 self.nodes[event.path].reason = event.reason
@@ -226,6 +241,15 @@ class BatchState:
             case ev.LedgerCorrected():
                 self.ledger.corrected(event.container, event.change_ml, from_mounting=event.from_mounting)
                 self.corrected.add(event.command)
+            case ev.ParameterAdjusted():
+                self.adjusted.setdefault(event.parameter, []).append((record.seq, event.new))
+                self.changed_by.add(event.command)
+            case ev.ModeChanged():
+                self.mode = event.to_mode
+                self.changed_by.add(event.command)
+            case ev.StepReleased():
+                self.released[event.path] = event.how
+                self.changed_by.add(event.command)
             case ev.Unmounted():
                 self.ledger.unmounted(event.container)
             case ev.Moved():
@@ -237,6 +261,8 @@ class BatchState:
                 self.commands[event.command_id] = event
             case ev.CommandAnswered():
                 self.answers[event.command_id] = event
+            case ev.LotDecided():
+                self.lots[event.path] = event
             case ev.BatchEnded():
                 self.result, self.reason = event.result, event.reason
             case ev.BatchClosed():
@@ -283,13 +309,17 @@ class BatchState:
         return node is not None and node.verb in ("for_each", "repeat", "perfuse")
 
     def _step(
-        self, event: ev.StepStarted | ev.StepPhase | ev.StepCompleted | ev.StepHeld | ev.StepFailed, t: datetime
+        self,
+        event: ev.StepStarted | ev.StepPhase | ev.StepCompleted | ev.StepHeld | ev.StepFailed,
+        t: datetime,
+        seq: int,
     ) -> None:
         if isinstance(event, ev.StepStarted):
+            self.released.pop(event.path, None)
             known = self.nodes.get(event.path)
             if known is None:
                 self._forget(event.path)
-                self.nodes[event.path] = Node(event.path, event.verb, t, data=dict(event.data))
+                self.nodes[event.path] = Node(event.path, event.verb, t, data=dict(event.data), began=seq)
             else:
                 known.status, known.reason = StepStatus.ACTING, ""
             return

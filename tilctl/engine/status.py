@@ -9,6 +9,7 @@ from typing import Any
 from devices.instrument import DeviceState
 from devices.reading import Reading
 from recipes.model import step_at
+from tilctl.engine.adjusting import adjustables
 from tilctl.engine.allocation import waiting_text
 from tilctl.engine.balancing import ledger_of
 from tilctl.engine.batch import Batch
@@ -30,7 +31,7 @@ def status_of(unit: UnitPlant, runner: Runner | None) -> dict[str, Any]:
         return {
             "state": State.IDLE.value, "state_version": 0, "batch": "", "recipe": "", "day": None, "operation": "",
             "path": "", "waits": [], "targets": {}, "controls": {}, "readings": readings, "containers": [],
-            "ledger": {}, "estimates": [],
+            "ledger": {}, "adjustable": [], "procedure_mode": "automatic", "estimates": [], "releases": {},
             "legal": [command.value for command in legal_commands(State.IDLE)], "reason": "",
         }  # fmt: skip
     batch, state = runner.batch, runner.batch.state
@@ -52,7 +53,13 @@ def status_of(unit: UnitPlant, runner: Runner | None) -> dict[str, Any]:
             {"name": c.name, "place": c.place, "volume_ml": round(c.volume_ml, 2)} for c in state.ledger if c.mounted
         ],
         "ledger": ledger_of(batch),
+        "adjustable": adjustables(batch),
+        "procedure_mode": state.mode,
         "estimates": batch.estimating.rows(),
+        "releases": {
+            path: {"outcome": lot.outcome, "verdicts": dict(lot.verdicts), "pending": list(lot.pending), "by": lot.by}
+            for path, lot in state.lots.items()
+        },
         "legal": [command.value for command in legal_commands(runner.state)],
         "reason": state.reason,
         "record": "failed" if batch.record_failed else "ok",
@@ -145,6 +152,7 @@ def waits_of(runner: Runner) -> list[dict[str, Any]]:
         if prompt.effective is not None and not prompt.answered and not prompt.withdrawn
     ]
     waits += queued
+    waits += [{"path": path, "text": f"operator: {wanted}"} for path, wanted in runner.batch.pacing.wanted()]
     for node in state.nodes.values():
         if node.status is not StepStatus.ACTING or (step := step_at(runner.batch.recipe, node.path)) is None:
             continue

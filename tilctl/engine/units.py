@@ -20,6 +20,7 @@ from tilctl.engine.beside import lay_marks
 from tilctl.engine.fitness import DeviceRecord, fields
 from tilctl.engine.hourly import Hourly
 from tilctl.engine.interlocking import Interlocking
+from tilctl.engine.lots import Lots
 from tilctl.engine.machine import State
 from tilctl.engine.records import find_all, made_by, over, put_away, unreadable
 from tilctl.engine.recovery import Looks, resume, synchronised
@@ -66,6 +67,7 @@ class Units:
         self._alarms = Alarms(site, self.clock, suite, self.health, lambda: self._journal)
         desks = self._alarms.desks
         self._slots = {name: Slot(name, self.clock, site.scan.trend, desks[name], suite.scanner) for name in site.units}
+        self.lots = Lots()
         self._site_commands: dict[str, tuple[str, dict[str, Any]]] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._refusals = Hourly()
@@ -397,6 +399,7 @@ class Units:
         """Remember what the site's journal holds of alarms and devices, and of commands the newest."""
         self._alarms.take(record)
         self._devices.know(record)
+        self.lots.take(record)
         match record.event:
             case ev.CommandReceived() as event:
                 self._remember(event, None)

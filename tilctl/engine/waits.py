@@ -22,7 +22,7 @@ Entry = dict[str, Any]
 
 def describe(batch: Batch, node: Node, step: AnyVerb) -> list[Entry]:
     """Return what an acting step waits for, besides people and shared equipment.  Never raises."""
-    scope = BatchScope(batch, aliases(batch, node.path))
+    scope = BatchScope(batch, aliases(batch, node.path), node.path)
     match step:
         case Wait() if step.for_ is not None:
             return [_entry(node, f"wait for {step.for_}") | _due(node, step.for_, scope)]
@@ -118,6 +118,9 @@ def _transfer(batch: Batch, node: Node, step: Transfer, scope: Scope) -> Entry:
         settles = _due(node, step.settle, scope)
         if settles.get("due", "") > format_time(batch.clock.now()):
             return _entry(node, f"{text}, after settling for {step.settle}") | settles
+    rests = str(node.phases["rests"][1]["until"]) if "rests" in node.phases else ""
+    if intents and intents[-1].outcome and rests > format_time(batch.clock.now()):
+        return _entry(node, f"{text}, in parts between which what is rocked gets oxygen") | {"due": rests}
     if intents and intents[-1].outcome == "":
         return _entry(node, text) | {"operands": _dispense(batch, intents[-1])}
     return _entry(node, text)

@@ -11,7 +11,7 @@ from typing import Any
 
 from recipes.expr import INVALID
 from recipes.model import Operation
-from recipes.steps import AnyVerb
+from recipes.steps import AnyVerb, children
 from tilctl.engine.allocation import take
 from tilctl.engine.batch import Batch
 from tilctl.engine.context import Context
@@ -19,6 +19,7 @@ from tilctl.engine.errors import SafePoint, StepError
 from tilctl.engine.freezing_run import FreezingRuns
 from tilctl.engine.machine import DONE, Command, State, next_state
 from tilctl.engine.missed import MISSED
+from tilctl.engine.pacing import OPERATION
 from tilctl.engine.prompts import Prompts
 from tilctl.engine.verbs import HANDLERS
 from tilctl.journal import events as ev
@@ -64,6 +65,7 @@ class Walker:
         batch = self._batch
         self._safe_point()
         if batch.state.node(operation.id) is None:
+            await batch.pacing.turn(operation.id, OPERATION, self._safe_point)
             await batch.record(ev.StepStarted(operation.id, "operation"))
         await batch.caught_up()  # after a restart the operation's own way back to running is still on its way to disk
         before = batch.state.states.get(operation.id, State.IDLE)
@@ -86,10 +88,9 @@ class Walker:
             return
         self._safe_point()
         context = self._root.at(path, aliases)
-        node = batch.state.node(path)
-        if node is None and step.when is not None and not context.truth(step.when):
+        if why := await self._not_walked(step, context):
             # Invariant: in one transaction, or a crash in between would have the step walked after all.
-            batch.note(ev.StepStarted(path, step.verb, {"skipped": step.when}))
+            batch.note(ev.StepStarted(path, step.verb, {"skipped": why}))
             await batch.record(ev.StepCompleted(path, {"skipped": True}))
             return
         await batch.record(ev.StepStarted(path, step.verb))
@@ -103,6 +104,22 @@ class Walker:
             if found is INVALID or found:
                 await batch.record(ev.ExceptionRaised("recipe", f"'{step.exception_when}' is true", path))
         await batch.record(ev.StepCompleted(path, data))
+
+    async def _not_walked(self, step: AnyVerb, context: Context) -> str:
+        """Return why a step is passed over, "" where it is walked; waits for a person where the mode wants that."""
+        if await self._is_false(step, context):
+            return step.when or ""
+        if not self._batch.pacing.waits(context.path, step.verb, inside=bool(children(step))):
+            return ""
+        if await self._batch.pacing.turn(context.path, step.verb, self._safe_point) == "skip":
+            return "by a person"
+        return (step.when or "") if await self._is_false(step, context) else ""  # it may have become so meanwhile
+
+    async def _is_false(self, step: AnyVerb, context: Context) -> bool:
+        if step.when is None or self._batch.state.node(context.path) is not None:
+            return False
+        await self._batch.caught_up()  # it is judged by what the step will read: an adjustment may be on its way
+        return not context.truth(step.when)
 
     def _safe_point(self) -> None:
         if self._pause_wanted():

@@ -108,6 +108,12 @@ BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "compare what stands there with the record, then restart",
         "as the step under way allows",
     ),
+    "release-reopened": _told(
+        "a lot was released while results were pending, and one of them contradicts the release",
+        "product that may not be given is out of the hands of this site",
+        "stop the use of the lot, find where it is, sign its rejection",
+        "at once",
+    ),
     "safe-mode": _told(
         "the controller died three times before it was in control",
         "it watches, alarms and makes safe; nothing goes on by itself",

@@ -23,6 +23,7 @@ from tilctl.journal.alarms import (
     AlarmSetAside,
     AlarmSetBack,
 )
+from tilctl.journal.changes import ModeChanged, ParameterAdjusted, StepReleased
 from tilctl.journal.controls import ControlEnded, ControlMoved, ControlSet
 from tilctl.journal.interlock_events import BypassEnded, InterlockBypassed, InterlockReset, InterlockTripped
 from tilctl.journal.lifecycle import (
@@ -51,6 +52,7 @@ from tilctl.journal.lifecycle import (
     StateChanged,
     Weighed,
 )
+from tilctl.journal.releases import LotAnswered, LotAwaited, LotDecided
 from tilctl.journal.volumes import LedgerCorrected, Mounted, Moved, Unmounted
 
 Json = dict[str, Any]
@@ -325,15 +327,19 @@ RegisterEvent = BatchTaken | BatchPutAway | DeviceStatus
 BatchEvent = BatchCreated | BatchEnded | BatchClosed | CommandReceived | CommandRefused | CommandAnswered | StateChanged
 StepEvent = StepStarted | StepPhase | StepCompleted | StepHeld | StepFailed | StepInDoubt | FreezeReported
 ControlEvent = ControlSet | ControlEnded | ControlMoved
+LotEvent = LotDecided | LotAwaited | LotAnswered
 EffectEvent = IntentOpened | IntentClosed | TargetSet | TargetConfirmed | Mounted | Unmounted | Moved | LedgerCorrected
+ChangeEvent = ParameterAdjusted | ModeChanged | StepReleased
 PersonEvent = (
     PromptOpened | AnswerReceived | PromptAnswered | PromptWithdrawn | Noted | ValuesSet | Marked | ReadingNoted
 )
 AlarmEvent = AlarmRaised | AlarmCleared | AlarmAcknowledged | AlarmReset | AlarmAgain | AlarmSetAside | AlarmSetBack
 InterlockEvent = InterlockTripped | InterlockReset | InterlockBypassed | BypassEnded
 GuardEvent = AlarmEvent | InterlockEvent | GuardActed | MadeSafe | ExceptionRaised
-BatchWideEvent = RegisterEvent | BatchEvent | StepEvent | EffectEvent | ControlEvent | PersonEvent | GuardEvent
-Event = RecordEvent | ContinuityEvent | BatchWideEvent
+BatchWideEvent = (
+    RegisterEvent | BatchEvent | StepEvent | EffectEvent | ControlEvent | PersonEvent | LotEvent | GuardEvent
+)
+Event = RecordEvent | ContinuityEvent | BatchWideEvent | ChangeEvent
 
 
 @cache

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from tilctl.journal import events as ev
 from tilctl.journal.chain import Record
-from tilctl.record.words import corrected
+from tilctl.record.words import changed, corrected
 
 DAY_S = 86400.0
 CELLS, VIABILITY = "tvc", "viability"  # the names under which recipes keep laboratory counts
@@ -80,6 +80,18 @@ class FreezeRun:
 
 
 @dataclass(frozen=True, slots=True)
+class LotEntry:
+    """How the lot of a release stands: `outcome` by whom and since when, and the results that are awaited."""
+
+    path: str
+    outcome: str
+    t: str
+    by: str
+    text: str
+    pending: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Summary:
     """The whole batch; `days` from its creation to the last event, `marks` in order, times RFC 3339."""
 
@@ -102,6 +114,7 @@ class Summary:
     counts: tuple[Count, ...] = ()
     freezing: tuple[FreezeRun, ...] = ()
     marks: Mapping[str, str] = field(default_factory=dict[str, str])
+    releases: tuple[LotEntry, ...] = ()
 
 
 def summarize(records: Sequence[Record]) -> Summary:
@@ -128,6 +141,7 @@ class _Reader:
         self._counts: list[Count] = []
         self._freezing: list[FreezeRun] = []
         self._marks: dict[str, str] = {}
+        self._lots: dict[str, LotEntry] = {}
 
     def take(self, record: Record) -> None:
         """Read one event."""
@@ -156,6 +170,9 @@ class _Reader:
                 self._count(event, t)
             case ev.Marked():
                 self._marks[event.mark] = event.t
+            case ev.LotDecided():
+                pending = tuple(event.pending)
+                self._lots[event.path] = LotEntry(event.path, event.outcome, t, event.by, event.text, pending)
             case ev.FreezeReported():
                 self._freezing.append(_freeze_run(event))
             case ev.AlarmRaised() | ev.AlarmCleared():
@@ -202,6 +219,10 @@ class _Reader:
                 self._remarks.append(Remark(t, event.code, event.path, event.text))
             case ev.LedgerCorrected():
                 self._remarks.append(Remark(t, "corrected", "", corrected(event)))
+            case ev.ParameterAdjusted():
+                self._remarks.append(Remark(t, "adjusted", "", changed(event)))
+            case ev.ModeChanged():
+                self._remarks.append(Remark(t, "mode", "", changed(event)))
             case ev.Noted(exception=True):
                 self._remarks.append(Remark(t, "noted", event.path, event.text))
             case ev.StepFailed():
@@ -230,6 +251,7 @@ class _Reader:
             counts=tuple(self._counts),
             freezing=tuple(self._freezing),
             marks=dict(self._marks),
+            releases=tuple(self._lots.values()),
         )
 
 

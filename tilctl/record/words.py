@@ -8,6 +8,7 @@ from typing import Any, assert_never, cast
 
 from devices.quantity import show
 from tilctl.journal import events as ev
+from tilctl.journal.changes import Mode
 from tilctl.record.alarm_words import of_an_alarm
 from tilctl.record.interlock_words import of_an_interlock
 
@@ -79,6 +80,10 @@ def describe(event: ev.Event) -> str:
             return _of_an_effect(event)
         case ev.ControlSet() | ev.ControlEnded() | ev.ControlMoved():
             return _of_a_control(event)
+        case ev.ParameterAdjusted() | ev.ModeChanged() | ev.StepReleased():
+            return changed(event)
+        case ev.LotDecided() | ev.LotAwaited() | ev.LotAnswered():
+            return _of_a_lot(event)
         case (
             ev.PromptOpened()
             | ev.AnswerReceived()
@@ -238,6 +243,20 @@ def _of_a_control(event: ev.ControlEvent) -> str:
             assert_never(event)
 
 
+def _of_a_lot(event: ev.LotEvent) -> str:
+    awaited = f"; awaited: {', '.join(event.pending)}" if event.pending else ""
+    match event:
+        case ev.LotDecided():
+            return f"the lot is {event.outcome}, by {event.by}{_because(event.text)}{awaited}"
+        case ev.LotAwaited():
+            return f"the lot of {event.batch} is conditional{awaited}; it is decided here from now on"
+        case ev.LotAnswered():
+            given = f"answer to {event.prompt} of {event.batch} by {event.by}: {_data(event.inputs)}"
+            return f"{given}; the lot is {event.outcome}{awaited}"
+        case _:
+            assert_never(event)
+
+
 def _of_an_effect(event: ev.EffectEvent) -> str:
     match event:
         case ev.IntentOpened():
@@ -289,6 +308,25 @@ def _of_a_person(event: ev.PersonEvent) -> str:
             return f"estimate {event.estimate}: {event.tag} reads {_value(event.value, event.unit)}"
         case _:
             assert_never(event)
+
+
+def changed(event: ev.ChangeEvent) -> str:
+    """Return what a person changed of a running batch in words, for the record and for the review alike."""
+    match event:
+        case ev.ParameterAdjusted():
+            what = f"{event.parameter} adjusted from {event.old} to {event.new}"
+        case ev.ModeChanged():
+            what = f"mode {spaced(event.from_mode)} -> {spaced(event.to_mode)}"
+        case ev.StepReleased():
+            what = "told to proceed" if event.how == "proceed" else "passed over"
+        case _:
+            assert_never(event)
+    return f"{what}, by {event.who}" + _because(event.reason)
+
+
+def spaced(mode: Mode) -> str:
+    """Return a mode as people write it: `semi-automatic`."""
+    return mode.replace("_", "-")
 
 
 def corrected(event: ev.LedgerCorrected) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from devices.quantity import Quantity, parse_as
 from recipes import steps as verbs
+from recipes.releasing import Verdict, outcome_of, verdict
 from recipes.template import render
 from tilctl.cli.dryrun.asking import Answered, inputs_of_ask, inputs_of_sample, item_of, shown
 from tilctl.cli.dryrun.course import Counted, Mounted, Sampled
@@ -67,6 +68,23 @@ async def _sample(run: Run, step: verbs.Sample, path: str, aliases: Aliases, sou
     seen = answer.values.get("tvc")
     if isinstance(seen, Quantity):
         run.course.counts.append(Counted(path, began, seen.value, true))
+
+
+async def release(run: Run, step: verbs.Release, path: str, aliases: Aliases) -> None:
+    """Have what the conditions come to signed; raises StepError where one cannot be judged."""
+    scope = run.scope(aliases)
+    verdicts: dict[str, Verdict] = {name: verdict(condition, scope) for name, condition in step.conditions.items()}
+    if unknown := [name for name, found in verdicts.items() if found == "unknown"]:
+        raise StepError(f"{path}: {', '.join(unknown)} cannot be judged", "see to what is missing")
+    outcome = outcome_of(verdicts.values())
+    text = run.course.asked[path] = f"{step.text or f'Release of {path}'}: {outcome}"
+    inputs: dict[str, Mapping[str, Any]] = {"decision": {"type": "choice", "choices": [outcome, "rejected"]}}
+    inputs |= {f"sign.{role}": {"type": "text"} for role in step.sign}
+    answer = await _put(run, path, "release", text, inputs, step.due)
+    decided = str(answer.values["decision"])
+    if decided == "rejected":
+        run.course.exceptions.append(f"{path}: the lot is rejected")
+    run.known.set(path, {"outcome": decided})
 
 
 async def mount(run: Run, step: verbs.Mount, path: str, aliases: Aliases) -> None:

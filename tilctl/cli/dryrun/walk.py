@@ -21,13 +21,13 @@ from simulators.virtual import EPOCH
 from tilctl.cli.dryrun.course import CONTROLLER, LABORATORY, PERSON, Course, Did, Who
 from tilctl.cli.dryrun.liquids import NoPlace
 from tilctl.cli.dryrun.moves import freeze, transfer
-from tilctl.cli.dryrun.people import ask, mount, sample, unmount
+from tilctl.cli.dryrun.people import ask, mount, release, sample, unmount
 from tilctl.cli.dryrun.run import Aliases, Run
 from tilctl.config.working import Working
 from tilctl.engine.errors import ProcedureEnd, StepError
 from tilctl.engine.waiting import seconds_true
 
-MOVES = ("mount", "unmount", "ask", "sample")
+MOVES = ("mount", "unmount", "ask", "sample", "release")
 AROUND = ("choose", "for_each", "repeat", "parallel", "perfuse")  # verbs that do what is inside them
 
 
@@ -104,6 +104,8 @@ class Walk:
                 await unmount(self._run, step, path)
             case verbs.Transfer():
                 await transfer(self._run, step, path, aliases)
+            case verbs.Release():
+                await release(self._run, step, path, aliases)
             case verbs.Let():
                 for name, text in step.values.items():
                     found = compile(text).evaluate(self._run.scope(aliases))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from devices.instrument import DeviceError
@@ -15,6 +16,7 @@ from tilctl.engine.context import Context
 from tilctl.engine.errors import InDoubt, StepError
 from tilctl.engine.intents import enough, not_safe, resolve, settle, way_of
 from tilctl.engine.shield import finish
+from tilctl.engine.state import format_time
 from tilctl.journal import events as ev
 from tilctl.plant.control.dispense import dispense
 from tilctl.plant.evidence import LEAST_BY_MASS_ML, Evidence, gather_evidence
@@ -114,7 +116,9 @@ async def _part(context: Context, order: _Order, missing: float, *, one_shot: bo
         text = f"{context.path}: at {order.rate:g} mL/min, {missing:.0f} mL take longer than a rocker may stand"
         raise StepError(text, f"at most {most:.0f} mL at this rate: dose faster, or set the rocking to 0 rpm before")
     if again:
-        await batch.clock.sleep(REST_S)
+        until = batch.clock.now() + timedelta(seconds=REST_S)
+        await batch.record(ev.StepPhase(context.path, "rests", {"until": format_time(until)}))
+        await context.sleep_until(until)
     return min(missing, most)
 
 
