@@ -165,3 +165,14 @@ async def test_a_move_that_takes_its_time_is_no_lost_target(tmp_path: Path) -> N
         Injector([suite.plant], suite.servers, suite.plant.clock).apply(slow)
         await suite.when(lambda: len(suite.events("control_moved")) >= 3, "it has moved", HOUR)
         assert not suite.events("alarm_raised", alarm="target-lost-station.rocking")
+
+
+async def test_what_it_could_not_keep_is_no_alarm_once_nothing_keeps_it(suite: Rocking) -> None:
+    await kept(suite, 6e10)
+    await suite.when(lambda: LOW in suite.state.alarms, "it is told", within=11 * HOUR)
+    await suite.pass_time(12 * HOUR)
+    assert not suite.state.controls
+    assert LOW not in suite.state.alarms
+
+
+LOW = "control-station.oxygen-low"

@@ -116,3 +116,21 @@ async def test_a_rate_may_be_told_to_rise_only(suite: Story, falls: bool) -> Non
     await seen(suite, "2.5 mmol/L")
     await suite.until_state("complete")
     assert rates(suite) == ([1200, 960] if falls else [1200])
+
+
+@pytest.mark.parametrize(("outage", "last"), [(5.0, 7), (20.0, 2)])
+async def test_an_outage_makes_it_no_longer_than_its_longest(suite: Story, outage: float, last: int) -> None:
+    await begin(suite, last="12 h")
+    await suite.until(f"{FEED}/2/refill", "complete")
+    node = suite.state.node(FEED)
+    assert node is not None
+    await suite.pass_time(60.0)
+    await suite.power_cut(outage * 3600.0)
+    await suite.when(lambda: suite.state.result == "complete", "it is over", within=12 * 3600.0)
+    lasted = (suite.controller.clock.now() - node.started).total_seconds()
+    assert lasted <= max(10.0, 1.1 + outage) * 3600.0 + 60.0
+    assert bool(suite.events("exception_raised", code="repeat")) == (outage < 11.0), (
+        "else its condition is true by then"
+    )
+    assert suite.state.node(f"{FEED}/{last}/draw") is not None
+    assert suite.state.node(f"{FEED}/{last + 1}/draw") is None

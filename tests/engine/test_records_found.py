@@ -146,3 +146,31 @@ async def test_a_record_that_ends_before_what_the_site_has_noted_is_held_for(sui
     await asyncio.sleep(2 * 3600.0)
     await suite.power_cut(5.0)
     assert "not-on-record" not in suite.state.alarms, "accepted once, it is not asked again"
+
+
+@pytest.mark.parametrize(
+    ("renamed", "says"),
+    [
+        ({"p1: {at": "q1: {at"}, "no place p1, where "),
+        ({"incubator: {prof": "chamber: {prof", "device: incubator": "device: chamber"}, "no device incubator"),
+    ],
+)
+async def test_a_site_file_that_lacks_what_a_batch_has_starts_nothing_and_names_it(
+    suite: Story, renamed: dict[str, str], says: str
+) -> None:
+    await suite.start("small")
+    await suite.until_flowed("pump_media", 5.0)
+    whole = suite.site_file
+    await dead(suite)
+    changed = suite.folder / "changed.yaml"
+    text = whole.read_text("utf-8")
+    for old, new in renamed.items():
+        text = text.replace(old, new)
+    changed.write_text(text, "utf-8")
+    suite.edit_site(changed)
+    text = await refused(suite, suite.boot)
+    assert says in text, text
+    assert "name them as before" in text
+    suite.edit_site(whole)
+    await suite.boot()
+    await suite.until_state("held")  # a dose was under way

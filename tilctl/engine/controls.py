@@ -45,8 +45,9 @@ class Controls:
     def look(self, device: str | None = None) -> None:
         """Judge the controls that read a device, all of them where none is named."""
         controls = self._batch.state.controls
-        for of in [of for of in self._unknown if of not in controls]:
-            self._known(of)
+        for alarm in [alarm for alarm in self._batch.state.alarms if _kept_by(alarm) not in ("", *controls)]:
+            self._runner.clear(alarm)  # nothing keeps that reading any more
+        self._unknown = {of: since for of, since in self._unknown.items() if of in controls}
         for of, standing in controls.items():
             read = self._batch.equipment.get(of.partition(".")[0])
             if device in (None, read):
@@ -133,3 +134,9 @@ class Controls:
         self._unknown.pop(of, None)
         if (alarm := f"control-{of}-invalid") in self._batch.state.alarms:
             self._runner.clear(alarm)
+
+
+def _kept_by(alarm: str) -> str:
+    """Return the reading whose control an alarm is about, "" where it is about none."""
+    about, _, _ = alarm.rpartition("-")
+    return about.removeprefix("control-") if about.startswith("control-") else ""

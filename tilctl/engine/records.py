@@ -61,6 +61,11 @@ async def find_all(site: Site, suite: Suite, clock: Clock, journal: SiteJournal,
             except JournalBroken as error:
                 raise unreadable(path, error) from error
             opened.push_async_callback(batch.journal.close)
+            if not over(batch) and (gone := _gone(batch)):
+                raise JournalError(
+                    f"{path}: its batch is under way, and the site file has no {', no '.join(gone)}: name them as before, "
+                    "start again, and change the site file when the batch is over; nothing was touched"
+                )
             found.append(batch)
             await batch.beside.look()
             batch.beside.mark = batch.beside.mark or _cut_short(batch, known)
@@ -96,6 +101,15 @@ async def reopen(path: Path, site: Site, suite: Suite, clock: Clock) -> Batch:
     taken = tuple(device for device in created.bindings.values() if device in shared)
     await prepare(recipe, clock)
     return Batch(created.batch, journal, recipe, suite.units[created.unit], clock, created.bindings, taken)
+
+
+def _gone(batch: Batch) -> list[str]:
+    """Return what a batch has, by its record, that the site file does not name any more."""
+    known = batch.plant.instruments
+    devices = [f"device {name}" for name in dict.fromkeys(batch.equipment.values()) if name not in known]
+    places = batch.plant.site.places
+    mounted = [each for each in batch.state.ledger if each.mounted and each.place not in places]
+    return devices + [f"place {each.place}, where {each.name} is" for each in mounted]
 
 
 def unreadable(path: Path, error: JournalBroken) -> JournalError:

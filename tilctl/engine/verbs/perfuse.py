@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from devices.quantity import Quantity, show
+from datetime import timedelta
+
+from devices.quantity import Quantity, parse_as, show
 from recipes.expr import INVALID
 from recipes.perfusion import settled
 from recipes.steps import Perfuse
@@ -12,8 +14,9 @@ from tilctl.engine.verbs import repeat
 
 
 async def run(context: Context, step: Perfuse) -> None:
-    """Walk the turns of the `repeat` that this stands for."""
-    await repeat.run(context, step.turns, lambda: _settle(context, step))
+    """Walk the turns of the `repeat` that this stands for; an outage or a hold makes it no longer."""
+    ends = context.node.started + timedelta(seconds=parse_as(step.longest, "s"))
+    await repeat.run(context, step.turns, lambda: _settle(context, step), ends)
     _known(context)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 
 from recipes.expr import compile
 from recipes.steps import Repeat
@@ -13,10 +14,12 @@ from tilctl.engine.waiting import until_true
 from tilctl.journal import events as ev
 
 
-async def run(context: Context, step: Repeat, first: Callable[[], Awaitable[None]] | None = None) -> None:
+async def run(
+    context: Context, step: Repeat, first: Callable[[], Awaitable[None]] | None = None, ends: datetime | None = None
+) -> None:
     """Walk the turns; a turn that the record says has begun is walked to its end, whatever the condition says now.
 
-    `first` is done at the begin of each turn that has not begun yet.
+    `first` is done at the begin of each turn that has not begun yet; from `ends` on none begins, as after the last.
     """
     every_s = None if step.every is None else context.number(step.every, "s")
     if every_s is not None and every_s <= 0.0:
@@ -29,7 +32,11 @@ async def run(context: Context, step: Repeat, first: Callable[[], Awaitable[None
         await context.batch.record(turn.phase(context.path))
     while True:
         if not _begun(context, step, turn):
-            if not await _begins(context, step, turn):
+            if not _over(context, turn, ends) and not await _begins(context, step, turn):
+                return
+            if _over(context, turn, ends):
+                if step.until is None or not context.truth(step.until):
+                    await _at_most(context, step, turn.number - 1)
                 return
             if first is not None:
                 await first()
@@ -37,7 +44,7 @@ async def run(context: Context, step: Repeat, first: Callable[[], Awaitable[None
         if step.until is not None and context.truth(step.until):
             return
         if turn.number >= step.max:
-            await _at_most(context, step)
+            await _at_most(context, step, turn.number)
             return
         turn, missed = turn.after(context.batch.clock.now(), every_s)
         if missed:
@@ -58,10 +65,15 @@ async def _begins(context: Context, step: Repeat, turn: Turn) -> bool:
     return True
 
 
-async def _at_most(context: Context, step: Repeat) -> None:
+def _over(context: Context, turn: Turn, ends: datetime | None) -> bool:
+    """Whether a turn that has not begun comes too late for good."""
+    return ends is not None and max(turn.due, context.batch.clock.now()) >= ends
+
+
+async def _at_most(context: Context, step: Repeat, turns: int) -> None:
     if step.until is None:
         return
-    text = f"'{step.until}' is not true after {step.max} turns"
+    text = f"'{step.until}' is not true after {turns} turns"
     if step.on_max == "hold":
         raise StepError(f"{context.path}: {text}", "see to its operands, then restart the batch")
     await context.batch.record(ev.ExceptionRaised("repeat", text, context.path))
