@@ -63,8 +63,8 @@ async def find_all(site: Site, suite: Suite, clock: Clock, journal: SiteJournal,
             opened.push_async_callback(batch.journal.close)
             if not over(batch) and (gone := _gone(batch)):
                 raise JournalError(
-                    f"{path}: its batch is under way, and the site file has no {', no '.join(gone)}: name them as before, "
-                    "start again, and change the site file when the batch is over; nothing was touched"
+                    f"{path}: its batch is under way, and the site file has no {', no '.join(gone)}: name them as "
+                    "before, start again, and change the site file when the batch is over; nothing was touched"
                 )
             found.append(batch)
             await batch.beside.look()
