@@ -246,6 +246,9 @@ def test_a_recipe_that_cannot_end_well_is_told_with_its_seed(
         (["shakedown", "--faults", "horrible"], "profiles are none, mild, rough, cruel"),
         (["shakedown", "--set", "fill_volume=9 L"], "its range is"),
         (["shakedown", "--set", "fill_volume"], "expected name=value"),
+        (["til-rocking"], "--site demo-site: station needs temperature, co2, oxygen, ph, rocking, gas_oxygen"),
+        (["til-rocking", "--site", "lab-eurotherm"], "has no oxygen, ph, rocking, gas_oxygen, set_rocking"),
+        (["til-22d", "--site", "closed-device"], "there is none in unit cell1"),
     ],
 )
 def test_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], says: str) -> None:

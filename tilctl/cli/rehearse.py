@@ -22,7 +22,7 @@ from tilctl.cli.rehearsing import campaign, report
 from tilctl.cli.rehearsing.worker import Job
 from tilctl.cli.simulated import add_site, site_for
 from tilctl.cli.station import pairs, read_site
-from tilctl.engine.binding import NotBindable, check_parameters
+from tilctl.engine.binding import NotBindable, check_parameters, fitting
 
 LARGEST_SEED = 2**32 - 1
 MOST_SEEDS = 1_000_000
@@ -120,6 +120,7 @@ def _job(args: argparse.Namespace) -> tuple[Recipe, Job]:
         check_parameters(recipe, parameters)
     except NotBindable as error:
         raise CommandFailed(Exit.BAD_INPUT, f"--set: {error}") from error
+    _check_site(recipe, args.site)
     name, folders = _in_folder(args.recipe)
     profile, faults = _faults(args.faults, recipe)
     steps = [path for op in recipe.procedure for path, step in walk(op.steps, op.id) if step.verb in AIMED_AT]
@@ -130,6 +131,16 @@ def _job(args: argparse.Namespace) -> tuple[Recipe, Job]:
         keep=args.keep, verbose=args.keep or alone, site=site_for(args.site),
     )  # fmt: skip
     return recipe, job
+
+
+def _check_site(recipe: Recipe, name: str) -> None:
+    """Raise CommandFailed where the suite lacks what the recipe needs: no start would be taken."""
+    site = read_site(site_for(name))
+    profiles = {**site.profiles, **site.equipment_profiles}
+    try:
+        fitting(recipe, site, next(iter(site.units.values())), profiles.__getitem__)
+    except NotBindable as error:
+        raise CommandFailed(Exit.BAD_INPUT, f"--site {name}: {error}") from error
 
 
 def _in_folder(recipe: str) -> tuple[str, tuple[Path, ...]]:

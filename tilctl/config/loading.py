@@ -137,6 +137,7 @@ def _compile(model: SiteFile, path: Path, sha256: str, findings: Findings, *, ch
         sha256=sha256,
         profiles=profiles,
         equipment=equipment.specs,
+        equipment_profiles=equipment.profiles,
         calibrations=calibrations,
         mqtt_login=logins.controller(model.mqtt),
         stations=logins.stations(model.mqtt),

@@ -213,7 +213,8 @@ class Notify:
 class Site:
     """The whole site file. `sha256` is of its text, and of overrides that are no addresses.
 
-    `profiles` are those of its devices, by the device; `equipment` is built of them and takes part under its own name.
+    `profiles` are those of its devices, by the device; `equipment` is built of them and takes part under its own name,
+    with a profile of its own in `equipment_profiles`.
     `mqtt_login` is who the controller is at its broker, `stations` who others are, by their name there.
     `rules` are the interlocks and permissives of shared equipment.
     """
@@ -234,6 +235,7 @@ class Site:
     sha256: str
     profiles: Mapping[str, Profile] = field(default_factory=dict[str, Profile])
     equipment: Mapping[str, Spec] = field(default_factory=dict[str, Spec])
+    equipment_profiles: Mapping[str, Profile] = field(default_factory=dict[str, Profile])
     calibrations: Mapping[str, tuple[Calibration, ...]] = field(default_factory=dict[str, tuple[Calibration, ...]])
     mqtt_login: Login = CONTROLLER
     stations: Mapping[str, Login] = field(default_factory=dict[str, Login])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from devices.diagnosis import Ne107
 from devices.document import Document, DocumentError
 from devices.equipment.spec import PumpSpec, parts_of
 from devices.instrument import DeviceState
+from devices.profile_types import Profile
 from devices.quantity import QuantityError, parse_as
 from devices.quantity import parse as parse_quantity
 from devices.role import ROLES
@@ -20,7 +21,7 @@ from recipes.catalog import load_document
 from recipes.model import Equipment, Recipe, walk
 from recipes.ranges import parse_range
 from recipes.steps import Freeze
-from tilctl.config import Site
+from tilctl.config import Site, UnitSite
 from tilctl.engine.fitness import needed
 from tilctl.guard.ne107 import of_calibration
 from tilctl.plant.suite import Suite
@@ -58,31 +59,35 @@ def bind(document: Document, site: Site, unit: UnitPlant, folders: Sequence[Path
         profiles = {name: shelf.read(name, shelf.FREEZING, folders).text for name in sorted(named)}
     except DocumentError as error:
         raise NotBindable("bad_recipe", str(error)) from error
+    equipment = fitting(recipe, site, unit.site, lambda device: unit.instruments[device].profile)
+    shared = tuple(equipment[name] for name, wanted in recipe.equipment.items() if wanted.shared)
+    digest = hashlib.sha256(document.text.encode()).hexdigest()
+    return Bound(recipe, document.text, digest, equipment, shared, profiles)
+
+
+def fitting(recipe: Recipe, site: Site, unit: UnitSite, profile_of: Callable[[str], Profile]) -> dict[str, str]:
+    """Return which device stands for each piece of a recipe's equipment; raises NotBindable where one is wanting."""
     equipment: dict[str, str] = {}
-    shared: list[str] = []
     for name, wanted in recipe.equipment.items():
         if wanted.shared:
             device = next((role.device for role in site.shared.values() if role.role == wanted.role), None)
-            if device is not None:
-                shared.append(device)
         else:
-            roles = [role for role in unit.site.roles.values() if role.role == wanted.role]
+            roles = [role for role in unit.roles.values() if role.role == wanted.role]
             device = next((role.device for role in roles if role.name == name), roles[0].device if roles else None)
         if device is None:
             where = "among the shared equipment" if wanted.shared else f"in unit {unit.name}"
             raise NotBindable("not_ready", f"{recipe.recipe} needs a {wanted.role} ({name}); there is none {where}")
-        positions = sum(place.at == "station" for place in unit.site.places.values())
+        positions = sum(place.at == "station" for place in unit.places.values())
         if wanted.positions > positions:
             raise NotBindable("not_ready", f"{name} needs {wanted.positions} positions; {unit.name} has {positions}")
-        _offers(name, wanted, device, unit)
+        _offers(name, wanted, device, profile_of(device))
         equipment[name] = device
-    digest = hashlib.sha256(document.text.encode()).hexdigest()
-    return Bound(recipe, document.text, digest, equipment, tuple(shared), profiles)
+    return equipment
 
 
-def _offers(name: str, wanted: Equipment, device: str, unit: UnitPlant) -> None:
+def _offers(name: str, wanted: Equipment, device: str, profile: Profile) -> None:
     """Raise NotBindable where an instrument lacks what the recipe needs of it and not every one of its role has."""
-    role, profile = ROLES[wanted.role], unit.instruments[device].profile
+    role = ROLES[wanted.role]
     missing = [tag for tag in wanted.needs if tag in role.some and tag not in profile.points]
     missing += [
         f"set_{tag}" for tag in wanted.needs if tag in role.some_settable and f"set_{tag}" not in profile.commands
