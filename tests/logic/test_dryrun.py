@@ -333,3 +333,20 @@ def test_what_else_is_sampled_does_not_shift_a_count() -> None:
     looked = load_text(text.replace(place, f"{place}  - {glucose}\n"), "looked.yaml")
     one, other = dry_run(recipe, 1).counts[-1], dry_run(looked, 1).counts[-1]
     assert one.seen / one.true == pytest.approx(other.seen / other.true, rel=1e-3)
+
+
+def test_a_feed_goes_ahead_of_lactate_by_what_the_last_sample_says() -> None:
+    """1e9 cells make 3.2 mmol of lactate a day; 8e8 cells in 400 mL come from 5 to 25 mmol/L within 3.125 d."""
+    begun = [
+        "let: {id: look, values: {tvc: 8e8 cells, lactate: 5 mmol/L, volume: 400 mL}, source: P}",
+        "mark: {id: looked}",
+    ]
+    limit = "(25 mmol/L - look.lactate) * look.volume / (3.2 mmol / 1 d * look.tvc / 1e9 cells)"
+    course = tried(
+        *begun,
+        f'let: {{id: limit, values: {{time: "{limit}"}}, source: P}}',
+        "incubate: {id: grow, until: since(looked) >= limit.time - 8 h, source: P}",
+        "mark: {id: fed}",
+    )
+    assert course.ended == "complete", course.reason
+    assert (course.marks["fed"] - course.marks["looked"]) / 3600.0 == pytest.approx(3.125 * 24 - 8, abs=0.02)
