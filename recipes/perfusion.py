@@ -13,7 +13,7 @@ from devices.quantity import QuantityError, parse_as
 from recipes.ranges import parse_range
 
 LEAST_PART_ML = 10.0
-"""mL that are worth a dose (engineering default): ten times what scale and pump leave open (`LEAST_BY_MASS_ML`)."""
+"""mL that are worth a dose (engineering default): twice what two scales can show (`UNPROVABLE_ML`)."""
 
 
 def most_turns(longest: str, every: str) -> int:

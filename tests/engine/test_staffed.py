@@ -99,3 +99,12 @@ async def test_late_is_late_for_the_visit_and_not_for_the_condition(suite: Story
     await suite.power_cut(away_h * 3600.0)  # back at 8:30, or at 10: an hour of grace
     await suite.until_state("complete", "held", within=2 * 3600.0)
     assert (suite.runner.state == "held") is held, suite.state.held_for
+
+
+async def test_a_moment_that_passed_in_working_time_while_nobody_was_in_control_is_late(suite: Story) -> None:
+    await suite.start("visited", rest="3 h")
+    await suite.until("rest/long", "acting")
+    await suite.power_cut(12 * 3600.0)  # the rest was over at 11, with people there; it is 20 o'clock now
+    await suite.until_state("complete", "held", within=86400.0)
+    assert suite.runner.state == "held", "hours beyond its grace: the next morning is no excuse"
+    assert "late" in suite.state.held_for

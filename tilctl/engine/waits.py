@@ -15,6 +15,7 @@ from tilctl.engine.batch import Batch
 from tilctl.engine.scope import BatchScope
 from tilctl.engine.state import Intent, Node, format_time
 from tilctl.engine.turns import Turn, awaited
+from tilctl.engine.verbs.incubate import STAFFED
 from tilctl.engine.waiting import seconds_until
 
 Entry = dict[str, Any]
@@ -73,7 +74,7 @@ def _due(node: Node, amount: str, scope: Scope) -> Entry:
 def _condition(batch: Batch, node: Node, step: Wait | Incubate | Repeat, scope: Scope) -> Entry:
     text = step.until or "true"
     entry = _entry(node, f"{step.verb} until {text}")
-    if (staffed := node.phases.get("staffed")) is not None:
+    if (staffed := node.phases.get(STAFFED)) is not None:
         return entry | {"text": f"{entry['text']}, then for working time", "due": staffed[1]["until"]}
     try:
         expression = compile(text)

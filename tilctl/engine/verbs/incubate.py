@@ -22,7 +22,7 @@ async def run(context: Context, step: Incubate) -> None:
     condition = compile(step.until)
     await until_true(context, condition, None)
     late_s = seconds_since(context, condition)
-    if step.staffed and (due := await _visited(context, step)) is not None:
+    if step.staffed and (due := await _visited(context, step, late_s)) is not None:
         late_s = (context.batch.clock.now() - due).total_seconds()
     await judge(context, step, late_s)
     if step.window is None:
@@ -36,8 +36,12 @@ async def run(context: Context, step: Incubate) -> None:
         await context.batch.record(ev.ExceptionRaised("outside_window", text, context.path))
 
 
-async def _visited(context: Context, step: Incubate) -> datetime | None:
-    """Wait for working time, by what was settled when the condition came true; return until when, None for at once."""
+async def _visited(context: Context, step: Incubate, late_s: float) -> datetime | None:
+    """Wait for working time, by what was settled when that began; return when people were due, None for at once.
+
+    Invariant: they are due by when the condition came true, `late_s` ago, and not by when somebody came to see it: what
+    passed in an outage is late however long the night is.
+    """
     batch, working = context.batch, context.batch.plant.site.working
     known = context.node.phases.get(STAFFED)
     if known is None:
@@ -45,14 +49,15 @@ async def _visited(context: Context, step: Incubate) -> datetime | None:
             return None
         now = batch.clock.now()
         left = parse_range(step.window, "d").high - context.number(window_time(step.until), "s")
-        latest, opens = now + timedelta(seconds=max(0.0, left)), working.opens(now)
+        latest, opens = now + timedelta(seconds=left), working.opens(now)
+        due = min(working.opens(now - timedelta(seconds=late_s)), latest)
         if min(opens, latest) <= now:
-            return None
+            return due
         if opens > latest:
             text = f"nobody is there before the window {step.window} ends"
             batch.note(ev.ExceptionRaised("unstaffed", text, context.path))
-        await batch.record(ev.StepPhase(context.path, STAFFED, {"until": format_time(min(opens, latest))}))
+        data = {"until": format_time(min(opens, latest)), "due": format_time(due)}
+        await batch.record(ev.StepPhase(context.path, STAFFED, data))
         known = context.node.phases[STAFFED]
-    due = parse_time(str(known[1]["until"]))
-    await context.sleep_until(due)
-    return due
+    await context.sleep_until(parse_time(str(known[1]["until"])))
+    return parse_time(str(known[1]["due"]))
